@@ -1,0 +1,222 @@
+/* buf.c - growing buffers and UTF-8. */
+#include "base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+
+void sl_buf_init(sl_buf *b, size_t max_bytes)
+{
+    *b = (sl_buf){ .max = max_bytes };
+}
+
+void sl_buf_deinit(sl_buf *b)
+{
+    sl_free(b->ptr);
+    *b = (sl_buf){ .max = b->max };
+}
+
+void sl_buf_clear(sl_buf *b)
+{
+    b->len = 0;
+    b->failed = false;
+    if (b->ptr)
+        b->ptr[0] = '\0';
+}
+
+/* Makes room for len more bytes and the terminator. */
+static bool reserve(sl_buf *b, size_t len)
+{
+    size_t need;
+
+    if (b->failed)
+        return false;
+    if (!sl_add(b->len, len, &need) || need > b->max || need == SIZE_MAX ||
+        !sl_grow((void **)&b->ptr, &b->cap, need + 1, 1,
+                 b->max == SIZE_MAX ? SIZE_MAX : b->max + 1)) {
+        b->failed = true;
+        return false;
+    }
+    return true;
+}
+
+void sl_buf_put(sl_buf *b, const void *bytes, size_t len)
+{
+    if (!reserve(b, len))
+        return;
+    if (len)
+        memcpy(b->ptr + b->len, bytes, len);
+    b->len += len;
+    b->ptr[b->len] = '\0';
+}
+
+void sl_buf_puts(sl_buf *b, const char *text)
+{
+    sl_buf_put(b, text, strlen(text));
+}
+
+void sl_buf_putc(sl_buf *b, char c)
+{
+    sl_buf_put(b, &c, 1);
+}
+
+void sl_buf_printf(sl_buf *b, const char *fmt, ...)
+{
+    va_list ap;
+    int len;
+
+    va_start(ap, fmt);
+    len = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    SL_ASSERT(len >= 0);
+    if (!reserve(b, (size_t)len))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(b->ptr + b->len, (size_t)len + 1, fmt, ap);
+    va_end(ap);
+    b->len += (size_t)len;
+}
+
+void sl_buf_put_utf8(sl_buf *b, uint32_t cp)
+{
+    char out[4];
+
+    sl_buf_put(b, out, sl_utf8_encode(cp, out));
+}
+
+void sl_buf_put_json(sl_buf *b, const char *text, size_t len)
+{
+    size_t plain = 0; /* start of the run that needs no escape */
+
+    sl_buf_putc(b, '"');
+    for (size_t i = 0; i < len;) {
+        unsigned char c = (unsigned char)text[i];
+        uint32_t cp;
+        size_t n = sl_utf8_decode(text + i, len - i, &cp);
+
+        if (n && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
+            i += n;
+            continue;
+        }
+        sl_buf_put(b, text + plain, i - plain);
+        if (!n)
+            sl_buf_puts(b, "\xef\xbf\xbd");
+        else if (c == '"' || c == '\\')
+            sl_buf_printf(b, "\\%c", c);
+        else if (c == '\n')
+            sl_buf_puts(b, "\\n");
+        else
+            sl_buf_printf(b, "\\u%04x", c);
+        i += n ? n : 1;
+        plain = i;
+    }
+    sl_buf_put(b, text + plain, len - plain);
+    sl_buf_putc(b, '"');
+}
+
+sl_status sl_buf_ok(const sl_buf *b, const char *what, sl_err *err)
+{
+    if (!b->failed)
+        return SL_OK;
+    return sl_fail(err, SL_ELIMIT, "%s: more than %zu bytes, or out of memory", what, b->max);
+}
+
+char *sl_buf_steal(sl_buf *b)
+{
+    char *p = b->failed ? NULL : b->ptr;
+
+    if (!p)
+        sl_free(b->ptr);
+    *b = (sl_buf){ .max = b->max };
+    return p;
+}
+
+size_t sl_utf8_decode(const char *text, size_t len, uint32_t *ret_cp)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    uint32_t cp, min;
+    size_t n;
+
+    if (len == 0)
+        return 0;
+    if (s[0] < 0x80) {
+        *ret_cp = s[0];
+        return 1;
+    }
+    if (s[0] >= 0xc2 && s[0] <= 0xdf)
+        n = 2, cp = s[0] & 0x1f, min = 0x80;
+    else if ((s[0] & 0xf0) == 0xe0)
+        n = 3, cp = s[0] & 0x0f, min = 0x800;
+    else if (s[0] >= 0xf0 && s[0] <= 0xf4)
+        n = 4, cp = s[0] & 0x07, min = 0x10000;
+    else
+        return 0;
+    if (len < n)
+        return 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+        cp = cp << 6 | (s[i] & 0x3f);
+    }
+    if (cp < min || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
+        return 0;
+    *ret_cp = cp;
+    return n;
+}
+
+size_t sl_utf8_encode(uint32_t cp, char out[4])
+{
+    if (cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
+        cp = 0xfffd;
+    if (cp < 0x80) {
+        out[0] = (char)cp;
+        return 1;
+    }
+    if (cp < 0x800) {
+        out[0] = (char)(0xc0 | cp >> 6);
+        out[1] = (char)(0x80 | (cp & 0x3f));
+        return 2;
+    }
+    if (cp < 0x10000) {
+        out[0] = (char)(0xe0 | cp >> 12);
+        out[1] = (char)(0x80 | (cp >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (cp & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | cp >> 18);
+    out[1] = (char)(0x80 | (cp >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (cp >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (cp & 0x3f));
+    return 4;
+}
+
+bool sl_utf8_valid(const char *text, size_t len)
+{
+    uint32_t cp;
+
+    for (size_t i = 0; i < len;) {
+        size_t n = sl_utf8_decode(text + i, len - i, &cp);
+
+        if (!n)
+            return false;
+        i += n;
+    }
+    return true;
+}
+
+size_t sl_utf8_complete(const char *text, size_t len)
+{
+    /* Only the last three bytes can begin a code point that lacks its end. */
+    for (size_t back = 1; back <= 3 && back <= len; back++) {
+        unsigned char c = (unsigned char)text[len - back];
+
+        if ((c & 0xc0) == 0x80)
+            continue;
+        if ((c >= 0xc2 && c <= 0xdf && back < 2) || ((c & 0xf0) == 0xe0 && back < 3) ||
+            (c >= 0xf0 && c <= 0xf4 && back < 4))
+            return len - back;
+        break;
+    }
+    return len;
+}

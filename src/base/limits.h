@@ -1,0 +1,49 @@
+/* limits.h - every maximum in the house, each with its reason.
+ *
+ * A structure that grows takes its bound from here. Names end in the unit. */
+#ifndef SL_BASE_LIMITS_H
+#define SL_BASE_LIMITS_H
+
+#define SL_KIB ((size_t)1024)
+#define SL_MIB ((size_t)1024 * 1024)
+#define SL_GIB ((size_t)1024 * 1024 * 1024)
+
+/* Model files: real ones stay under 3,000 tensors and 100 keys; the room above is for MoE shards.
+ */
+#define SL_GGUF_TENSORS_MAX             (1 << 17)
+#define SL_GGUF_KEYS_MAX                (1 << 16)
+#define SL_GGUF_KEY_BYTES_MAX           65535     /* the GGUF specification's bound */
+#define SL_GGUF_ARRAY_MAX               (1 << 24) /* vocabularies reach 262,144; merges twice that */
+#define SL_GGUF_SHARDS_MAX              1024
+#define SL_TENSOR_NAME_MAX              256 /* GGUF says 64; Hugging Face names reach 120 */
+#define SL_TENSOR_DIMS_MAX              4
+#define SL_SAFETENSORS_HEADER_BYTES_MAX (100 * SL_MIB) /* the format's own bound */
+#define SL_JSON_BYTES_MAX               (64 * SL_MIB) /* tokenizer.json of a 262,144-token vocabulary: 33 MiB */
+
+/* Shapes: bounds that keep products of two in 32 bits and catch hostile metadata early. */
+#define SL_MODEL_LAYERS_MAX  512
+#define SL_MODEL_DIM_MAX     (1 << 17)
+#define SL_MODEL_VOCAB_MAX   (1 << 22)
+#define SL_MODEL_CONTEXT_MAX (1 << 24)
+
+/* Requests. */
+#define SL_HTTP_BODY_BYTES_MAX                                                                     \
+    (64 * SL_MIB)                /* 128k tokens of text are under 1 MiB; documents more */
+#define SL_PROMPTS_MAX      2048 /* OpenAI's bound on embedding inputs; also completion prompts */
+#define SL_CHOICES_MAX      128  /* OpenAI's bound on n */
+#define SL_STOPS_MAX        16   /* OpenAI allows 4; vLLM and llama.cpp clients send more */
+#define SL_STOP_BYTES_MAX   512
+#define SL_LOGIT_BIAS_MAX   1024
+#define SL_TOP_LOGPROBS_MAX 20 /* OpenAI's bound */
+
+/* Engine. */
+#define SL_THREADS_MAX     256
+#define SL_KV_BLOCK_TOKENS 16
+
+/* Chat templates: the longest published one is 40 KiB; hostile ones must end soon. */
+#define SL_TEMPLATE_BYTES_MAX        (1 * SL_MIB)
+#define SL_TEMPLATE_OUTPUT_BYTES_MAX (64 * SL_MIB)
+#define SL_TEMPLATE_STEPS_MAX        (20 * 1000 * 1000)
+#define SL_TEMPLATE_DEPTH_MAX        128
+
+#endif

@@ -1,0 +1,210 @@
+/* os.c - files, clocks and randomness on POSIX and Linux. */
+#include "base/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+/* The status that fits errno after a failed call on path. */
+static sl_status fail_errno(sl_err *err, const char *verb, const char *path)
+{
+    int e = errno;
+    sl_status status = e == ENOENT ? SL_ENOTFOUND : e == ENOMEM ? SL_ENOMEM : SL_EIO;
+
+    return sl_fail(err, status, "cannot %s %s: %s", verb, path, strerror(e));
+}
+
+sl_status sl_file_map_open(const char *path, sl_file_map *ret, sl_err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    void *p;
+
+    if (fd < 0)
+        return fail_errno(err, "open", path);
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return sl_fail(err, SL_EINVAL, "%s is not a regular file", path);
+    }
+    if (st.st_size == 0) {
+        close(fd);
+        *ret = (sl_file_map){ .bytes = { NULL, 0 } };
+        return SL_OK;
+    }
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED)
+        return fail_errno(err, "map", path);
+    ret->bytes = sl_span_of(p, (size_t)st.st_size);
+    return SL_OK;
+}
+
+void sl_file_map_close(sl_file_map *map)
+{
+    if (map->bytes.ptr)
+        munmap((void *)(uintptr_t)map->bytes.ptr, map->bytes.len);
+    map->bytes = sl_span_of(NULL, 0);
+}
+
+sl_status sl_file_read(const char *path, size_t max_bytes, sl_buf *out, sl_err *err)
+{
+    FILE *f = fopen(path, "rbe");
+    char chunk[16384];
+    size_t n;
+    bool bad;
+
+    if (!f)
+        return fail_errno(err, "open", path);
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0 && out->len + n <= max_bytes)
+        sl_buf_put(out, chunk, n);
+    bad = ferror(f);
+    fclose(f);
+    if (bad)
+        return sl_fail(err, SL_EIO, "cannot read %s", path);
+    if (n > 0)
+        return sl_fail(err, SL_ELIMIT, "%s is larger than %zu bytes", path, max_bytes);
+    return sl_buf_ok(out, path, err);
+}
+
+/* Writes all bytes to fd. */
+static bool write_all(int fd, sl_span bytes)
+{
+    while (bytes.len > 0) {
+        ssize_t n = write(fd, bytes.ptr, bytes.len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        bytes.ptr += n;
+        bytes.len -= (size_t)n;
+    }
+    return true;
+}
+
+sl_status sl_file_write_atomic(const char *path, sl_span bytes, sl_err *err)
+{
+    sl_buf tmp;
+    sl_status status = SL_OK;
+    int fd;
+
+    sl_buf_init(&tmp, 8192);
+    sl_buf_printf(&tmp, "%s.tmp.%d", path, (int)getpid());
+    if ((status = sl_buf_ok(&tmp, "path", err)) != SL_OK)
+        goto done;
+    fd = open(tmp.ptr, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        status = fail_errno(err, "create", tmp.ptr);
+        goto done;
+    }
+    if (!write_all(fd, bytes) || fsync(fd) != 0)
+        status = fail_errno(err, "write", tmp.ptr);
+    if (close(fd) != 0 && status == SL_OK)
+        status = fail_errno(err, "close", tmp.ptr);
+    if (status == SL_OK && rename(tmp.ptr, path) != 0)
+        status = fail_errno(err, "rename to", path);
+    if (status == SL_OK)
+        status = sl_dir_sync(path, err);
+    else
+        unlink(tmp.ptr);
+done:
+    sl_buf_deinit(&tmp);
+    return status;
+}
+
+sl_status sl_dir_sync(const char *path, sl_err *err)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir =
+        slash ? sl_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : sl_strdup(".");
+    sl_status status = SL_OK;
+    int fd;
+
+    if (!dir)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0)
+        status = fail_errno(err, "sync directory", dir);
+    if (fd >= 0)
+        close(fd);
+    sl_free(dir);
+    return status;
+}
+
+sl_status sl_mkdirs(const char *path, sl_err *err)
+{
+    char *p = sl_strdup(path);
+    sl_status status = SL_OK;
+
+    if (!p)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    for (char *s = p + 1; status == SL_OK; s++) {
+        char c = *s;
+
+        if (c != '/' && c != '\0')
+            continue;
+        *s = '\0';
+        if (mkdir(p, 0700) != 0 && errno != EEXIST)
+            status = fail_errno(err, "create directory", p);
+        *s = c;
+        if (c == '\0')
+            break;
+    }
+    sl_free(p);
+    return status;
+}
+
+bool sl_file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+int64_t sl_clock_mono_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+int64_t sl_clock_wall_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+void sl_random_bytes(void *out, size_t len)
+{
+    char *p = out;
+
+    while (len > 0) {
+        ssize_t n = getrandom(p, len, 0);
+
+        if (n < 0) {
+            SL_ASSERT(errno == EINTR);
+            continue;
+        }
+        p += n;
+        len -= (size_t)n;
+    }
+}
+
+int sl_cpu_count(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return CPU_COUNT(&set);
+    return 1;
+}

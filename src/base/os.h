@@ -1,0 +1,44 @@
+/* os.h - files, clocks and randomness: the operating system in the shape the house uses it. */
+#ifndef SL_BASE_OS_H
+#define SL_BASE_OS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+/* A file mapped read-only. The span lives until sl_file_unmap. */
+typedef struct sl_file_map {
+    sl_span bytes;
+} sl_file_map;
+
+SL_NODISCARD sl_status sl_file_map_open(const char *path, sl_file_map *ret, sl_err *err);
+void sl_file_map_close(sl_file_map *map);
+
+/* Reads a whole file of at most max_bytes into out (initialised by the caller). */
+SL_NODISCARD sl_status sl_file_read(const char *path, size_t max_bytes, sl_buf *out, sl_err *err);
+
+/* Replaces path by the bytes, crash-safe: temporary file beside it, fsync, rename, fsync of the
+ * directory. */
+SL_NODISCARD sl_status sl_file_write_atomic(const char *path, sl_span bytes, sl_err *err);
+
+/* Makes the directory and its parents (mode 0700 for new ones). */
+SL_NODISCARD sl_status sl_mkdirs(const char *path, sl_err *err);
+
+/* fsync on the directory that holds path, so that a rename in it survives a power cut. */
+SL_NODISCARD sl_status sl_dir_sync(const char *path, sl_err *err);
+
+bool sl_file_exists(const char *path);
+
+/* Nanoseconds of the monotonic clock; milliseconds since 1970 of the wall clock. */
+int64_t sl_clock_mono_ns(void);
+int64_t sl_clock_wall_ms(void);
+
+/* Fills out with bytes from the system's random source. */
+void sl_random_bytes(void *out, size_t len);
+
+/* Processors this process may run on, at least 1. */
+int sl_cpu_count(void);
+
+#endif

@@ -1,0 +1,295 @@
+/* llm.h - the waist of the house: one request type, one event type, one backend vtable, one stage
+ * vtable. APIs translate to it, engine and gateway implement it, everything else is a stage.
+ *
+ * A request is built by one thread, then owned by the chain until its `done` event was delivered.
+ * Events of one request are delivered in order, never two at once, on a thread of the backend;
+ * a sink must not block for long and may call llm_cancel. */
+#ifndef SL_LLM_LLM_H
+#define SL_LLM_LLM_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/status.h"
+
+/* ---- request ---------------------------------------------------------------------------- */
+
+typedef enum llm_task {
+    LLM_CHAT,     /* messages, rendered by the model's chat template */
+    LLM_COMPLETE, /* prompts as given */
+    LLM_EMBED,    /* prompts to vectors */
+    LLM_TASK_COUNT
+} llm_task;
+
+/* Text or token ids; owned by the request's arena. */
+typedef struct llm_prompt {
+    const char *text; /* NULL when ids are given */
+    size_t text_len;
+    const int32_t *ids;
+    size_t id_count;
+} llm_prompt;
+
+typedef struct llm_logit_bias {
+    int32_t token;
+    float bias;
+} llm_logit_bias;
+
+/* Neutral values are those of llm_sampling_default(): penalties off, top_k 0 = all. */
+typedef struct llm_sampling {
+    float temperature; /* 0: greedy */
+    int32_t top_k;     /* 0: all */
+    float top_p, min_p, typical_p;
+    float repetition_penalty, presence_penalty, frequency_penalty;
+    int32_t penalty_last_n; /* tokens looked back at: -1 = whole sequence, prompt included for
+                               repetition_penalty */
+    uint64_t seed;
+    bool has_seed; /* false: a random one is drawn */
+    bool ignore_eos;
+    int32_t min_tokens;
+    llm_logit_bias *bias; /* in the arena */
+    size_t bias_count;
+} llm_sampling;
+
+typedef struct llm_request {
+    sl_arena arena; /* everything the request points to */
+    char id[48];    /* request id, for logs and x-request-id */
+    char *model;    /* as the caller named it */
+    llm_task task;
+
+    json_t *messages;      /* LLM_CHAT: array of OpenAI-shaped messages; owned */
+    json_t *tools;         /* or NULL; owned */
+    json_t *template_vars; /* extra template variables (object) or NULL; owned */
+    bool no_generation_prompt;
+
+    llm_prompt *prompts; /* LLM_COMPLETE, LLM_EMBED: at least one */
+    size_t prompt_count;
+
+    uint32_t n;         /* choices per prompt; choice index = prompt * n + i */
+    int64_t max_tokens; /* per choice; -1: up to the context's end */
+    llm_sampling sampling;
+    const char **stops; /* stop strings, in the arena */
+    size_t stop_count;
+    int32_t *stop_ids; /* stop token ids, in the arena */
+    size_t stop_id_count;
+    bool include_stop; /* keep the stop string in the text */
+    bool echo;         /* LLM_COMPLETE: deliver the prompt's text (and logprobs) first */
+    bool logprobs;
+    int32_t top_logprobs; /* 0..SL_TOP_LOGPROBS_MAX */
+    bool show_special;    /* render control tokens in the text */
+    bool no_special;      /* do not add BOS and the like to text prompts */
+
+    int64_t created_ns;    /* monotonic */
+    const char *user;      /* who asks (key or tenant name), or NULL; in the arena */
+    atomic_bool cancelled; /* set by llm_cancel from any thread; backends poll it each step */
+} llm_request;
+
+/* A request with neutral settings and a fresh id ("req_" + 24 hex digits); NULL when out of
+ * memory. Its arena may grow to arena_bytes_max. Release with llm_request_destroy, which
+ * accepts NULL. */
+llm_request *llm_request_create(llm_task task, size_t arena_bytes_max);
+void llm_request_destroy(llm_request *req);
+llm_sampling llm_sampling_default(void);
+void llm_cancel(llm_request *req);
+
+/* ---- events ------------------------------------------------------------------------------ */
+
+typedef enum llm_finish {
+    LLM_FINISH_NONE,
+    LLM_FINISH_STOP,   /* end of generation, stop string or stop token */
+    LLM_FINISH_LENGTH, /* max_tokens or the context's end */
+    LLM_FINISH_CANCELLED,
+    LLM_FINISH_COUNT
+} llm_finish;
+
+/* Logprob of one token and of the likeliest alternatives at its place (natural logarithm). */
+typedef struct llm_token_prob {
+    int32_t id;
+    float logprob;
+    const char *text; /* the token's bytes; may be half a code point */
+    size_t text_len;
+} llm_token_prob;
+
+typedef struct llm_token {
+    llm_token_prob chosen;
+    const llm_token_prob *top; /* best first */
+    size_t top_count;
+    bool is_prompt; /* echo: no alternatives were sampled; logprob of the first is NAN */
+} llm_token;
+
+typedef struct llm_usage {
+    int64_t prompt_tokens; /* over all prompts, each once */
+    int64_t cached_tokens; /* of those, taken from the prefix cache */
+    int64_t output_tokens;
+    int64_t queue_ns, ttft_ns, total_ns; /* waiting, to the first token, to the end */
+} llm_usage;
+
+typedef enum llm_event_kind {
+    LLM_EV_START,     /* admitted: usage.prompt_tokens is known */
+    LLM_EV_DELTA,     /* text (whole UTF-8 characters; may be empty) and the tokens behind it */
+    LLM_EV_FINISH,    /* one choice ended */
+    LLM_EV_EMBEDDING, /* one vector */
+    LLM_EV_ERROR,     /* the request failed; LLM_EV_DONE follows */
+    LLM_EV_DONE,      /* last event, exactly once */
+    LLM_EV_COUNT
+} llm_event_kind;
+
+/* Everything an event points to is valid during the call only. */
+typedef struct llm_event {
+    llm_event_kind kind;
+    uint32_t choice;
+    const char *text; /* DELTA */
+    size_t text_len;
+    const llm_token *tokens; /* DELTA: the tokens this text came from; logprobs only if asked */
+    size_t token_count;
+    llm_finish finish;   /* FINISH */
+    const char *stop;    /* FINISH: the stop string that matched, or NULL */
+    const float *vector; /* EMBEDDING: [vector_len], choice = prompt index */
+    size_t vector_len;
+    llm_usage usage; /* START, DONE */
+    sl_err error;    /* ERROR */
+} llm_event;
+
+typedef void (*llm_sink_fn)(void *ctx, llm_request *req, const llm_event *ev);
+
+typedef struct llm_sink {
+    llm_sink_fn fn;
+    void *ctx;
+} llm_sink;
+
+/* ---- backends ------------------------------------------------------------------------------ */
+
+typedef struct llm_model_info {
+    char name[128];
+    char arch[32];
+    char quant[16]; /* "Q4_1", "F16", ... */
+    bool can_generate, can_embed;
+    int64_t context_tokens;
+    int64_t embedding_dim; /* 0: cannot embed */
+    int64_t created_s;     /* seconds since 1970 */
+    uint64_t param_count, file_bytes;
+} llm_model_info;
+
+/* A model somewhere. All functions may be called from any thread. */
+typedef struct llm_backend_ops {
+    /* Takes the request: SL_OK means that the sink will get events up to LLM_EV_DONE, after which
+     * the backend no longer touches req (the sink, or whoever set it, destroys it). On failure no
+     * event was or will be sent and the caller still owns req. SL_EBUSY: the queue is full. */
+    sl_status (*submit)(void *ctx, llm_request *req, llm_sink sink, sl_err *err);
+    void (*info)(void *ctx, llm_model_info *ret);
+    /* Token ids of text into ids[cap]; *ret_count is the number there are, also past cap. */
+    sl_status (*tokenize)(void *ctx, const char *text, size_t len, bool special, int32_t *ids,
+                          size_t cap, size_t *ret_count, sl_err *err);
+    /* Renders messages with the chat template, as LLM_CHAT would. out is the caller's. */
+    sl_status (*render)(void *ctx, const llm_request *req, sl_buf *out, sl_err *err);
+} llm_backend_ops;
+
+typedef struct llm_backend {
+    const llm_backend_ops *ops;
+    void *ctx;
+} llm_backend;
+
+/* ---- stages and the chain ------------------------------------------------------------------ */
+
+typedef enum llm_verdict {
+    LLM_PASS,
+    LLM_REFUSE, /* on_request: err says why; on_event: the event is dropped */
+    LLM_VERDICT_COUNT
+} llm_verdict;
+
+/* One link of the request chain. A stage never calls its neighbours itself. Any function may be
+ * NULL. on_event and on_done run on the backend's thread. */
+typedef struct llm_stage_ops {
+    const char *name;
+    llm_verdict (*on_request)(void *ctx, llm_request *req, sl_err *err);
+    llm_verdict (*on_event)(void *ctx, llm_request *req, const llm_event *ev);
+    void (*on_done)(void *ctx, const llm_request *req, const llm_usage *usage);
+} llm_stage_ops;
+
+typedef struct llm_stage {
+    const llm_stage_ops *ops;
+    void *ctx;
+} llm_stage;
+
+/* The chain: stages in order, then the backend that `route` picks by req->model. It is built once,
+ * by app/wire.c, and read-only afterwards. */
+#define LLM_STAGES_MAX 16
+#define LLM_MODELS_MAX 64
+
+typedef struct llm_route {
+    char name[128]; /* what callers say in "model" */
+    llm_backend backend;
+    bool is_alias; /* not listed */
+} llm_route;
+
+typedef struct llm_chain {
+    llm_stage stages[LLM_STAGES_MAX];
+    size_t stage_count;
+    llm_route routes[LLM_MODELS_MAX];
+    size_t route_count;
+} llm_chain;
+
+/* Runs the request through the stages to its backend. Same contract as llm_backend_ops.submit;
+ * SL_ENOTFOUND: no such model. An empty or NULL req->model picks the first route that can do the
+ * task. */
+SL_NODISCARD sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink,
+                                        sl_err *err);
+/* The backend behind a model name for a task; NULL when there is none. */
+const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm_task task);
+
+/* ---- document service (RAG), as the API sees it --------------------------------------------- */
+
+/* One retrieved passage. Strings are valid during the callback only. */
+typedef struct llm_passage {
+    int32_t number; /* the marker [number] in the answer, from 1 */
+    const char *document, *title;
+    const char *text;   /* the passage */
+    int64_t begin, end; /* byte span in the document's text */
+    double score;
+    const char *heading; /* heading path, "A > B", or "" */
+} llm_passage;
+
+/* Receives an answer over documents: first all passages, then the text as it is generated, then
+ * the citations that the text really made (passages by number), then done. Any may be NULL. */
+typedef struct llm_docs_sink {
+    void (*on_passages)(void *ctx, const llm_passage *passages, size_t count);
+    void (*on_delta)(void *ctx, const char *text, size_t len);
+    void (*on_citation)(void *ctx, const llm_passage *passage);
+    void (*on_done)(void *ctx, sl_status status, const sl_err *err, const llm_usage *usage);
+    void *ctx;
+} llm_docs_sink;
+
+typedef struct llm_docs_query {
+    const char *collection; /* NULL: "default" */
+    const char *question;
+    const char *model;  /* NULL: the default chat model */
+    int32_t top_k;      /* 0: the default */
+    int64_t max_tokens; /* 0: the default */
+    float temperature;
+    bool search_only;       /* no answer, only passages */
+    atomic_bool *cancelled; /* or NULL; polled */
+} llm_docs_query;
+
+typedef struct llm_docs_ops {
+    /* Adds or replaces one document (text or Markdown). Atomic: on failure the old version stays.
+     * Blocks until it is searchable. *ret_chunks: passages it was cut into. */
+    sl_status (*add)(void *ctx, const char *collection, const char *name, sl_span text,
+                     int64_t *ret_chunks, sl_err *err);
+    sl_status (*remove)(void *ctx, const char *collection, const char *name, sl_err *err);
+    /* JSON array of {"name","bytes","chunks","updated"}; *ret is the caller's. */
+    sl_status (*list)(void *ctx, const char *collection, json_t **ret, sl_err *err);
+    /* Answers. Retrieval runs on the calling thread; deltas come from the backend's thread; returns
+     * after on_done was called (SL_OK), or without any callback (failure). */
+    sl_status (*query)(void *ctx, const llm_docs_query *q, const llm_docs_sink *sink, sl_err *err);
+} llm_docs_ops;
+
+typedef struct llm_docs {
+    const llm_docs_ops *ops; /* NULL: no document service */
+    void *ctx;
+} llm_docs;
+
+#endif
