@@ -48,8 +48,8 @@ typedef struct gguf_dir {
     size_t kv_count;
     tensor_info *tensors; /* in file order; data spans point into the image */
     size_t tensor_count;
-    bool vocab_only; /* no tensors at all */
-    void *index;     /* by-name lookup, private */
+    uint32_t *kv_order;     /* indices sorted by key, for lookup; private */
+    uint32_t *tensor_order; /* indices sorted by name, for lookup; private */
 } gguf_dir;
 
 /* Reads the directory of a GGUF image.
