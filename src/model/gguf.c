@@ -61,7 +61,7 @@ static sl_status take_u64(cursor *c, uint64_t *ret)
 
 static sl_status take_str(cursor *c, uint64_t len_max, sl_span *ret)
 {
-    uint64_t len;
+    uint64_t len = 0;
     const uint8_t *p;
 
     SL_TRY(take_u64(c, &len));
@@ -88,7 +88,7 @@ static size_t scalar_bytes(gguf_type type)
 
 static sl_status read_array(cursor *c, gguf_kv *kv)
 {
-    uint32_t elem;
+    uint32_t elem = 0;
     size_t start;
 
     SL_TRY(take_u32(c, &elem));
@@ -117,7 +117,7 @@ static sl_status read_array(cursor *c, gguf_kv *kv)
 
 static sl_status read_kv(cursor *c, gguf_kv *kv)
 {
-    uint32_t type;
+    uint32_t type = 0;
     const uint8_t *p;
 
     c->field = "metadata key";
@@ -168,7 +168,7 @@ static sl_status check_shape(cursor *c, const tensor_info *t, uint64_t *ret_byte
 /* Reads one tensor entry; data.ptr stays NULL and data.len holds the size until place_tensors. */
 static sl_status read_tensor(cursor *c, tensor_info *t, uint64_t *ret_offset)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
     c->field = "tensor name";
     SL_TRY(take_str(c, SL_TENSOR_NAME_MAX, &t->name));
@@ -266,7 +266,7 @@ static sl_status build_order(cursor *c, gguf_dir *dir)
 static sl_status read_header(cursor *c, gguf_dir *dir)
 {
     const uint8_t *magic;
-    uint64_t tensors, kvs;
+    uint64_t tensors = 0, kvs = 0;
 
     c->field = "magic";
     magic = take(c, 4);
@@ -489,7 +489,7 @@ double gguf_array_float(const gguf_kv *kv, uint64_t i)
 
 sl_span gguf_array_next_str(const gguf_kv *kv, size_t *cursor_pos)
 {
-    uint64_t len;
+    uint64_t len = 0;
     sl_span text;
 
     SL_ASSERT(kv->elem_type == GGUF_STRING);

@@ -2,7 +2,10 @@
 #ifndef SL_MODEL_MODEL_H
 #define SL_MODEL_MODEL_H
 
+#include "model/file.h"
 #include "model/gguf.h"
+#include "model/params.h"
+#include "model/safetensors.h"
 #include "model/tensor.h"
 
 #endif
