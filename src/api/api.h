@@ -1,0 +1,45 @@
+/* api.h - the HTTP dialects: requests to llm_request, llm_event to answers.
+ *
+ * api_create hangs its routes on a server that was created but not started. Everything the options
+ * point to must outlive the api; the server is destroyed (or drained) before the api is. */
+#ifndef SL_API_API_H
+#define SL_API_API_H
+
+#include "base/metric.h"
+#include "access/access.h"
+#include "http/http.h"
+#include "llm/llm.h"
+
+typedef struct api api;
+
+/* What the engine tells /metrics about itself, asked at each scrape. */
+typedef struct api_stats {
+    double requests_running, requests_waiting;
+    double kv_usage_ratio; /* 0..1 */
+    double prefix_hit_tokens_total, prefix_query_tokens_total;
+    double preemptions_total;
+} api_stats;
+
+typedef struct api_options {
+    llm_chain *chain;
+    llm_docs docs;                /* ops NULL: the RAG routes answer 501 */
+    const access_control *access; /* NULL: everybody */
+    metric_registry *metrics;     /* NULL: the api makes its own */
+    const char *version;          /* for /version and the hello page */
+    /* Any thread, must not block; NULL: those gauges are missing. */
+    void (*stats)(void *ctx, api_stats *ret);
+    void *stats_ctx;
+    int docs_workers;   /* 0: 4; threads for document routes */
+    int docs_queue_max; /* 0: 32; waiting document requests before 503 */
+    int retry_after_s;  /* 0: 1; told to clients when a queue is full */
+    bool no_access_log;
+} api_options;
+
+SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,
+                                  sl_err *err);
+/* /ready answers 200 while true, 503 otherwise. Starts false. */
+void api_set_ready(api *a, bool ready);
+/* Waits for document requests that still run. Accepts NULL. */
+void api_destroy(api *a);
+
+#endif

@@ -1,0 +1,156 @@
+/* http.h - an HTTP/1.1 server over libmicrohttpd and a client over libcurl.
+ *
+ * Server: a handler gets an exchange: one request, read whole, and the answer to it. It may answer
+ * at once, or keep the exchange (http_ref) and answer later from any thread, either with one body
+ * or as a stream; no thread waits meanwhile. A client that goes away is noticed within
+ * milliseconds, also while nothing flows, and reported through http_on_close. */
+#ifndef SL_HTTP_HTTP_H
+#define SL_HTTP_HTTP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+
+/* ---- server -------------------------------------------------------------------------------- */
+
+typedef struct http_server http_server;
+typedef struct http_exchange http_exchange;
+
+#define HTTP_ADDRESS_BYTES    80
+#define HTTP_REQUEST_ID_BYTES 48
+
+/* Runs on an io thread and must not block. */
+typedef void (*http_handler_fn)(void *ctx, http_exchange *x);
+
+typedef struct http_server_options {
+    const char *address;   /* "127.0.0.1:8080", "[::]:80", ":8080" (all), "localhost:0" */
+    int io_threads;        /* 0: 2 */
+    int connections_max;   /* 0: 1024 */
+    int request_timeout_s; /* 0: 30; to read a request head, and idle keep-alive */
+    int body_timeout_s;    /* 0: 300; to read a body */
+    int write_timeout_s;   /* 0: 60; a client that reads nothing for so long is dropped */
+    int ping_s;            /* 0: 15; silence after which a stream gets a `: ping` line; -1: never */
+    size_t body_bytes_max; /* 0: SL_HTTP_BODY_BYTES_MAX; more is answered with 413 */
+    size_t queue_bytes_max;  /* 0: 8 MiB; unsent bytes of one stream before its client is dropped */
+    const char *cors_origin; /* NULL: no CORS headers; "*" or one origin */
+    /* Called once per exchange when nobody holds it any more, on the thread that let go last. */
+    void (*on_done)(void *ctx, http_exchange *x);
+    void *on_done_ctx;
+} http_server_options;
+
+/* Binds and listens, so that the port is known, but answers nobody before http_server_start. */
+SL_NODISCARD sl_status http_server_create(const http_server_options *options,
+                                          http_server **ret_server, sl_err *err);
+/* Adds a route before the start. pattern: "/v1/models/{model}"; `{name}` is one segment,
+ * `{name...}` the rest of the path. A GET route answers HEAD too. */
+SL_NODISCARD sl_status http_server_route(http_server *s, const char *method, const char *pattern,
+                                         http_handler_fn fn, void *ctx, sl_err *err);
+/* As the options of that name, for owners made after the server. Before the start. */
+void http_server_on_done(http_server *s, void (*fn)(void *ctx, http_exchange *x), void *ctx);
+SL_NODISCARD sl_status http_server_start(http_server *s, sl_err *err);
+/* The bound address with its real port, "127.0.0.1:40123". */
+const char *http_server_address(const http_server *s);
+int http_server_port(const http_server *s);
+/* Stops accepting, lets running answers finish for up to deadline_ms, then drops the rest (their
+ * on_close is called). Returns how many were dropped. */
+int http_server_drain(http_server *s, int64_t deadline_ms);
+/* Drains with deadline 0 when still running, then frees. Accepts NULL. Exchanges that others still
+ * hold stay valid until they are released. */
+void http_server_destroy(http_server *s);
+
+/* The request. Strings live as long as the exchange; NULL when absent. Header names in any case. */
+const char *http_method(const http_exchange *x);
+const char *http_path(const http_exchange *x);
+const char *http_param(const http_exchange *x, const char *name); /* of the route's pattern */
+const char *http_query(const http_exchange *x, const char *name);
+const char *http_header(const http_exchange *x, const char *name);
+sl_span http_body(const http_exchange *x);
+const char *http_remote(const http_exchange *x);     /* "10.0.0.7" */
+const char *http_request_id(const http_exchange *x); /* the caller's if sane, else generated */
+const char *http_route(const http_exchange *x);      /* pattern matched, or "" */
+int http_status(const http_exchange *x);             /* of the answer; 0 before */
+int64_t http_started_ns(const http_exchange *x);     /* monotonic */
+/* True when the client went away before its answer was complete. */
+bool http_gone(const http_exchange *x);
+
+/* Keeps the exchange beyond the handler's return; each http_ref needs one http_unref. */
+void http_ref(http_exchange *x);
+void http_unref(http_exchange *x);
+
+/* Hangs the owner's data on the exchange; destroy (may be NULL) runs when the exchange ends, after
+ * on_done. */
+void http_set_user(http_exchange *x, void *user, void (*destroy)(void *user));
+void *http_user(const http_exchange *x);
+
+/* fn is called at most once, on an io or watcher thread or from within this call, if the client
+ * goes away before http_respond or http_stream_end. It must not block. */
+void http_on_close(http_exchange *x, void (*fn)(void *ctx), void *ctx);
+
+/* Answer header; before http_respond or http_stream_begin. */
+void http_set_header(http_exchange *x, const char *name, const char *value);
+
+/* One body; copied. Once per exchange, from any thread. */
+void http_respond(http_exchange *x, int status, const char *content_type, const void *body,
+                  size_t len);
+/* The error object that all routes share (OpenAI's). param and code may be NULL. */
+void http_respond_error(http_exchange *x, int status, const char *type, const char *param,
+                        const char *code, const char *message);
+
+/* A stream. http_stream_write never blocks: false when the client is gone (or was dropped because
+ * it reads too slowly), and then nothing more needs to be written. */
+void http_stream_begin(http_exchange *x, int status, const char *content_type);
+bool http_stream_write(http_exchange *x, const void *bytes, size_t len);
+void http_stream_end(http_exchange *x);
+
+/* ---- multipart/form-data ------------------------------------------------------------------- */
+
+typedef struct http_part {
+    const char *name, *filename, *content_type; /* "" when absent */
+    sl_span body;
+} http_part;
+
+/* Calls fn for each part of a body. SL_EFORMAT when it is no well-formed multipart body; parts seen
+ * before stay delivered. A status from fn ends the walk and is returned. */
+SL_NODISCARD sl_status http_multipart(const char *content_type, sl_span body,
+                                      sl_status (*fn)(void *ctx, const http_part *part,
+                                                      sl_err *err),
+                                      void *ctx, sl_err *err);
+
+/* ---- client -------------------------------------------------------------------------------- */
+
+typedef struct http_client_options {
+    const char *url;            /* http or https */
+    const char *const *headers; /* [header_count] "Name: value"; Authorization is not sent on to
+                                   another host after a redirect */
+    size_t header_count;
+    const void *post; /* POST body, or NULL for GET */
+    size_t post_len;
+    uint64_t resume_from; /* bytes already here: sent as Range */
+    /* Body bytes of a 2xx answer as they come; false stops. ret_status is known (see below) before
+     * the first call. */
+    bool (*on_bytes)(void *ctx, const void *bytes, size_t len);
+    /* Several times a second; total 0 when unknown; both count from resume_from. May be NULL. */
+    void (*on_progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);
+    void *ctx;
+    int connect_timeout_s;        /* 0: 20 */
+    int stall_timeout_s;          /* 0: 60; fewer than 1 byte a second for so long is SL_ETIMEOUT */
+    uint64_t max_bytes;           /* of the body; 0: no bound; past it SL_ELIMIT */
+    const atomic_bool *cancelled; /* or NULL; polled: SL_ECANCELLED */
+} http_client_options;
+
+/* Blocks until the answer was read. SL_OK for any 2xx. For others a status that fits (404
+ * SL_ENOTFOUND, 401/403 SL_EAUTH, 429 SL_ERATE, 416 SL_ECONFLICT, else SL_EUPSTREAM) and the
+ * beginning of the body in err. *ret_status, when given, gets the HTTP status even on failure, 0
+ * without one. A resumed download whose server answers 200 fails with SL_ECONFLICT before any
+ * byte: start again from 0. TLS is always verified; the proxy variables, SSL_CERT_FILE and
+ * CURL_CA_BUNDLE are honoured. */
+SL_NODISCARD sl_status http_download(const http_client_options *options, int *ret_status,
+                                     sl_err *err);
+/* GET, or POST with options->post, into out, up to out->max. on_bytes is not used. */
+SL_NODISCARD sl_status http_fetch(const http_client_options *options, sl_buf *out, int *ret_status,
+                                  sl_err *err);
+
+#endif
