@@ -6,6 +6,7 @@
 #define SL_ACCESS_ACCESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/status.h"
 
@@ -34,6 +35,11 @@ size_t access_key_count(const access_control *a); /* a may be NULL: 0 */
  * digits of its digest) for logs, or "" when no key was needed. */
 access_verdict access_check(const access_control *a, const char *authorization,
                             const char *x_api_key, char ret_name[ACCESS_NAME_BYTES]);
+
+/* The same as a callback for api_options.auth: ctx is the access_control, the result an
+ * access_verdict. */
+int access_check_fn(void *ctx, const char *authorization, const char *x_api_key,
+                    char ret_name[ACCESS_NAME_BYTES]);
 
 /* True when only this machine can reach the address ("127.0.0.1:8080", "[::1]:0", "localhost"). */
 bool access_is_loopback(const char *address);

@@ -6,7 +6,6 @@
 #define SL_API_API_H
 
 #include "base/metric.h"
-#include "access/access.h"
 #include "http/http.h"
 #include "llm/llm.h"
 
@@ -20,12 +19,20 @@ typedef struct api_stats {
     double preemptions_total;
 } api_stats;
 
+#define API_USER_BYTES 16
+
+/* Judges the headers of a request (each NULL when absent): 0 lets it pass, 1 says that no key came,
+ * 2 that it is wrong. ret_user gets a short name for logs. access_check_fn is one. */
+typedef int (*api_auth_fn)(void *ctx, const char *authorization, const char *x_api_key,
+                           char ret_user[API_USER_BYTES]);
+
 typedef struct api_options {
     llm_chain *chain;
-    llm_docs docs;                /* ops NULL: the RAG routes answer 501 */
-    const access_control *access; /* NULL: everybody */
-    metric_registry *metrics;     /* NULL: the api makes its own */
-    const char *version;          /* for /version and the hello page */
+    llm_docs docs;    /* ops NULL: the RAG routes answer 501 */
+    api_auth_fn auth; /* NULL: everybody may call */
+    void *auth_ctx;
+    metric_registry *metrics; /* NULL: the api makes its own */
+    const char *version;      /* for /version and the hello page */
     /* Any thread, must not block; NULL: those gauges are missing. */
     void (*stats)(void *ctx, api_stats *ret);
     void *stats_ctx;
