@@ -129,8 +129,7 @@ typedef struct http_client_options {
     const void *post; /* POST body, or NULL for GET */
     size_t post_len;
     uint64_t resume_from; /* bytes already here: sent as Range */
-    /* Body bytes of a 2xx answer as they come; false stops. ret_status is known (see below) before
-     * the first call. */
+    /* Body bytes of a 2xx answer as they come; false stops with SL_ECANCELLED. */
     bool (*on_bytes)(void *ctx, const void *bytes, size_t len);
     /* Several times a second; total 0 when unknown; both count from resume_from. May be NULL. */
     void (*on_progress)(void *ctx, uint64_t done_bytes, uint64_t total_bytes);

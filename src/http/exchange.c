@@ -1,0 +1,527 @@
+/* exchange.c - one request and its answer, shared by an io thread, a producer and the watcher.
+ *
+ * Invariants, all under exchange.mutex:
+ * 1. suspended is true exactly while MHD holds the connection suspended on our behalf; whoever
+ *    clears it resumes the connection.
+ * 2. conn is NULL once MHD reported the end of the request; nobody touches MHD after that.
+ * 3. on_close is called at most once, never after complete, and with no lock held.
+ * 4. Bytes out[out_pos..len) are unsent; a fixed answer is never changed once complete. */
+#include "http/http_int.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+/* ---- life ---------------------------------------------------------------------------------- */
+
+static enum MHD_Result copy_pair(void *cls, enum MHD_ValueKind kind, const char *key,
+                                 const char *value)
+{
+    http_exchange *x = cls;
+    http_pair *p = sl_arena_alloc(&x->arena, sizeof *p);
+    http_pair **list = kind == MHD_HEADER_KIND ? &x->headers : &x->queries;
+
+    if (!p)
+        return MHD_NO;
+    p->name = sl_arena_strndup(&x->arena, key, strlen(key));
+    p->value = sl_arena_strndup(&x->arena, value ? value : "", value ? strlen(value) : 0);
+    if (!p->name || !p->value)
+        return MHD_NO;
+    p->next = *list;
+    *list = p;
+    return MHD_YES;
+}
+
+static bool is_sane_id(const char *id)
+{
+    size_t len = id ? strlen(id) : 0;
+
+    if (len == 0 || len >= HTTP_REQUEST_ID_BYTES)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (!isalnum((unsigned char)id[i]) && !strchr("-_.:", id[i]))
+            return false;
+    return true;
+}
+
+static void set_request_id(http_exchange *x)
+{
+    const char *given = http_header(x, "x-request-id");
+    unsigned char raw[12];
+    int len;
+
+    if (is_sane_id(given)) {
+        snprintf(x->request_id, sizeof x->request_id, "%s", given);
+        return;
+    }
+    sl_random_bytes(raw, sizeof raw);
+    len = snprintf(x->request_id, sizeof x->request_id, "req_");
+    for (size_t i = 0; i < sizeof raw; i++)
+        len += snprintf(x->request_id + len, sizeof x->request_id - (size_t)len, "%02x", raw[i]);
+}
+
+static const char *remote_text(http_exchange *x)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *addr = info ? info->client_addr : NULL;
+    char text[INET6_ADDRSTRLEN] = "";
+
+    if (addr && addr->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)addr)->sin_addr, text, sizeof text);
+    else if (addr && addr->sa_family == AF_INET6)
+        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)addr)->sin6_addr, text, sizeof text);
+    return sl_arena_strndup(&x->arena, text, strlen(text));
+}
+
+http_exchange *exchange_create(http_server *s, struct MHD_Connection *conn, const char *method,
+                               const char *path)
+{
+    http_exchange *x = sl_calloc(1, sizeof *x);
+
+    if (!x)
+        return NULL;
+    atomic_init(&x->refs, 1);
+    atomic_init(&x->gone, false);
+    pthread_mutex_init(&x->mutex, NULL);
+    server_ref(s);
+    x->server = s;
+    x->started_ns = sl_clock_mono_ns();
+    x->conn = conn;
+    sl_arena_init(&x->arena, ARENA_BYTES_MAX);
+    sl_arena_init(&x->extra_arena, ARENA_BYTES_MAX);
+    sl_buf_init(&x->body, s->options.body_bytes_max);
+    sl_buf_init(&x->out, SIZE_MAX / 2);
+    x->method = sl_arena_strndup(&x->arena, method, strlen(method));
+    x->path = sl_arena_strndup(&x->arena, path, strlen(path));
+    x->remote = remote_text(x);
+    if (!x->method || !x->path || !x->remote ||
+        MHD_get_connection_values(conn, MHD_HEADER_KIND, copy_pair, x) < 0 ||
+        MHD_get_connection_values(conn, MHD_GET_ARGUMENT_KIND, copy_pair, x) < 0) {
+        http_unref(x);
+        return NULL;
+    }
+    set_request_id(x);
+    return x;
+}
+
+void http_ref(http_exchange *x)
+{
+    atomic_fetch_add(&x->refs, 1);
+}
+
+void http_unref(http_exchange *x)
+{
+    http_server *s = x->server;
+
+    if (atomic_fetch_sub(&x->refs, 1) != 1)
+        return;
+    if (s->options.on_done && x->dispatched)
+        s->options.on_done(s->options.on_done_ctx, x);
+    if (x->user_destroy)
+        x->user_destroy(x->user);
+    sl_buf_deinit(&x->body);
+    sl_buf_deinit(&x->out);
+    sl_free(x->content_type);
+    sl_arena_deinit(&x->arena);
+    sl_arena_deinit(&x->extra_arena);
+    pthread_mutex_destroy(&x->mutex);
+    sl_free(x);
+    server_unref(s);
+}
+
+/* ---- the request --------------------------------------------------------------------------- */
+
+static const char *pair_find(const http_pair *list, const char *name)
+{
+    for (; list; list = list->next)
+        if (strcasecmp(list->name, name) == 0)
+            return list->value;
+    return NULL;
+}
+
+const char *http_method(const http_exchange *x)
+{
+    return x->method;
+}
+
+const char *http_path(const http_exchange *x)
+{
+    return x->path;
+}
+
+const char *http_param(const http_exchange *x, const char *name)
+{
+    for (size_t i = 0; i < x->param_count; i++)
+        if (strcmp(x->params[i].name, name) == 0)
+            return x->params[i].value;
+    return NULL;
+}
+
+const char *http_query(const http_exchange *x, const char *name)
+{
+    return pair_find(x->queries, name);
+}
+
+const char *http_header(const http_exchange *x, const char *name)
+{
+    return pair_find(x->headers, name);
+}
+
+sl_span http_body(const http_exchange *x)
+{
+    return sl_span_of(sl_buf_str(&x->body), x->body.len);
+}
+
+const char *http_remote(const http_exchange *x)
+{
+    return x->remote;
+}
+
+const char *http_request_id(const http_exchange *x)
+{
+    return x->request_id;
+}
+
+const char *http_route(const http_exchange *x)
+{
+    return x->route ? x->route->pattern : "";
+}
+
+int http_status(const http_exchange *x)
+{
+    http_exchange *m = (http_exchange *)x; /* the mutex is the only thing changed */
+    int status;
+
+    pthread_mutex_lock(&m->mutex);
+    status = m->status;
+    pthread_mutex_unlock(&m->mutex);
+    return status;
+}
+
+int64_t http_started_ns(const http_exchange *x)
+{
+    return x->started_ns;
+}
+
+bool http_gone(const http_exchange *x)
+{
+    return atomic_load(&x->gone);
+}
+
+void http_set_user(http_exchange *x, void *user, void (*destroy)(void *user))
+{
+    x->user = user;
+    x->user_destroy = destroy;
+}
+
+void *http_user(const http_exchange *x)
+{
+    return x->user;
+}
+
+/* ---- the client goes away ------------------------------------------------------------------ */
+
+/* Resumes the connection if it sleeps; the mutex is held. */
+static void wake(http_exchange *x)
+{
+    if (!x->suspended)
+        return;
+    x->suspended = false;
+    SL_ASSERT(x->conn);
+    MHD_resume_connection(x->conn);
+}
+
+/* Takes the owner's callback if it is due; the mutex is held. The caller calls it unlocked. */
+static void (*take_on_close(http_exchange *x, void **ret_ctx))(void *ctx)
+{
+    void (*fn)(void *ctx) = x->on_close;
+
+    if (!fn || x->complete || x->close_told || !atomic_load(&x->gone))
+        return NULL;
+    x->close_told = true;
+    *ret_ctx = x->on_close_ctx;
+    return fn;
+}
+
+void http_on_close(http_exchange *x, void (*fn)(void *ctx), void *ctx)
+{
+    void *due_ctx = NULL;
+    void (*due)(void *ctx);
+
+    pthread_mutex_lock(&x->mutex);
+    x->on_close = fn;
+    x->on_close_ctx = ctx;
+    due = take_on_close(x, &due_ctx);
+    pthread_mutex_unlock(&x->mutex);
+    if (due)
+        due(due_ctx);
+}
+
+void exchange_abandon(http_exchange *x)
+{
+    void *ctx = NULL;
+    void (*fn)(void *ctx);
+
+    pthread_mutex_lock(&x->mutex);
+    atomic_store(&x->gone, true);
+    fn = take_on_close(x, &ctx);
+    wake(x);
+    pthread_mutex_unlock(&x->mutex);
+    if (fn)
+        fn(ctx);
+}
+
+void exchange_closed(http_exchange *x, bool whole)
+{
+    pthread_mutex_lock(&x->mutex);
+    x->suspended = false;
+    x->conn = NULL;
+    pthread_mutex_unlock(&x->mutex);
+    if (!whole)
+        exchange_abandon(x);
+    http_unref(x);
+}
+
+/* ---- the answer ---------------------------------------------------------------------------- */
+
+void http_set_header(http_exchange *x, const char *name, const char *value)
+{
+    http_pair *p;
+
+    pthread_mutex_lock(&x->mutex);
+    p = sl_arena_alloc(&x->extra_arena, sizeof *p);
+    if (p) {
+        p->name = sl_arena_strndup(&x->extra_arena, name, strlen(name));
+        p->value = sl_arena_strndup(&x->extra_arena, value, strlen(value));
+        if (p->name && p->value) {
+            p->next = x->extra;
+            x->extra = p;
+        }
+    }
+    pthread_mutex_unlock(&x->mutex);
+}
+
+void http_respond(http_exchange *x, int status, const char *content_type, const void *body,
+                  size_t len)
+{
+    pthread_mutex_lock(&x->mutex);
+    SL_ASSERT(x->kind == ANSWER_NONE);
+    x->kind = ANSWER_FIXED;
+    x->status = status;
+    x->content_type = sl_strdup(content_type);
+    sl_buf_put(&x->out, body, len);
+    x->complete = true;
+    wake(x);
+    pthread_mutex_unlock(&x->mutex);
+}
+
+void http_respond_error(http_exchange *x, int status, const char *type, const char *param,
+                        const char *code, const char *message)
+{
+    sl_buf b;
+
+    sl_buf_init(&b, 64 * SL_KIB);
+    sl_buf_puts(&b, "{\"error\":{\"message\":");
+    sl_buf_put_json(&b, message, strlen(message));
+    sl_buf_puts(&b, ",\"type\":");
+    sl_buf_put_json(&b, type, strlen(type));
+    sl_buf_puts(&b, ",\"param\":");
+    if (param)
+        sl_buf_put_json(&b, param, strlen(param));
+    else
+        sl_buf_puts(&b, "null");
+    sl_buf_puts(&b, ",\"code\":");
+    if (code)
+        sl_buf_put_json(&b, code, strlen(code));
+    else
+        sl_buf_puts(&b, "null");
+    sl_buf_puts(&b, "}}");
+    http_respond(x, status, "application/json", sl_buf_str(&b), b.len);
+    sl_buf_deinit(&b);
+}
+
+void http_stream_begin(http_exchange *x, int status, const char *content_type)
+{
+    pthread_mutex_lock(&x->mutex);
+    SL_ASSERT(x->kind == ANSWER_NONE);
+    x->kind = ANSWER_STREAM;
+    x->status = status;
+    x->content_type = sl_strdup(content_type);
+    x->is_sse = strncmp(content_type, "text/event-stream", 17) == 0;
+    x->last_write_ns = sl_clock_mono_ns();
+    wake(x);
+    pthread_mutex_unlock(&x->mutex);
+}
+
+/* Appends to the unsent bytes, after moving them to the front where that is cheap. */
+static bool queue_put(http_exchange *x, const void *bytes, size_t len)
+{
+    size_t unsent = x->out.len - x->out_pos;
+
+    if (unsent + len > x->server->options.queue_bytes_max)
+        return false;
+    if (x->out_pos > 0 && x->out_pos >= unsent) {
+        memmove(x->out.ptr, x->out.ptr + x->out_pos, unsent);
+        x->out.len = unsent;
+        x->out_pos = 0;
+    }
+    sl_buf_put(&x->out, bytes, len);
+    return !x->out.failed;
+}
+
+bool http_stream_write(http_exchange *x, const void *bytes, size_t len)
+{
+    bool ok;
+
+    pthread_mutex_lock(&x->mutex);
+    SL_ASSERT(x->kind == ANSWER_STREAM);
+    SL_ASSERT(!x->complete);
+    ok = !atomic_load(&x->gone) && x->conn;
+    if (ok && !queue_put(x, bytes, len)) {
+        atomic_store(&x->gone, true); /* reads too slowly: the watcher cuts the connection */
+        x->close_told = true;         /* the writer learns it here */
+        ok = false;
+        server_wake(x->server);
+    }
+    if (ok) {
+        x->last_write_ns = sl_clock_mono_ns();
+        if (!x->stalled_since_ns)
+            x->stalled_since_ns = x->last_write_ns;
+    }
+    wake(x);
+    pthread_mutex_unlock(&x->mutex);
+    return ok;
+}
+
+void http_stream_end(http_exchange *x)
+{
+    pthread_mutex_lock(&x->mutex);
+    SL_ASSERT(x->kind == ANSWER_STREAM);
+    x->complete = true;
+    wake(x);
+    pthread_mutex_unlock(&x->mutex);
+}
+
+bool exchange_tick(http_exchange *x, int64_t now_ns)
+{
+    const http_server_options *o = &x->server->options;
+    bool stuck;
+
+    pthread_mutex_lock(&x->mutex);
+    if (x->kind == ANSWER_STREAM && x->is_sse && !x->complete && x->conn && o->ping_s > 0 &&
+        now_ns - x->last_write_ns > (int64_t)o->ping_s * 1000000000) {
+        if (queue_put(x, ": ping\n\n", 8))
+            x->last_write_ns = now_ns;
+        wake(x);
+    }
+    stuck = x->stalled_since_ns &&
+            now_ns - x->stalled_since_ns > (int64_t)o->write_timeout_s * 1000000000;
+    stuck = stuck || atomic_load(&x->gone);
+    pthread_mutex_unlock(&x->mutex);
+    return stuck;
+}
+
+/* ---- MHD's side ---------------------------------------------------------------------------- */
+
+/* Gives MHD the next bytes of a stream, or puts the connection to sleep. */
+static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max)
+{
+    http_exchange *x = cls;
+    ssize_t ret = 0;
+    size_t unsent;
+
+    pthread_mutex_lock(&x->mutex);
+    unsent = x->out.len - x->out_pos;
+    if (atomic_load(&x->gone)) {
+        ret = MHD_CONTENT_READER_END_WITH_ERROR;
+    } else if (unsent > 0) {
+        size_t len = SL_MIN(unsent, max);
+
+        memcpy(buf, x->out.ptr + x->out_pos, len);
+        x->out_pos += len;
+        x->stalled_since_ns = len == unsent ? 0 : sl_clock_mono_ns();
+        ret = (ssize_t)len;
+    } else if (x->complete) {
+        ret = MHD_CONTENT_READER_END_OF_STREAM;
+    } else if (!x->suspended) {
+        x->suspended = true;
+        MHD_suspend_connection(x->conn);
+    }
+    pthread_mutex_unlock(&x->mutex);
+    return ret;
+}
+
+static void stream_free(void *cls)
+{
+    http_unref(cls);
+}
+
+static void add_headers(const http_exchange *x, struct MHD_Response *r)
+{
+    const char *cors = x->server->cors_origin;
+
+    MHD_add_response_header(r, "Content-Type", x->content_type ? x->content_type : "text/plain");
+    MHD_add_response_header(r, "x-request-id", x->request_id);
+    if (x->is_sse) {
+        MHD_add_response_header(r, "Cache-Control", "no-cache");
+        MHD_add_response_header(r, "X-Accel-Buffering", "no");
+    }
+    if (cors) {
+        MHD_add_response_header(r, "Access-Control-Allow-Origin", cors);
+        MHD_add_response_header(r, "Access-Control-Expose-Headers",
+                                "x-request-id, retry-after, retry-after-ms");
+    }
+    for (const http_pair *p = x->extra; p; p = p->next)
+        MHD_add_response_header(r, p->name, p->value);
+}
+
+/* Queues the answer that is ready. Without the mutex: MHD takes the response's own lock here and
+ * holds that lock when it calls stream_read. Nobody changes an answer's head once it is ready. */
+static enum MHD_Result queue_answer(http_exchange *x)
+{
+    struct MHD_Response *r;
+    enum MHD_Result ret;
+
+    if (x->kind == ANSWER_STREAM) {
+        http_ref(x); /* the response's; given back by stream_free */
+        r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, stream_read, x,
+                                              stream_free);
+        if (!r)
+            http_unref(x);
+    } else {
+        r = MHD_create_response_from_buffer(x->out.len, (void *)(uintptr_t)sl_buf_str(&x->out),
+                                            MHD_RESPMEM_MUST_COPY);
+    }
+    if (!r)
+        return MHD_NO;
+    add_headers(x, r);
+    if (atomic_load(&x->server->draining))
+        MHD_add_response_header(r, "Connection", "close");
+    ret = MHD_queue_response(x->conn, (unsigned)x->status, r);
+    MHD_destroy_response(r);
+    return ret;
+}
+
+enum MHD_Result exchange_proceed(http_exchange *x)
+{
+    enum MHD_Result ret = MHD_YES;
+    bool is_ready;
+
+    pthread_mutex_lock(&x->mutex);
+    is_ready = x->kind != ANSWER_NONE && !x->queued;
+    if (atomic_load(&x->gone) && !x->queued) {
+        ret = MHD_NO;
+        is_ready = false;
+    } else if (is_ready) {
+        x->queued = true;
+    } else if (!x->queued && !x->suspended) {
+        x->suspended = true;
+        MHD_suspend_connection(x->conn);
+    }
+    pthread_mutex_unlock(&x->mutex);
+    return is_ready ? queue_answer(x) : ret;
+}

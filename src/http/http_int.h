@@ -1,0 +1,147 @@
+/* http_int.h - the server's structures, shared by server.c, exchange.c and watcher.c.
+ *
+ * Lock order: server.mutex, then exchange.mutex, then whatever libmicrohttpd takes inside. The
+ * owner's callbacks (handler, on_close, on_done) are called with no lock held. */
+#ifndef SL_HTTP_HTTP_INT_H
+#define SL_HTTP_HTTP_INT_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/os.h"
+#include "http/http.h"
+
+#define ROUTES_MAX        128
+#define PARAMS_MAX        4
+#define ARENA_BYTES_MAX   (256 * SL_KIB) /* heads are bounded by the connection memory below */
+#define CONN_MEMORY_BYTES (64 * SL_KIB)  /* request head; longer ones get 431 */
+#define STREAM_BLOCK      (32 * SL_KIB)
+#define EXTRA_HEADERS_MAX 16
+#define WATCH_PERIOD_MS   20
+#define BODY_EXCESS_MAX   (16 * SL_MIB) /* read and thrown away so that a 413 reaches the client */
+
+typedef struct http_pair {
+    const char *name, *value;
+    struct http_pair *next;
+} http_pair;
+
+typedef struct http_route_entry {
+    const char *method, *pattern; /* owned */
+    http_handler_fn fn;
+    void *ctx;
+} http_route_entry;
+
+/* One TCP connection, from accept to close. In the server's list, under server.mutex. */
+typedef struct http_conn {
+    struct http_conn *prev, *next;
+    int fd;
+    int64_t
+        since_ns; /* accepted, last answer finished, or head read: what the timeouts count from */
+    enum { CONN_IDLE, CONN_READING_BODY, CONN_BUSY } state;
+    http_exchange *x; /* CONN_BUSY: the one being answered; a reference */
+} http_conn;
+
+struct http_server {
+    atomic_int refs; /* the owner and every exchange */
+    http_server_options options;
+    char *cors_origin;
+    char address[HTTP_ADDRESS_BYTES];
+    int port;
+    int listen_fd; /* ours until MHD_start_daemon, and again after quiesce */
+    struct MHD_Daemon *daemon;
+    http_route_entry routes[ROUTES_MAX];
+    size_t route_count;
+
+    pthread_mutex_t mutex; /* the fields below */
+    pthread_cond_t idle;   /* busy_count reached 0 */
+    http_conn *conns;
+    int busy_count;
+    bool stop_watcher;
+
+    atomic_bool draining; /* set under the mutex, read anywhere */
+    pthread_t watcher;
+    bool watcher_runs;
+    int wake_fd; /* eventfd: the watcher looks at once */
+};
+
+typedef enum answer_kind {
+    ANSWER_NONE,
+    ANSWER_FIXED,
+    ANSWER_STREAM,
+} answer_kind;
+
+struct http_exchange {
+    atomic_int refs;
+    http_server *server; /* a reference */
+    int64_t started_ns;
+
+    /* The request: written by the io thread before the handler runs, then read-only. */
+    sl_arena arena;
+    const char *method, *path, *remote;
+    char request_id[HTTP_REQUEST_ID_BYTES];
+    http_pair *headers, *queries;
+    http_pair params[PARAMS_MAX];
+    size_t param_count;
+    const http_route_entry *route;
+    sl_buf body;
+    size_t body_excess;
+    bool too_large, dispatched;
+
+    atomic_bool gone;
+
+    pthread_mutex_t mutex;       /* the fields below */
+    struct MHD_Connection *conn; /* NULL once MHD is done with the request */
+    bool suspended, queued;
+    answer_kind kind;
+    bool complete; /* http_respond or http_stream_end was called */
+    int status;
+    char *content_type;
+    http_pair *extra; /* answer headers, in extra_arena */
+    sl_arena extra_arena;
+    sl_buf out; /* the fixed body, or the stream's unsent bytes from out_pos on */
+    size_t out_pos;
+    int64_t last_write_ns;
+    int64_t stalled_since_ns; /* unsent bytes wait since; 0: none */
+    bool is_sse;
+    void (*on_close)(void *ctx);
+    void *on_close_ctx;
+    bool close_told;
+
+    void *user;
+    void (*user_destroy)(void *user);
+};
+
+/* exchange.c */
+http_exchange *exchange_create(http_server *s, struct MHD_Connection *conn, const char *method,
+                               const char *path);
+/* MHD is done with the request: the answer went out whole, or the client is gone. */
+void exchange_closed(http_exchange *x, bool whole);
+/* The client is gone: tells the owner once, wakes the connection so that MHD ends it. */
+void exchange_abandon(http_exchange *x);
+/* Called by the access handler once the handler ran: queues the answer, or suspends. */
+enum MHD_Result exchange_proceed(http_exchange *x);
+/* Watcher: writes a ping when the stream was silent; true when its client is stuck. */
+bool exchange_tick(http_exchange *x, int64_t now_ns);
+
+/* server.c */
+void server_ref(http_server *s);
+void server_unref(http_server *s);
+void server_wake(http_server *s);
+void server_dispatch(http_exchange *x);
+
+/* watcher.c */
+void *watcher_main(void *server);
+void watcher_conn_event(void *cls, struct MHD_Connection *c, void **socket_ctx,
+                        enum MHD_ConnectionNotificationCode code);
+/* Marks the connection of x as reading a body, busy with x, or idle again. */
+void watcher_mark(http_exchange *x, int state);
+
+/* route.c */
+/* The route of method and path with its parameters set in x; NULL: none, and *ret_allow (in x's
+ * arena) lists the methods the path has, or is NULL. */
+const http_route_entry *route_match(http_exchange *x, const char **ret_allow);
+bool route_pattern_ok(const char *pattern);
+
+#endif
