@@ -1,0 +1,149 @@
+/* fields.c - typed fields of JSON objects. */
+#include "api/fields.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+sl_status openai_refuse(openai_error *err, const char *param, const char *code, const char *fmt,
+                        ...)
+{
+    va_list args;
+
+    err->http = 400;
+    err->type = "invalid_request_error";
+    err->code = code;
+    snprintf(err->param, sizeof err->param, "%s", param ? param : "");
+    va_start(args, fmt);
+    vsnprintf(err->message, sizeof err->message, fmt, args);
+    va_end(args);
+    return SL_EINVAL;
+}
+
+const json_t *field(const json_t *obj, const char *name)
+{
+    const json_t *v = json_object_get(obj, name);
+
+    return json_is_null(v) ? NULL : v;
+}
+
+const char *json_kind(const json_t *v)
+{
+    switch (v ? json_typeof(v) : JSON_NULL) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a decimal";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    default:
+        return "null";
+    }
+}
+
+static sl_status wrong_type(const char *name, const char *wanted, const json_t *v,
+                            openai_error *err)
+{
+    return openai_refuse(err, name, "invalid_type",
+                         "Invalid type for '%s': expected %s, but got %s instead", name, wanted,
+                         json_kind(v));
+}
+
+sl_status take_bool(const json_t *obj, const char *name, bool *ret, openai_error *err)
+{
+    const json_t *v = field(obj, name);
+
+    if (v && !json_is_boolean(v))
+        return wrong_type(name, "a boolean", v, err);
+    if (v)
+        *ret = json_is_true(v);
+    return SL_OK;
+}
+
+sl_status take_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret,
+                   openai_error *err)
+{
+    const json_t *v = field(obj, name);
+    int64_t n;
+
+    if (!v)
+        return SL_OK;
+    if (json_is_real(v) && json_real_value(v) == rint(json_real_value(v)) &&
+        fabs(json_real_value(v)) < 9e15)
+        n = (int64_t)json_real_value(v); /* 5.0, as some clients write 5 */
+    else if (json_is_integer(v))
+        n = json_integer_value(v);
+    else
+        return wrong_type(name, "an integer", v, err);
+    if (n < min)
+        return openai_refuse(err, name, "integer_below_min_value",
+                             "Invalid '%s': expected a value >= %lld, but got %lld instead", name,
+                             (long long)min, (long long)n);
+    if (n > max)
+        return openai_refuse(err, name, "integer_above_max_value",
+                             "Invalid '%s': expected a value <= %lld, but got %lld instead", name,
+                             (long long)max, (long long)n);
+    *ret = n;
+    return SL_OK;
+}
+
+sl_status take_num(const json_t *obj, const char *name, double min, double max, float *ret,
+                   openai_error *err)
+{
+    const json_t *v = field(obj, name);
+    double n;
+
+    if (!v)
+        return SL_OK;
+    if (!json_is_number(v))
+        return wrong_type(name, "a number", v, err);
+    n = json_number_value(v);
+    if (n < min)
+        return openai_refuse(err, name, "decimal_below_min_value",
+                             "Invalid '%s': expected a value >= %g, but got %g instead", name, min,
+                             n);
+    if (n > max)
+        return openai_refuse(err, name, "decimal_above_max_value",
+                             "Invalid '%s': expected a value <= %g, but got %g instead", name, max,
+                             n);
+    *ret = (float)n;
+    return SL_OK;
+}
+
+sl_status take_str(const json_t *obj, const char *name, const char **ret, openai_error *err)
+{
+    const json_t *v = field(obj, name);
+
+    if (v && !json_is_string(v))
+        return wrong_type(name, "a string", v, err);
+    if (v)
+        *ret = json_string_value(v);
+    return SL_OK;
+}
+
+sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err)
+{
+    json_error_t where;
+    json_t *root = json_loadb(body, len, 0, &where);
+
+    if (!root)
+        return openai_refuse(err, NULL, "invalid_json",
+                             "The body is not valid JSON: %s (line %d, column %d, byte %d)",
+                             where.text, where.line, where.column, where.position);
+    if (!json_is_object(root)) {
+        sl_status status =
+            openai_refuse(err, NULL, "invalid_type", "The body must be a JSON object, but is %s",
+                          json_kind(root));
+        json_decref(root);
+        return status;
+    }
+    *ret = root;
+    return SL_OK;
+}

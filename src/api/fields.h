@@ -1,0 +1,22 @@
+/* fields.h - reading typed fields of a JSON object with errors that name them. Each take_* leaves
+ * *ret as it is when the field is absent or null. */
+#ifndef SL_API_FIELDS_H
+#define SL_API_FIELDS_H
+
+#include "api/openai.h"
+
+/* The field, or NULL when absent or null. */
+const json_t *field(const json_t *obj, const char *name);
+const char *json_kind(const json_t *v); /* "a string", "an array", ... */
+
+sl_status take_bool(const json_t *obj, const char *name, bool *ret, openai_error *err);
+sl_status take_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret,
+                   openai_error *err);
+sl_status take_num(const json_t *obj, const char *name, double min, double max, float *ret,
+                   openai_error *err);
+sl_status take_str(const json_t *obj, const char *name, const char **ret, openai_error *err);
+
+/* Parses a body that must be one JSON object; the caller releases *ret. */
+SL_NODISCARD sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err);
+
+#endif

@@ -1,0 +1,67 @@
+/* openai.h - the OpenAI dialect without HTTP: bodies to requests, events to bytes. Internal to the
+ * room. */
+#ifndef SL_API_OPENAI_H
+#define SL_API_OPENAI_H
+
+#include "base/buf.h"
+#include "llm/llm.h"
+
+#define OPENAI_PARAM_BYTES   96
+#define OPENAI_ARENA_MAX     (96 * SL_MIB) /* a body of the largest size, parsed */
+#define OPENAI_ANSWER_MAX    (256 * SL_MIB)
+#define OPENAI_CHOICES_TOTAL 4096 /* prompts x n */
+
+/* Why a request is refused, in the dialect's terms. Texts are static or in the struct. */
+typedef struct openai_error {
+    int http;
+    const char *type, *code;        /* code may be NULL */
+    char param[OPENAI_PARAM_BYTES]; /* "" : null */
+    char message[SL_ERR_TEXT_BYTES];
+} openai_error;
+
+/* A parsed request and how its answer is to be written. */
+typedef struct openai_call {
+    llm_request *req; /* owned until handed on */
+    bool stream, include_usage;
+    bool base64;        /* embeddings */
+    int64_t dimensions; /* embeddings; 0: all */
+} openai_call;
+
+/* Parses and checks a body. On success ret->req is the caller's; on failure ret is untouched, *err
+ * is filled and the status is SL_EINVAL (or SL_ENOMEM). */
+SL_NODISCARD sl_status openai_parse(llm_task task, const char *body, size_t len, openai_call *ret,
+                                    openai_error *err);
+
+/* Fills an openai_error. param may be NULL. Returns SL_EINVAL. */
+sl_status openai_refuse(openai_error *err, const char *param, const char *code, const char *fmt,
+                        ...) SL_PRINTF(4, 5);
+/* How a failure of the chain looks in this dialect. */
+void openai_error_from(const sl_err *from, llm_task task, openai_error *ret);
+/* {"error":{...}} */
+void openai_put_error(sl_buf *out, const openai_error *e);
+
+/* ---- encoder ------------------------------------------------------------------------------- */
+
+typedef struct openai_choice openai_choice;
+
+/* Turns events into answer bytes. When streaming, each event appends SSE records to `out`; when
+ * not, text gathers inside and the whole body is appended at LLM_EV_DONE. */
+typedef struct openai_encoder {
+    llm_task task;
+    bool stream, include_usage, base64, logprobs;
+    int64_t dimensions;
+    char id[64], model[128];
+    int64_t created_s;
+    openai_choice *choices; /* [choice_count] */
+    uint32_t choice_count;
+    llm_usage usage;
+    bool failed, started;
+    openai_error error; /* when failed */
+} openai_encoder;
+
+SL_NODISCARD sl_status openai_encoder_init(openai_encoder *e, const openai_call *call,
+                                           const char *model, int64_t created_s);
+void openai_encoder_deinit(openai_encoder *e);
+void openai_encode(openai_encoder *e, const llm_event *ev, sl_buf *out);
+
+#endif
