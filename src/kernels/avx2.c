@@ -299,6 +299,7 @@ void kernels_init_avx2(kernels *k)
         .layernorm = layernorm_avx2,
         .silu_mul = silu_mul_avx2,
         .gelu_tanh_mul = gelu_tanh_mul_avx2,
+        .gelu_erf_mul = gelu_erf_mul_avx2,
         .f32_to_f16 = f32_to_f16_avx2,
         .attn = attn_avx2,
     };

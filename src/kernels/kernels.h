@@ -85,6 +85,7 @@ typedef struct kernels {
     /* gate = act(gate) * up; up may be NULL: gate = act(gate). */
     void (*silu_mul)(float *gate, const float *up, size_t n);
     void (*gelu_tanh_mul)(float *gate, const float *up, size_t n);
+    void (*gelu_erf_mul)(float *gate, const float *up, size_t n);
     void (*f32_to_f16)(const float *x, size_t n, uint16_t *out);
     void (*attn)(const kernels_attn *a);
 } kernels;

@@ -183,6 +183,12 @@ static void gelu_tanh_mul_ref(float *gate, const float *up, size_t n)
     }
 }
 
+static void gelu_erf_mul_ref(float *gate, const float *up, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        gate[i] = 0.5f * gate[i] * (1.0f + erff(gate[i] * 0.70710678118f)) * (up ? up[i] : 1.0f);
+}
+
 static void f32_to_f16_ref(const float *x, size_t n, uint16_t *out)
 {
     for (size_t i = 0; i < n; i++)
@@ -237,6 +243,7 @@ void kernels_init_ref(kernels *k)
         .layernorm = layernorm_ref,
         .silu_mul = silu_mul_ref,
         .gelu_tanh_mul = gelu_tanh_mul_ref,
+        .gelu_erf_mul = gelu_erf_mul_ref,
         .f32_to_f16 = f32_to_f16_ref,
         .attn = attn_ref,
     };

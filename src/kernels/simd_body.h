@@ -122,6 +122,21 @@ static void SIMD_NAME(layernorm)(float *y, const float *x, const float *w, const
         y[i] = (x[i] - mean) * scale * w[i] + b[i];
 }
 
+/* erf(x) to 1.5e-7: Abramowitz and Stegun 7.1.26. */
+static inline vf vf_erf(vf x)
+{
+    vi sign = (vi)x & (vi)vf_set(-0.0f);
+    vf a = (vf)((vi)x & ~(vi)vf_set(-0.0f));
+    vf t = vf_set(1.0f) / vf_fma(vf_set(0.3275911f), a, vf_set(1.0f));
+    vf p = vf_fma(vf_set(1.061405429f), t, vf_set(-1.453152027f));
+
+    p = vf_fma(p, t, vf_set(1.421413741f));
+    p = vf_fma(p, t, vf_set(-0.284496736f));
+    p = vf_fma(p, t, vf_set(0.254829592f)) * t;
+    p = vf_set(1.0f) - p * vf_exp(-a * a);
+    return (vf)((vi)p | sign);
+}
+
 /* The tails of the activations go through the same vector code on a padded copy. */
 #define SIMD_ACT(name, expr)                                                                       \
     static void SIMD_NAME(name)(float *gate, const float *up, size_t n)                            \
@@ -151,6 +166,8 @@ SIMD_ACT(silu_mul, x / (vf_set(1.0f) + vf_exp(-x)))
 /* x * sigmoid(2 z) is 0.5 x (1 + tanh z). */
 SIMD_ACT(gelu_tanh_mul, x / (vf_set(1.0f) + vf_exp(vf_set(-1.595769121605731f) *
                                                    vf_fma(vf_set(0.044715f) * x * x, x, x))))
+
+SIMD_ACT(gelu_erf_mul, vf_set(0.5f) * x * (vf_set(1.0f) + vf_erf(x * vf_set(0.70710678118f))))
 
 static void SIMD_NAME(f32_to_f16)(const float *x, size_t n, uint16_t *out)
 {
@@ -272,16 +289,16 @@ static void SIMD_NAME(attn)(const kernels_attn *a)
 
         for (; i + VF_TILE <= n; i += VF_TILE)
             SIMD_NAME(attn_scores)
-            (a->q + i * hd, hd, keys, scores + i * KERNELS_KV_TOKENS, VF_TILE);
+        (a->q + i * hd, hd, keys, scores + i * KERNELS_KV_TOKENS, VF_TILE);
         for (; i < n; i++)
             SIMD_NAME(attn_scores)(a->q + i * hd, hd, keys, scores + i * KERNELS_KV_TOKENS, 1);
         for (i = 0; i < n; i++)
             SIMD_NAME(attn_softmax)
-            (a, i, (a->block_first + b) * KERNELS_KV_TOKENS, scores + i * KERNELS_KV_TOKENS,
-             &max[i], &sum[i]);
+        (a, i, (a->block_first + b) * KERNELS_KV_TOKENS, scores + i * KERNELS_KV_TOKENS, &max[i],
+         &sum[i]);
         for (i = 0; i + VF_TILE <= n; i += VF_TILE)
             SIMD_NAME(attn_values)
-            (a->out + i * hd, hd, values, scores + i * KERNELS_KV_TOKENS, VF_TILE);
+        (a->out + i * hd, hd, values, scores + i * KERNELS_KV_TOKENS, VF_TILE);
         for (; i < n; i++)
             SIMD_NAME(attn_values)(a->out + i * hd, hd, values, scores + i * KERNELS_KV_TOKENS, 1);
     }

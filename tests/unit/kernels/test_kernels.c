@@ -227,6 +227,11 @@ static void test_elementwise(void **state)
                 levels[0].gelu_tanh_mul(want, up ? w : NULL, n);
                 k->gelu_tanh_mul(got, up ? w : NULL, n);
                 check_near(want, got, n, 4e-6, "gelu");
+                memcpy(want, x, n * sizeof *x);
+                memcpy(got, x, n * sizeof *x);
+                levels[0].gelu_erf_mul(want, up ? w : NULL, n);
+                k->gelu_erf_mul(got, up ? w : NULL, n);
+                check_near(want, got, n, 4e-6, "gelu_erf");
             }
         }
     }

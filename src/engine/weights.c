@@ -1,0 +1,366 @@
+/* weights.c - finds, checks and packs a model's tensors.
+ *
+ * Tensors are known by role. Each role has two names, GGUF's and Hugging Face's, so that one loader
+ * serves both layouts. */
+#include "engine/weights.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+
+typedef struct loader {
+    const model_file *m;
+    team *t;
+    weights *w;
+    bool hf;
+    sl_err *err;
+} loader;
+
+/* GGUF and Hugging Face names of a role; %d is the layer. NULL: that layout never has it. */
+typedef struct role {
+    const char *gguf, *hf;
+} role;
+
+static const role r_embed = { "token_embd.weight", "model.embed_tokens.weight" };
+static const role r_out_norm = { "output_norm.weight", "model.norm.weight" };
+static const role r_head = { "output.weight", "lm_head.weight" };
+static const role r_rope_freqs = { "rope_freqs.weight", NULL };
+static const role r_attn_norm = { "blk.%d.attn_norm.weight",
+                                  "model.layers.%d.input_layernorm.weight" };
+static const role r_q = { "blk.%d.attn_q", "model.layers.%d.self_attn.q_proj" };
+static const role r_k = { "blk.%d.attn_k", "model.layers.%d.self_attn.k_proj" };
+static const role r_v = { "blk.%d.attn_v", "model.layers.%d.self_attn.v_proj" };
+static const role r_o = { "blk.%d.attn_output", "model.layers.%d.self_attn.o_proj" };
+static const role r_q_norm = { "blk.%d.attn_q_norm.weight",
+                               "model.layers.%d.self_attn.q_norm.weight" };
+static const role r_k_norm = { "blk.%d.attn_k_norm.weight",
+                               "model.layers.%d.self_attn.k_norm.weight" };
+static const role r_gate = { "blk.%d.ffn_gate", "model.layers.%d.mlp.gate_proj" };
+static const role r_up = { "blk.%d.ffn_up", "model.layers.%d.mlp.up_proj" };
+static const role r_down = { "blk.%d.ffn_down", "model.layers.%d.mlp.down_proj" };
+/* Where the norm before the FFN stands depends on whether there is one after attention too. */
+static const role r_ffn_norm = { "blk.%d.ffn_norm.weight",
+                                 "model.layers.%d.post_attention_layernorm.weight" };
+static const role r_ffn_norm_g = { "blk.%d.ffn_norm.weight",
+                                   "model.layers.%d.pre_feedforward_layernorm.weight" };
+static const role r_post_attn = { "blk.%d.post_attention_norm.weight",
+                                  "model.layers.%d.post_attention_layernorm.weight" };
+static const role r_post_ffn = { "blk.%d.post_ffw_norm.weight",
+                                 "model.layers.%d.post_feedforward_layernorm.weight" };
+
+static const role b_embed = { "token_embd.weight", "embeddings.word_embeddings.weight" };
+static const role b_position = { "position_embd.weight", "embeddings.position_embeddings.weight" };
+static const role b_types = { "token_types.weight", "embeddings.token_type_embeddings.weight" };
+static const role b_embed_norm = { "token_embd_norm", "embeddings.LayerNorm" };
+static const role b_q = { "blk.%d.attn_q", "encoder.layer.%d.attention.self.query" };
+static const role b_k = { "blk.%d.attn_k", "encoder.layer.%d.attention.self.key" };
+static const role b_v = { "blk.%d.attn_v", "encoder.layer.%d.attention.self.value" };
+static const role b_o = { "blk.%d.attn_output", "encoder.layer.%d.attention.output.dense" };
+static const role b_attn_norm = { "blk.%d.attn_output_norm",
+                                  "encoder.layer.%d.attention.output.LayerNorm" };
+static const role b_up = { "blk.%d.ffn_up", "encoder.layer.%d.intermediate.dense" };
+static const role b_down = { "blk.%d.ffn_down", "encoder.layer.%d.output.dense" };
+static const role b_ffn_norm = { "blk.%d.layer_output_norm", "encoder.layer.%d.output.LayerNorm" };
+
+/* The role's tensor with a suffix (".weight", ".bias" or ""), or NULL. BERT files come with and
+ * without the prefix of the class that saved them. */
+static const tensor_info *find(const loader *l, role r, int layer, const char *suffix,
+                               char name[256])
+{
+    const char *pattern = l->hf ? r.hf : r.gguf;
+    const char *spot = pattern ? strstr(pattern, "%d") : NULL;
+    const tensor_info *t;
+    char plain[200];
+
+    if (!pattern)
+        return NULL;
+    if (spot)
+        snprintf(plain, sizeof plain, "%.*s%d%s%s", (int)(spot - pattern), pattern, layer, spot + 2,
+                 suffix);
+    else
+        snprintf(plain, sizeof plain, "%s%s", pattern, suffix);
+    snprintf(name, 256, "%s", plain);
+    t = model_file_tensor(l->m, name);
+    if (!t && l->hf && l->w->params.arch == MODEL_BERT) {
+        snprintf(name, 256, "bert.%s", plain);
+        t = model_file_tensor(l->m, name);
+        snprintf(name, 256, "%s", plain);
+    }
+    return t;
+}
+
+static sl_status missing(const loader *l, const char *name)
+{
+    return sl_fail(l->err, SL_EFORMAT, "model: tensor '%s' is missing", name);
+}
+
+static sl_status wrong_shape(const loader *l, const char *name, const tensor_info *t, int cols,
+                             int rows)
+{
+    return sl_fail(l->err, SL_EFORMAT, "model: tensor '%s' is %llu x %llu, expected %d x %d", name,
+                   (unsigned long long)t->dims[0], (unsigned long long)t->dims[1], cols, rows);
+}
+
+static bool is_shape(const tensor_info *t, int cols, int rows)
+{
+    return t->dims[0] == (uint64_t)cols && t->dims[1] == (uint64_t)rows && t->dims[2] == 1 &&
+           t->dims[3] == 1;
+}
+
+/* Any tensor as floats, `plus` added; padded with zeros to a multiple of 16. */
+static sl_status load_floats(loader *l, const tensor_info *t, const char *name, int count,
+                             float plus, float **ret)
+{
+    size_t padded = ((size_t)count + KERNELS_ROWS - 1) / KERNELS_ROWS * KERNELS_ROWS;
+
+    if (tensor_elems(t) != (uint64_t)count)
+        return wrong_shape(l, name, t, count, 1);
+    if (kernels_fmt_of(t->type) < 0)
+        return sl_fail(l->err, SL_ENOTSUP, "model: tensor '%s' has type %s", name,
+                       tensor_type_name(t->type));
+    *ret = sl_calloc(padded, sizeof **ret);
+    if (!*ret)
+        return sl_fail(l->err, SL_ENOMEM, "out of memory for tensor '%s'", name);
+    l->w->bytes += padded * sizeof **ret;
+    kernels_dequant(t->type, t->data.ptr, (size_t)count, *ret);
+    for (int i = 0; i < count; i++)
+        (*ret)[i] += plus;
+    return SL_OK;
+}
+
+static sl_status load_vector(loader *l, role r, int layer, const char *suffix, int count,
+                             bool optional, float plus, float **ret)
+{
+    char name[256];
+    const tensor_info *t = find(l, r, layer, suffix, name);
+
+    if (!t)
+        return optional ? SL_OK : missing(l, name);
+    return load_floats(l, t, name, count, plus, ret);
+}
+
+/* Norm weights of decoders; Hugging Face's gemma stores them less 1. */
+static sl_status load_norm(loader *l, role r, int layer, int count, bool optional, float **ret)
+{
+    return load_vector(l, r, layer, "", count, optional, l->w->params.norm_plus_one ? 1.0f : 0.0f,
+                       ret);
+}
+
+typedef struct pack_job {
+    const tensor_info *t;
+    weight *w;
+} pack_job;
+
+static void pack_share(void *ctx, int member, int count)
+{
+    pack_job *job = ctx;
+    weight *w = job->w;
+    size_t row_bytes = job->t->data.len / (size_t)w->rows;
+    int begin, end;
+
+    team_share(w->panels, member, count, &begin, &end);
+    for (int p = begin; p < end; p++) {
+        int first = p * KERNELS_ROWS;
+        int rows = SL_MIN(KERNELS_ROWS, w->rows - first);
+
+        kernels_pack_panel(job->t->type, job->t->data.ptr + (size_t)first * row_bytes, row_bytes,
+                           (size_t)rows, (size_t)w->cols, w->data + (size_t)p * w->panel_bytes);
+    }
+}
+
+static sl_status pack(loader *l, const tensor_info *t, const char *name, int cols, int rows,
+                      weight *w)
+{
+    int fmt = kernels_fmt_of(t->type);
+    pack_job job = { t, w };
+
+    if (!is_shape(t, cols, rows))
+        return wrong_shape(l, name, t, cols, rows);
+    if (fmt < 0)
+        return sl_fail(l->err, SL_ENOTSUP, "model: tensor '%s' has type %s, not a weight type",
+                       name, tensor_type_name(t->type));
+    w->fmt = (kernels_fmt)fmt;
+    w->rows = rows;
+    w->cols = cols;
+    w->panels = (rows + KERNELS_ROWS - 1) / KERNELS_ROWS;
+    w->panel_bytes = kernels_panel_bytes(w->fmt, (size_t)cols);
+    w->bytes = w->panel_bytes * (size_t)w->panels + KERNELS_BLOCK * KERNELS_ROWS * 4;
+    w->data = sl_aligned_alloc(w->bytes);
+    if (!w->data)
+        return sl_fail(l->err, SL_ENOMEM, "out of memory: tensor '%s' needs %zu bytes", name,
+                       w->bytes);
+    l->w->bytes += w->bytes;
+    team_run(l->t, pack_share, &job);
+    model_file_release_pages(t->data);
+    return SL_OK;
+}
+
+/* role names the matrix without ".weight"; the bias is taken when there is one. */
+static sl_status load_matrix(loader *l, role r, int layer, int cols, int rows, weight *w)
+{
+    char name[256];
+    const tensor_info *t = find(l, r, layer, ".weight", name);
+
+    if (!t)
+        return missing(l, name);
+    SL_TRY(pack(l, t, name, cols, rows, w));
+    return load_vector(l, r, layer, ".bias", rows, true, 0, &w->bias);
+}
+
+static sl_status load_decoder_layer(loader *l, int i, weights_layer *layer)
+{
+    const model_params *p = &l->w->params;
+    int q_rows = p->heads * p->head_dim, kv_rows = p->kv_heads * p->head_dim;
+
+    SL_TRY(load_norm(l, r_attn_norm, i, p->dim, false, &layer->attn_norm));
+    SL_TRY(
+        load_norm(l, p->post_norm ? r_ffn_norm_g : r_ffn_norm, i, p->dim, false, &layer->ffn_norm));
+    if (p->post_norm) {
+        SL_TRY(load_norm(l, r_post_attn, i, p->dim, false, &layer->post_attn_norm));
+        SL_TRY(load_norm(l, r_post_ffn, i, p->dim, false, &layer->post_ffn_norm));
+    }
+    if (p->qk_norm) {
+        SL_TRY(load_norm(l, r_q_norm, i, p->head_dim, false, &layer->q_norm));
+        SL_TRY(load_norm(l, r_k_norm, i, p->head_dim, false, &layer->k_norm));
+    }
+    SL_TRY(load_matrix(l, r_q, i, p->dim, q_rows, &layer->q));
+    SL_TRY(load_matrix(l, r_k, i, p->dim, kv_rows, &layer->k));
+    SL_TRY(load_matrix(l, r_v, i, p->dim, kv_rows, &layer->v));
+    SL_TRY(load_matrix(l, r_o, i, q_rows, p->dim, &layer->o));
+    SL_TRY(load_matrix(l, r_gate, i, p->dim, p->ff_dim, &layer->gate));
+    SL_TRY(load_matrix(l, r_up, i, p->dim, p->ff_dim, &layer->up));
+    return load_matrix(l, r_down, i, p->ff_dim, p->dim, &layer->down);
+}
+
+static sl_status load_decoder(loader *l)
+{
+    weights *w = l->w;
+    const model_params *p = &w->params;
+    char name[256];
+    const tensor_info *head;
+
+    w->embed = find(l, r_embed, 0, "", name);
+    if (!w->embed)
+        return missing(l, name);
+    if (!is_shape(w->embed, p->dim, p->vocab))
+        return wrong_shape(l, name, w->embed, p->dim, p->vocab);
+    SL_TRY(load_norm(l, r_out_norm, 0, p->dim, false, &w->out_norm));
+    SL_TRY(load_vector(l, r_rope_freqs, 0, "", p->rope_dim / 2, true, 0, &w->rope_freqs));
+    for (int i = 0; i < p->layers; i++)
+        SL_TRY(load_decoder_layer(l, i, &w->layers[i]));
+    head = find(l, r_head, 0, "", name);
+    return pack(l, head ? head : w->embed, head ? name : "token_embd.weight", p->dim, p->vocab,
+                &w->head);
+}
+
+static sl_status load_layernorm(loader *l, role r, int layer, float **scale, float **shift)
+{
+    SL_TRY(load_vector(l, r, layer, ".weight", l->w->params.dim, false, 0, scale));
+    return load_vector(l, r, layer, ".bias", l->w->params.dim, false, 0, shift);
+}
+
+static sl_status load_encoder_layer(loader *l, int i, weights_layer *layer)
+{
+    const model_params *p = &l->w->params;
+
+    SL_TRY(load_matrix(l, b_q, i, p->dim, p->dim, &layer->q));
+    SL_TRY(load_matrix(l, b_k, i, p->dim, p->dim, &layer->k));
+    SL_TRY(load_matrix(l, b_v, i, p->dim, p->dim, &layer->v));
+    SL_TRY(load_matrix(l, b_o, i, p->dim, p->dim, &layer->o));
+    SL_TRY(load_layernorm(l, b_attn_norm, i, &layer->attn_norm, &layer->attn_norm_b));
+    SL_TRY(load_matrix(l, b_up, i, p->dim, p->ff_dim, &layer->up));
+    SL_TRY(load_matrix(l, b_down, i, p->ff_dim, p->dim, &layer->down));
+    return load_layernorm(l, b_ffn_norm, i, &layer->ffn_norm, &layer->ffn_norm_b);
+}
+
+static sl_status load_encoder(loader *l)
+{
+    weights *w = l->w;
+    const model_params *p = &w->params;
+    char name[256];
+    const tensor_info *types;
+    tensor_info first;
+
+    if (p->heads * p->head_dim != p->dim)
+        return sl_fail(l->err, SL_EFORMAT, "model: %d heads of %d do not make %d", p->heads,
+                       p->head_dim, p->dim);
+    w->embed = find(l, b_embed, 0, "", name);
+    if (!w->embed)
+        return missing(l, name);
+    if (!is_shape(w->embed, p->dim, p->vocab))
+        return wrong_shape(l, name, w->embed, p->dim, p->vocab);
+    SL_TRY(load_vector(l, b_position, 0, "", p->context * p->dim, false, 0, &w->position));
+    types = find(l, b_types, 0, "", name);
+    if (!types || types->dims[0] != (uint64_t)p->dim)
+        return missing(l, name);
+    first = *types; /* every token of a single text has type 0 */
+    first.dims[1] = 1;
+    first.data.len = types->data.len / types->dims[1];
+    SL_TRY(load_floats(l, &first, name, p->dim, 0, &w->type0));
+    SL_TRY(load_layernorm(l, b_embed_norm, 0, &w->embed_norm, &w->embed_norm_b));
+    for (int i = 0; i < p->layers; i++)
+        SL_TRY(load_encoder_layer(l, i, &w->layers[i]));
+    return SL_OK;
+}
+
+sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err)
+{
+    weights *w = sl_calloc(1, sizeof *w);
+    loader l = { .m = m, .t = t, .w = w, .hf = !model_file_gguf(m), .err = err };
+    sl_status status;
+
+    if (!w)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    status = model_file_params(m, &w->params, err);
+    if (status == SL_OK) {
+        w->layers = sl_calloc((size_t)w->params.layers, sizeof *w->layers);
+        if (!w->layers)
+            status = sl_fail(err, SL_ENOMEM, "out of memory");
+    }
+    if (status == SL_OK)
+        status = w->params.arch == MODEL_BERT ? load_encoder(&l) : load_decoder(&l);
+    if (status == SL_OK && kernels_fmt_of(w->embed->type) < 0)
+        status = sl_fail(err, SL_ENOTSUP, "model: token embeddings of type %s",
+                         tensor_type_name(w->embed->type));
+    if (status == SL_OK)
+        *ret = w;
+    else
+        weights_destroy(w);
+    return status;
+}
+
+static void free_weight(weight *w)
+{
+    sl_aligned_free(w->data, w->bytes);
+    sl_free(w->bias);
+}
+
+static void free_layer(weights_layer *l)
+{
+    float *vectors[] = { l->attn_norm, l->attn_norm_b,    l->ffn_norm,      l->ffn_norm_b,
+                         l->q_norm,    l->post_attn_norm, l->post_ffn_norm, l->k_norm };
+    weight *matrices[] = { &l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down };
+
+    for (size_t i = 0; i < SL_COUNT_OF(vectors); i++)
+        sl_free(vectors[i]);
+    for (size_t i = 0; i < SL_COUNT_OF(matrices); i++)
+        free_weight(matrices[i]);
+}
+
+void weights_destroy(weights *w)
+{
+    if (!w)
+        return;
+    for (int i = 0; w->layers && i < w->params.layers; i++)
+        free_layer(&w->layers[i]);
+    sl_free(w->layers);
+    sl_free(w->position);
+    sl_free(w->type0);
+    sl_free(w->embed_norm);
+    sl_free(w->embed_norm_b);
+    sl_free(w->out_norm);
+    sl_free(w->rope_freqs);
+    free_weight(&w->head);
+    sl_free(w);
+}

@@ -1,0 +1,52 @@
+/* weights.h - a model's tensors in the layout the kernels want.
+ *
+ * Loading checks every shape against the architecture table, so that a forward pass needs no
+ * checks. Matrices are packed into panels by all threads of the team, and the mapped pages of the
+ * file are let go as they are packed. Immutable once loaded. */
+#ifndef SL_ENGINE_WEIGHTS_H
+#define SL_ENGINE_WEIGHTS_H
+
+#include "engine/team.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+
+/* y = W x + bias. */
+typedef struct weight {
+    kernels_fmt fmt;
+    int rows, cols;
+    int panels; /* rows / 16, rounded up */
+    size_t panel_bytes, bytes;
+    uint8_t *data; /* [panels][panel_bytes]; NULL: the model has no such matrix */
+    float *bias;   /* [panels * 16], or NULL */
+} weight;
+
+static inline bool weight_wants_q8(const weight *w)
+{
+    return w->data && w->fmt > KERNELS_BF16;
+}
+
+typedef struct weights_layer {
+    float *attn_norm, *attn_norm_b; /* [dim]; biases in encoders only. Encoders: after attention */
+    float *ffn_norm, *ffn_norm_b;   /* [dim]; encoders: after the FFN */
+    float *post_attn_norm, *post_ffn_norm; /* [dim], or NULL */
+    float *q_norm, *k_norm;                /* [head_dim], or NULL */
+    weight q, k, v, o, gate, up, down;     /* encoders: up and down only */
+} weights_layer;
+
+typedef struct weights {
+    model_params params;
+    const tensor_info *embed; /* [vocab, dim] in the file: rows are read on demand */
+    float *position, *type0;  /* encoders: [context, dim], [dim] */
+    float *embed_norm, *embed_norm_b;
+    float *out_norm;   /* [dim] */
+    float *rope_freqs; /* [rope_dim / 2] divisors, or NULL */
+    weight head;       /* [vocab, dim]; tied models: packed from the embeddings */
+    weights_layer *layers;
+    size_t bytes; /* everything allocated here */
+} weights;
+
+/* m must outlive *ret. SL_EFORMAT names a tensor that is missing or of the wrong shape. */
+SL_NODISCARD sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err);
+void weights_destroy(weights *w); /* accepts NULL */
+
+#endif
