@@ -1,0 +1,82 @@
+/* api_int.h - what the files of this room share. */
+#ifndef SL_API_API_INT_H
+#define SL_API_API_INT_H
+
+#include <pthread.h>
+
+#include "api/api.h"
+#include "api/openai.h"
+#include "base/os.h"
+
+#define API_ROUTES_MAX 32
+
+/* What the access log says about a request beyond HTTP. First member of every object that a
+ * handler hangs on its exchange with http_set_user. */
+typedef struct api_note {
+    char user[API_USER_BYTES];
+    char model[128];
+    int64_t prompt_tokens, output_tokens;
+    double ttft_ms; /* < 0: no token came */
+    const char *error_code;
+} api_note;
+
+/* A bounded pool of threads for work that blocks. */
+typedef struct api_pool api_pool;
+typedef void (*api_task_fn)(api *a, http_exchange *x);
+
+sl_status api_pool_create(api *a, int threads, int queue_max, api_pool **ret, sl_err *err);
+/* Takes a reference to x for as long as the task waits and runs. False when the queue is full. */
+bool api_pool_push(api_pool *p, api_task_fn fn, http_exchange *x);
+/* Runs what is queued, then ends the threads. Accepts NULL. */
+void api_pool_destroy(api_pool *p);
+
+typedef struct api_route {
+    api *a;
+    void (*fn)(api *a, http_exchange *x);
+    bool open; /* no key needed */
+} api_route;
+
+typedef struct api_metrics {
+    metric_family *requests, *request_seconds, *errors, *finished;
+    metric_family *prompt_tokens, *cached_tokens, *output_tokens;
+    metric_family *ttft, *inter_token, *e2e, *queue_wait;
+    metric_series *in_flight;
+} api_metrics;
+
+struct api {
+    api_options options;
+    metric_registry *metrics;
+    bool owns_metrics;
+    api_metrics m;
+    api_route routes[API_ROUTES_MAX];
+    size_t route_count;
+    atomic_bool ready;
+    int64_t started_s;
+    api_pool *pool;
+};
+
+/* openai.c */
+void openai_chat(api *a, http_exchange *x);
+void openai_completions(api *a, http_exchange *x);
+void openai_embeddings(api *a, http_exchange *x);
+/* models.c */
+void models_list(api *a, http_exchange *x);
+void models_get(api *a, http_exchange *x);
+/* rag.c */
+void rag_add(api *a, http_exchange *x);
+void rag_list(api *a, http_exchange *x);
+void rag_remove(api *a, http_exchange *x);
+void rag_query(api *a, http_exchange *x);
+/* metrics.c */
+void api_metrics_init(api *a);
+/* Counts and logs a request that is over; called once per exchange. */
+void api_request_done(void *api_ctx, http_exchange *x);
+
+/* Short name of the key a request came with, or "". */
+void api_user_of(const api *a, const http_exchange *x, char ret_user[API_USER_BYTES]);
+/* Answers with an error, with Retry-After on 503 and 429. */
+void api_respond_error(const api *a, http_exchange *x, const openai_error *e);
+/* The same for a failure status; not about models. */
+void api_respond_status(const api *a, http_exchange *x, const sl_err *err);
+
+#endif

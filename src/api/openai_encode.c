@@ -1,0 +1,562 @@
+/* openai_encode.c - events to OpenAI's JSON, whole or as a stream of SSE records.
+ *
+ * One path: every event goes through openai_encode. A streaming encoder writes a chunk per event; a
+ * collecting one appends the same pieces to its choices and writes the body at the end. Nothing
+ * here builds a JSON tree: a chunk costs one pass over its bytes. */
+#include <math.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+
+#include "api/openai.h"
+#include "base/os.h"
+
+struct openai_choice {
+    sl_buf text;    /* collected answer, or the JSON of one embedding */
+    sl_buf tokens;  /* chat: logprob items; completions: the quoted tokens */
+    sl_buf probs;   /* completions: token_logprobs */
+    sl_buf tops;    /* completions: top_logprobs */
+    sl_buf offsets; /* completions: text_offset */
+    int64_t chars;  /* code points of the tokens so far */
+    llm_finish finish;
+};
+
+#define FINGERPRINT "fp_sluice_" SLUICE_VERSION
+
+static const char *finish_text(llm_finish f)
+{
+    switch (f) {
+    case LLM_FINISH_STOP:
+        return "\"stop\"";
+    case LLM_FINISH_LENGTH:
+        return "\"length\"";
+    case LLM_FINISH_CANCELLED:
+        return "\"abort\"";
+    default:
+        return "null";
+    }
+}
+
+static void put_str(sl_buf *out, const char *text)
+{
+    sl_buf_put_json(out, text, strlen(text));
+}
+
+static void make_id(char *out, size_t bytes, const char *prefix)
+{
+    unsigned char raw[14];
+    int len = snprintf(out, bytes, "%s", prefix);
+
+    sl_random_bytes(raw, sizeof raw);
+    for (size_t i = 0; i < sizeof raw; i++)
+        len += snprintf(out + len, bytes - (size_t)len, "%02x", raw[i]);
+}
+
+sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const char *model,
+                              int64_t created_s)
+{
+    const llm_request *req = call->req;
+    size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count;
+
+    *e = (openai_encoder){ .task = req->task,
+                           .stream = call->stream,
+                           .include_usage = call->include_usage,
+                           .base64 = call->base64,
+                           .dimensions = call->dimensions,
+                           .logprobs = req->logprobs,
+                           .created_s = created_s };
+    make_id(e->id, sizeof e->id, req->task == LLM_CHAT ? "chatcmpl-" : "cmpl-");
+    snprintf(e->model, sizeof e->model, "%s", model);
+    e->choice_count = (uint32_t)prompts * (req->task == LLM_EMBED ? 1 : req->n);
+    e->choices = sl_calloc(e->choice_count, sizeof *e->choices);
+    if (!e->choices)
+        return SL_ENOMEM;
+    for (uint32_t i = 0; i < e->choice_count; i++) {
+        openai_choice *c = &e->choices[i];
+
+        sl_buf_init(&c->text, OPENAI_ANSWER_MAX);
+        sl_buf_init(&c->tokens, OPENAI_ANSWER_MAX);
+        sl_buf_init(&c->probs, OPENAI_ANSWER_MAX);
+        sl_buf_init(&c->tops, OPENAI_ANSWER_MAX);
+        sl_buf_init(&c->offsets, OPENAI_ANSWER_MAX);
+    }
+    return SL_OK;
+}
+
+void openai_encoder_deinit(openai_encoder *e)
+{
+    for (uint32_t i = 0; e->choices && i < e->choice_count; i++) {
+        openai_choice *c = &e->choices[i];
+
+        sl_buf_deinit(&c->text);
+        sl_buf_deinit(&c->tokens);
+        sl_buf_deinit(&c->probs);
+        sl_buf_deinit(&c->tops);
+        sl_buf_deinit(&c->offsets);
+    }
+    sl_free(e->choices);
+    e->choices = NULL;
+}
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+void openai_error_from(const sl_err *from, llm_task task, openai_error *ret)
+{
+    *ret = (openai_error){ .http = sl_status_http(from->status), .type = "invalid_request_error" };
+    snprintf(ret->message, sizeof ret->message, "%s",
+             from->text[0] ? from->text : sl_status_text(from->status));
+    switch (from->status) {
+    case SL_ENOTFOUND:
+        ret->code = "model_not_found";
+        snprintf(ret->param, sizeof ret->param, "model");
+        break;
+    case SL_ECONTEXT:
+        ret->code = "context_length_exceeded";
+        snprintf(ret->param, sizeof ret->param, "%s",
+                 task == LLM_CHAT ? "messages" : (task == LLM_EMBED ? "input" : "prompt"));
+        break;
+    case SL_EBUSY:
+    case SL_ENOMEM:
+        ret->http = 503;
+        ret->type = "server_error";
+        ret->code = "engine_overloaded";
+        break;
+    case SL_ERATE:
+        ret->type = "requests";
+        ret->code = "rate_limit_exceeded";
+        break;
+    case SL_EINVAL:
+    case SL_EFORMAT:
+        ret->http = 400;
+        ret->code = "invalid_value";
+        break;
+    case SL_ENOTSUP:
+        ret->code = "unsupported_value";
+        break;
+    default:
+        if (ret->http >= 500 || ret->http < 400) {
+            ret->http = ret->http < 400 ? 500 : ret->http;
+            ret->type = "server_error";
+        }
+    }
+}
+
+void openai_put_error(sl_buf *out, const openai_error *e)
+{
+    sl_buf_puts(out, "{\"error\":{\"message\":");
+    put_str(out, e->message);
+    sl_buf_puts(out, ",\"type\":");
+    put_str(out, e->type);
+    sl_buf_puts(out, ",\"param\":");
+    if (e->param[0])
+        put_str(out, e->param);
+    else
+        sl_buf_puts(out, "null");
+    sl_buf_puts(out, ",\"code\":");
+    if (e->code)
+        put_str(out, e->code);
+    else
+        sl_buf_puts(out, "null");
+    sl_buf_puts(out, "}}");
+}
+
+/* ---- logprobs ------------------------------------------------------------------------------ */
+
+static void put_logprob(sl_buf *out, float p)
+{
+    if (isnan(p))
+        sl_buf_puts(out, "null");
+    else if (p < -9999.0f)
+        sl_buf_puts(out, "-9999.0"); /* OpenAI's way to write minus infinity */
+    else
+        sl_buf_printf(out, "%.7g", (double)p);
+}
+
+/* A token as a JSON string; bytes that are no text are spelled out, as OpenAI does. */
+static void put_token(sl_buf *out, const llm_token_prob *t)
+{
+    if (sl_utf8_valid(t->text, t->text_len)) {
+        sl_buf_put_json(out, t->text, t->text_len);
+        return;
+    }
+    sl_buf_puts(out, "\"bytes:");
+    for (size_t i = 0; i < t->text_len; i++)
+        sl_buf_printf(out, "\\\\x%02x", (unsigned char)t->text[i]);
+    sl_buf_putc(out, '"');
+}
+
+static void put_chat_prob(sl_buf *out, const llm_token_prob *t)
+{
+    sl_buf_puts(out, "{\"token\":");
+    put_token(out, t);
+    sl_buf_puts(out, ",\"logprob\":");
+    put_logprob(out, t->logprob);
+    sl_buf_puts(out, ",\"bytes\":[");
+    for (size_t i = 0; i < t->text_len; i++)
+        sl_buf_printf(out, i ? ",%d" : "%d", (unsigned char)t->text[i]);
+    sl_buf_putc(out, ']');
+}
+
+static void put_comma(sl_buf *b)
+{
+    if (b->len > 0)
+        sl_buf_putc(b, ',');
+}
+
+static void add_chat_token(openai_choice *c, const llm_token *t)
+{
+    put_comma(&c->tokens);
+    put_chat_prob(&c->tokens, &t->chosen);
+    sl_buf_puts(&c->tokens, ",\"top_logprobs\":[");
+    for (size_t i = 0; i < t->top_count; i++) {
+        if (i > 0)
+            sl_buf_putc(&c->tokens, ',');
+        put_chat_prob(&c->tokens, &t->top[i]);
+        sl_buf_putc(&c->tokens, '}');
+    }
+    sl_buf_puts(&c->tokens, "]}");
+}
+
+/* {"token": logprob} of the alternatives and of the chosen one. */
+static void put_top_map(sl_buf *out, const llm_token *t)
+{
+    bool has_chosen = false;
+
+    if (isnan(t->chosen.logprob)) {
+        sl_buf_puts(out, "null");
+        return;
+    }
+    sl_buf_putc(out, '{');
+    for (size_t i = 0; i < t->top_count; i++) {
+        has_chosen = has_chosen || t->top[i].id == t->chosen.id;
+        if (i > 0)
+            sl_buf_putc(out, ',');
+        put_token(out, &t->top[i]);
+        sl_buf_putc(out, ':');
+        put_logprob(out, t->top[i].logprob);
+    }
+    if (!has_chosen) {
+        if (t->top_count > 0)
+            sl_buf_putc(out, ',');
+        put_token(out, &t->chosen);
+        sl_buf_putc(out, ':');
+        put_logprob(out, t->chosen.logprob);
+    }
+    sl_buf_putc(out, '}');
+}
+
+static void add_completion_token(openai_choice *c, const llm_token *t)
+{
+    put_comma(&c->tokens);
+    put_token(&c->tokens, &t->chosen);
+    put_comma(&c->probs);
+    put_logprob(&c->probs, t->chosen.logprob);
+    put_comma(&c->tops);
+    put_top_map(&c->tops, t);
+    put_comma(&c->offsets);
+    sl_buf_printf(&c->offsets, "%lld", (long long)c->chars);
+    for (size_t i = 0; i < t->chosen.text_len; i++)
+        c->chars += ((unsigned char)t->chosen.text[i] & 0xc0) != 0x80;
+}
+
+static void add_tokens(openai_encoder *e, openai_choice *c, const llm_event *ev)
+{
+    for (size_t i = 0; e->logprobs && i < ev->token_count; i++) {
+        if (e->task == LLM_CHAT)
+            add_chat_token(c, &ev->tokens[i]);
+        else
+            add_completion_token(c, &ev->tokens[i]);
+    }
+}
+
+/* Writes the gathered logprobs as a value and empties them. */
+static void put_logprobs(const openai_encoder *e, openai_choice *c, sl_buf *out)
+{
+    if (!e->logprobs || (e->stream && c->tokens.len == 0)) {
+        sl_buf_puts(out, "null");
+        return;
+    }
+    if (e->task == LLM_CHAT) {
+        sl_buf_puts(out, "{\"content\":[");
+        sl_buf_put(out, sl_buf_str(&c->tokens), c->tokens.len);
+        sl_buf_puts(out, "],\"refusal\":null}");
+    } else {
+        sl_buf_puts(out, "{\"tokens\":[");
+        sl_buf_put(out, sl_buf_str(&c->tokens), c->tokens.len);
+        sl_buf_puts(out, "],\"token_logprobs\":[");
+        sl_buf_put(out, sl_buf_str(&c->probs), c->probs.len);
+        sl_buf_puts(out, "],\"top_logprobs\":[");
+        sl_buf_put(out, sl_buf_str(&c->tops), c->tops.len);
+        sl_buf_puts(out, "],\"text_offset\":[");
+        sl_buf_put(out, sl_buf_str(&c->offsets), c->offsets.len);
+        sl_buf_puts(out, "]}");
+    }
+    sl_buf_clear(&c->tokens);
+    sl_buf_clear(&c->probs);
+    sl_buf_clear(&c->tops);
+    sl_buf_clear(&c->offsets);
+}
+
+/* ---- pieces -------------------------------------------------------------------------------- */
+
+static void put_usage(sl_buf *out, const llm_usage *u)
+{
+    sl_buf_printf(out,
+                  "{\"prompt_tokens\":%lld,\"completion_tokens\":%lld,\"total_tokens\":%lld,"
+                  "\"prompt_tokens_details\":{\"cached_tokens\":%lld,\"audio_tokens\":0},"
+                  "\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,"
+                  "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}",
+                  (long long)u->prompt_tokens, (long long)u->output_tokens,
+                  (long long)(u->prompt_tokens + u->output_tokens), (long long)u->cached_tokens);
+}
+
+/* {"id":...,"model":"m","system_fingerprint":"..." without an end. */
+static void put_head(const openai_encoder *e, const char *object, sl_buf *out)
+{
+    sl_buf_printf(out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", e->id,
+                  object, (long long)e->created_s);
+    put_str(out, e->model);
+    sl_buf_puts(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"");
+}
+
+/* ---- streaming ----------------------------------------------------------------------------- */
+
+static void chunk_open(const openai_encoder *e, uint32_t choice, sl_buf *out)
+{
+    sl_buf_puts(out, "data: ");
+    put_head(e, e->task == LLM_CHAT ? "chat.completion.chunk" : "text_completion", out);
+    sl_buf_printf(out, ",\"choices\":[{\"index\":%u,", choice);
+}
+
+static void chunk_close(const openai_encoder *e, sl_buf *out)
+{
+    sl_buf_puts(out, "}]");
+    if (e->include_usage)
+        sl_buf_puts(out, ",\"usage\":null");
+    sl_buf_puts(out, "}\n\n");
+}
+
+static void stream_start(openai_encoder *e, sl_buf *out)
+{
+    for (uint32_t i = 0; e->task == LLM_CHAT && i < e->choice_count; i++) {
+        chunk_open(e, i, out);
+        sl_buf_puts(out, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+                         "\"finish_reason\":null");
+        chunk_close(e, out);
+    }
+}
+
+static void stream_delta(openai_encoder *e, const llm_event *ev, sl_buf *out)
+{
+    openai_choice *c = &e->choices[ev->choice];
+
+    add_tokens(e, c, ev);
+    if (ev->text_len == 0 && c->tokens.len == 0)
+        return; /* nothing a client could use: the text is held back */
+    chunk_open(e, ev->choice, out);
+    sl_buf_puts(out, e->task == LLM_CHAT ? "\"delta\":{\"content\":" : "\"text\":");
+    sl_buf_put_json(out, ev->text_len ? ev->text : "", ev->text_len);
+    sl_buf_puts(out, e->task == LLM_CHAT ? "},\"logprobs\":" : ",\"logprobs\":");
+    put_logprobs(e, c, out);
+    sl_buf_puts(out, ",\"finish_reason\":null");
+    chunk_close(e, out);
+}
+
+static void stream_finish(openai_encoder *e, const llm_event *ev, sl_buf *out)
+{
+    chunk_open(e, ev->choice, out);
+    sl_buf_puts(out, e->task == LLM_CHAT ? "\"delta\":{}" : "\"text\":\"\"");
+    sl_buf_printf(out, ",\"logprobs\":null,\"finish_reason\":%s", finish_text(ev->finish));
+    chunk_close(e, out);
+}
+
+static void stream_done(openai_encoder *e, sl_buf *out)
+{
+    if (e->failed) {
+        sl_buf_puts(out, "data: ");
+        openai_put_error(out, &e->error);
+        sl_buf_puts(out, "\n\n");
+    } else if (e->include_usage) {
+        sl_buf_puts(out, "data: ");
+        put_head(e, e->task == LLM_CHAT ? "chat.completion.chunk" : "text_completion", out);
+        sl_buf_puts(out, ",\"choices\":[],\"usage\":");
+        put_usage(out, &e->usage);
+        sl_buf_puts(out, "}\n\n");
+    }
+    sl_buf_puts(out, "data: [DONE]\n\n");
+}
+
+/* ---- collecting ---------------------------------------------------------------------------- */
+
+static void put_choice(openai_encoder *e, uint32_t i, sl_buf *out)
+{
+    openai_choice *c = &e->choices[i];
+
+    sl_buf_printf(out, i ? ",{\"index\":%u," : "{\"index\":%u,", i);
+    if (e->task == LLM_CHAT)
+        sl_buf_puts(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+    else
+        sl_buf_puts(out, "\"text\":");
+    sl_buf_put_json(out, sl_buf_str(&c->text), c->text.len);
+    if (e->task == LLM_CHAT)
+        sl_buf_puts(out, ",\"refusal\":null,\"annotations\":[]}");
+    sl_buf_puts(out, ",\"logprobs\":");
+    put_logprobs(e, c, out);
+    sl_buf_printf(out, ",\"finish_reason\":%s}", finish_text(c->finish));
+}
+
+static void put_answer(openai_encoder *e, sl_buf *out)
+{
+    put_head(e, e->task == LLM_CHAT ? "chat.completion" : "text_completion", out);
+    sl_buf_puts(out, ",\"choices\":[");
+    for (uint32_t i = 0; i < e->choice_count; i++)
+        put_choice(e, i, out);
+    sl_buf_puts(out, "],\"usage\":");
+    put_usage(out, &e->usage);
+    sl_buf_putc(out, '}');
+}
+
+static void put_embeddings(openai_encoder *e, sl_buf *out)
+{
+    sl_buf_puts(out, "{\"object\":\"list\",\"data\":[");
+    for (uint32_t i = 0; i < e->choice_count; i++) {
+        openai_choice *c = &e->choices[i];
+
+        sl_buf_printf(out, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", i ? "," : "",
+                      i);
+        sl_buf_put(out, sl_buf_str(&c->text), c->text.len);
+        sl_buf_putc(out, '}');
+    }
+    sl_buf_puts(out, "],\"model\":");
+    put_str(out, e->model);
+    sl_buf_printf(out, ",\"usage\":{\"prompt_tokens\":%lld,\"total_tokens\":%lld}}",
+                  (long long)e->usage.prompt_tokens, (long long)e->usage.prompt_tokens);
+}
+
+/* Little-endian float32 in base64, as the official clients ask for. */
+static void put_base64(sl_buf *out, const float *v, size_t count)
+{
+    size_t raw_bytes = count * 4, text_bytes = (raw_bytes + 2) / 3 * 4;
+    unsigned char *raw = sl_malloc(raw_bytes + text_bytes + 1);
+
+    if (!raw) {
+        out->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, &v[i], 4);
+        for (int k = 0; k < 4; k++)
+            raw[i * 4 + (size_t)k] = (unsigned char)(bits >> (8 * k));
+    }
+    EVP_EncodeBlock(raw + raw_bytes, raw, (int)raw_bytes);
+    sl_buf_putc(out, '"');
+    sl_buf_put(out, raw + raw_bytes, text_bytes);
+    sl_buf_putc(out, '"');
+    sl_free(raw);
+}
+
+/* Keeps the first `dimensions` values and makes the length 1 again. */
+static void take_vector(openai_encoder *e, const llm_event *ev)
+{
+    sl_buf *out = &e->choices[ev->choice].text;
+    size_t count = ev->vector_len;
+    double norm = 0, scale = 1;
+    float *v;
+
+    if (e->dimensions > 0 && (size_t)e->dimensions < count) {
+        count = (size_t)e->dimensions;
+        for (size_t i = 0; i < count; i++)
+            norm += (double)ev->vector[i] * ev->vector[i];
+        scale = norm > 0 ? 1 / sqrt(norm) : 1;
+    }
+    v = sl_malloc(count * sizeof *v);
+    if (!v) {
+        out->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        v[i] = (float)(ev->vector[i] * scale);
+    sl_buf_clear(out);
+    if (e->base64) {
+        put_base64(out, v, count);
+    } else {
+        for (size_t i = 0; i < count; i++)
+            sl_buf_printf(out, "%s%.9g", i ? "," : "[", isfinite(v[i]) ? (double)v[i] : 0.0);
+        sl_buf_putc(out, ']');
+    }
+    sl_free(v);
+}
+
+static void collect_delta(openai_encoder *e, const llm_event *ev)
+{
+    openai_choice *c = &e->choices[ev->choice];
+
+    sl_buf_put(&c->text, ev->text, ev->text_len);
+    add_tokens(e, c, ev);
+}
+
+static void collect_done(openai_encoder *e, sl_buf *out)
+{
+    for (uint32_t i = 0; i < e->choice_count && !e->failed; i++) {
+        const openai_choice *c = &e->choices[i];
+
+        if (c->text.failed || c->tokens.failed || c->tops.failed ||
+            (e->task == LLM_EMBED && c->text.len == 0)) {
+            sl_err err = { 0 };
+
+            sl_fail(&err, SL_EINTERNAL, "the answer could not be put together");
+            openai_error_from(&err, e->task, &e->error);
+            e->failed = true;
+        }
+    }
+    if (e->failed)
+        openai_put_error(out, &e->error);
+    else if (e->task == LLM_EMBED)
+        put_embeddings(e, out);
+    else
+        put_answer(e, out);
+}
+
+void openai_encode(openai_encoder *e, const llm_event *ev, sl_buf *out)
+{
+    bool has_choice =
+        ev->kind == LLM_EV_DELTA || ev->kind == LLM_EV_FINISH || ev->kind == LLM_EV_EMBEDDING;
+
+    SL_ASSERT(!has_choice || ev->choice < e->choice_count);
+    switch (ev->kind) {
+    case LLM_EV_START:
+        e->started = true;
+        e->usage = ev->usage;
+        if (e->stream)
+            stream_start(e, out);
+        break;
+    case LLM_EV_DELTA:
+        if (e->stream)
+            stream_delta(e, ev, out);
+        else
+            collect_delta(e, ev);
+        break;
+    case LLM_EV_FINISH:
+        e->choices[ev->choice].finish = ev->finish;
+        if (e->stream)
+            stream_finish(e, ev, out);
+        break;
+    case LLM_EV_EMBEDDING:
+        take_vector(e, ev);
+        break;
+    case LLM_EV_ERROR:
+        e->failed = true;
+        openai_error_from(&ev->error, e->task, &e->error);
+        break;
+    case LLM_EV_DONE:
+        e->usage = ev->usage;
+        if (e->stream && e->started)
+            stream_done(e, out);
+        else
+            collect_done(e, out);
+        break;
+    default:
+        break;
+    }
+}
