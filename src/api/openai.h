@@ -6,7 +6,7 @@
 #include "base/buf.h"
 #include "llm/llm.h"
 
-#define OPENAI_PARAM_BYTES   96
+#define OPENAI_PARAM_BYTES   128
 #define OPENAI_ARENA_MAX     (96 * SL_MIB) /* a body of the largest size, parsed */
 #define OPENAI_ANSWER_MAX    (256 * SL_MIB)
 #define OPENAI_CHOICES_TOTAL 4096 /* prompts x n */

@@ -265,7 +265,6 @@ void server_dispatch(http_exchange *x)
     watcher_mark(x, CONN_BUSY);
     x->dispatched = true;
     route = route_match(x, &allow);
-    x->route = route;
     if (atomic_load(&x->server->draining)) {
         http_set_header(x, "Retry-After", "1");
         http_respond_error(x, 503, "server_error", NULL, "shutting_down",
@@ -277,6 +276,7 @@ void server_dispatch(http_exchange *x)
                  x->server->options.body_bytes_max);
         http_respond_error(x, 413, ERROR_TYPE_CALLER, NULL, "request_too_large", text);
     } else if (route) {
+        x->route = route;
         route->fn(route->ctx, x);
     } else if (strcmp(x->method, "OPTIONS") == 0) {
         respond_options(x, allow);

@@ -1,0 +1,237 @@
+/* fake_backend.c - see the header. One detached thread per request. */
+#include "fake_backend.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "base/os.h"
+
+#define STEP_NS 5000000
+
+typedef struct run {
+    fake_backend *f;
+    llm_request *req;
+    llm_sink sink;
+} run;
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){ 0, STEP_NS }, NULL);
+}
+
+static const char *script_of(const llm_request *req)
+{
+    json_t *last = json_array_get(req->messages, json_array_size(req->messages) - 1);
+    const char *text = req->task == LLM_CHAT ? json_string_value(json_object_get(last, "content"))
+                                             : req->prompts[0].text;
+
+    return text ? text : "";
+}
+
+static void emit_token(run *r, uint32_t choice, int i)
+{
+    char text[32];
+    llm_token_prob top[2];
+    llm_token token = { .top = top, .top_count = (size_t)SL_MIN(r->req->top_logprobs, 2) };
+    llm_event ev = { .kind = LLM_EV_DELTA, .choice = choice, .tokens = &token, .token_count = 1 };
+
+    ev.text_len = (size_t)snprintf(text, sizeof text, "w%d ", i);
+    ev.text = text;
+    token.chosen = (llm_token_prob){ i, -0.5f, text, ev.text_len };
+    top[0] = token.chosen;
+    top[1] = (llm_token_prob){ 999, -2.0f, "\xe2\x82", 2 };
+    r->sink.fn(r->sink.ctx, r->req, &ev);
+}
+
+static void generate(run *r, const char *script, llm_usage *usage)
+{
+    bool slow = strcmp(script, "slow") == 0, hang = strcmp(script, "hang") == 0;
+    int64_t count = r->req->max_tokens >= 0 ? r->req->max_tokens : (slow ? 100000 : 5);
+    uint32_t choices = (uint32_t)(r->req->prompt_count ? r->req->prompt_count : 1) * r->req->n;
+
+    while (hang && !atomic_load(&r->req->cancelled))
+        nap();
+    for (int64_t i = 0; i < count && !atomic_load(&r->req->cancelled); i++) {
+        for (uint32_t c = 0; c < choices; c++) {
+            emit_token(r, c, (int)i);
+            usage->output_tokens++;
+        }
+        if (slow)
+            nap();
+    }
+    for (uint32_t c = 0; c < choices; c++) {
+        llm_event ev = { .kind = LLM_EV_FINISH, .choice = c };
+
+        ev.finish = atomic_load(&r->req->cancelled) ? LLM_FINISH_CANCELLED
+                    : r->req->max_tokens >= 0       ? LLM_FINISH_LENGTH
+                                                    : LLM_FINISH_STOP;
+        r->sink.fn(r->sink.ctx, r->req, &ev);
+    }
+}
+
+static void embed(run *r)
+{
+    for (size_t i = 0; i < r->req->prompt_count; i++) {
+        float v[8];
+        llm_event ev = { .kind = LLM_EV_EMBEDDING, .choice = (uint32_t)i };
+
+        for (int k = 0; k < 8; k++)
+            v[k] = k == (int)(r->req->prompts[i].text_len % 8) ? 0.8f : 0.6f / sqrtf(7);
+        ev.vector = v;
+        ev.vector_len = 8;
+        r->sink.fn(r->sink.ctx, r->req, &ev);
+    }
+}
+
+static void emit_error(run *r, sl_status status, const char *text)
+{
+    llm_event ev = { .kind = LLM_EV_ERROR };
+
+    sl_fail(&ev.error, status, "%s", text);
+    r->sink.fn(r->sink.ctx, r->req, &ev);
+}
+
+static void *run_main(void *ctx)
+{
+    run *r = ctx;
+    fake_backend *f = r->f;
+    const char *script = script_of(r->req);
+    llm_event start = { .kind = LLM_EV_START, .usage = { .prompt_tokens = 7 } };
+    llm_event done = { .kind = LLM_EV_DONE, .usage = { .prompt_tokens = 7, .cached_tokens = 3 } };
+    bool cancelled;
+
+    if (strcmp(script, "early") == 0) {
+        emit_error(r, SL_ECONTEXT, "9000 tokens do not fit the context of 4096 tokens");
+    } else {
+        r->sink.fn(r->sink.ctx, r->req, &start);
+        if (r->req->task == LLM_EMBED) {
+            embed(r);
+        } else if (strcmp(script, "error") == 0) {
+            emit_token(r, 0, 0);
+            emit_error(r, SL_EINTERNAL, "the engine failed");
+        } else {
+            generate(r, script, &done.usage);
+        }
+    }
+    cancelled = atomic_load(&r->req->cancelled);
+    if (cancelled)
+        atomic_fetch_add(&f->cancelled, 1);
+    r->sink.fn(r->sink.ctx, r->req, &done);
+    atomic_fetch_add(&f->finished, 1);
+    sl_free(r);
+    atomic_fetch_sub(&f->running, 1);
+    return NULL;
+}
+
+static sl_status fake_submit(void *ctx, llm_request *req, llm_sink sink, sl_err *err)
+{
+    const char *script = script_of(req);
+    pthread_t thread;
+    run *r;
+
+    if (strcmp(script, "busy") == 0)
+        return sl_fail(err, SL_EBUSY, "the queue is full (64 requests)");
+    if (strcmp(script, "context") == 0)
+        return sl_fail(err, SL_ECONTEXT,
+                       "The prompt has 9000 tokens; the context of this model is 4096 tokens");
+    r = sl_malloc(sizeof *r);
+    if (!r)
+        return sl_fail(err, SL_ENOMEM, "fake");
+    *r = (run){ ctx, req, sink };
+    atomic_fetch_add(&r->f->running, 1);
+    if (pthread_create(&thread, NULL, run_main, r) != 0)
+        return sl_fail(err, SL_ENOMEM, "fake");
+    pthread_detach(thread);
+    return SL_OK;
+}
+
+static void info_generate(void *ctx, llm_model_info *ret)
+{
+    *ret = (llm_model_info){
+        .name = "fake", .can_generate = true, .context_tokens = 4096, .created_s = 1700000000
+    };
+}
+
+static void info_embed(void *ctx, llm_model_info *ret)
+{
+    *ret = (llm_model_info){ .name = "fake-embed",
+                             .can_embed = true,
+                             .context_tokens = 512,
+                             .embedding_dim = 8,
+                             .created_s = 1700000000 };
+}
+
+const llm_backend_ops fake_ops = { .submit = fake_submit, .info = info_generate };
+static const llm_backend_ops fake_embed_ops = { .submit = fake_submit, .info = info_embed };
+
+void fake_chain(fake_backend *f, llm_chain *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    ret->routes[0] = (llm_route){ .name = "fake", .backend = { &fake_ops, f } };
+    ret->routes[1] = (llm_route){ .name = "fake-embed", .backend = { &fake_embed_ops, f } };
+    ret->routes[2] = (llm_route){ .name = "gpt-4o", .backend = { &fake_ops, f }, .is_alias = true };
+    ret->route_count = 3;
+}
+
+bool fake_wait_idle(fake_backend *f)
+{
+    int64_t end_ns = sl_clock_mono_ns() + 5000000000;
+
+    while (atomic_load(&f->running) > 0 && sl_clock_mono_ns() < end_ns)
+        nap();
+    return atomic_load(&f->running) == 0;
+}
+
+/* ---- documents ----------------------------------------------------------------------------- */
+
+static sl_status docs_add(void *ctx, const char *collection, const char *name, sl_span text,
+                          int64_t *ret_chunks, sl_err *err)
+{
+    *ret_chunks = 1 + (int64_t)text.len / 100;
+    return SL_OK;
+}
+
+static sl_status docs_remove(void *ctx, const char *collection, const char *name, sl_err *err)
+{
+    return strcmp(name, "none") == 0 ? sl_fail(err, SL_ENOTFOUND, "no document \"none\"") : SL_OK;
+}
+
+static sl_status docs_list(void *ctx, const char *collection, json_t **ret, sl_err *err)
+{
+    *ret = json_pack("[{s:s,s:i,s:i,s:i}]", "name", "a.md", "bytes", 10, "chunks", 1, "updated", 1);
+    return SL_OK;
+}
+
+static sl_status docs_query(void *ctx, const llm_docs_query *q, const llm_docs_sink *sink,
+                            sl_err *err)
+{
+    llm_passage p = { .number = 1,
+                      .document = "a.md",
+                      .title = "A",
+                      .text = "A passage.",
+                      .begin = 0,
+                      .end = 10,
+                      .score = 0.9,
+                      .heading = "A > B" };
+    llm_usage usage = { .prompt_tokens = 20, .output_tokens = 3 };
+
+    if (strcmp(q->question, "nothing") == 0)
+        return sl_fail(err, SL_ENOTFOUND, "no such collection");
+    sink->on_passages(sink->ctx, &p, 1);
+    for (int i = 0; strcmp(q->question, "slow") == 0 && i < 100000; i++) {
+        sink->on_delta(sink->ctx, "x", 1);
+        nap();
+        if (q->cancelled && atomic_load(q->cancelled)) {
+            atomic_fetch_add(&((fake_backend *)ctx)->cancelled, 1);
+            break;
+        }
+    }
+    sink->on_delta(sink->ctx, "It is so [1].", 13);
+    sink->on_citation(sink->ctx, &p);
+    sink->on_done(sink->ctx, SL_OK, NULL, &usage);
+    return SL_OK;
+}
+
+const llm_docs_ops fake_docs_ops = { docs_add, docs_remove, docs_list, docs_query };
