@@ -1,0 +1,85 @@
+"""Fixtures: servers on free loopback ports, always stopped."""
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import httpx
+import pytest
+
+
+class Server:
+    def __init__(self, process, base):
+        self.process = process
+        self.base = base
+
+    def client(self, **kw):
+        kw.setdefault("timeout", 30)
+        return httpx.Client(base_url=self.base, trust_env=False, **kw)
+
+    def stop(self, sig=signal.SIGTERM, timeout=20):
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def start_fake(*keys):
+    binary = os.environ.get("SLUICE_FAKE_SERVER")
+    if not binary:
+        pytest.skip("SLUICE_FAKE_SERVER names no test server")
+    process = subprocess.Popen([binary, *keys], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    port = int(process.stdout.readline())
+    return Server(process, f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="session")
+def fake():
+    server = start_fake()
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def fake_factory():
+    started = []
+
+    def make(*keys):
+        started.append(start_fake(*keys))
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def real():
+    binary, data = os.environ.get("SLUICE_BIN"), os.environ.get("SLUICE_DATA")
+    if not binary or not data:
+        pytest.skip("SLUICE_BIN and SLUICE_DATA are not set")
+    args = [binary, "serve", "--model", "smollm2", "--model", "minilm", "--listen", "127.0.0.1:0",
+            "--data", data]
+    process = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
+    address, seen = None, []
+    for line in process.stderr:
+        seen.append(line)
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record.get("event") == "server.ready":
+            address = record["address"]
+            break
+    if not address:
+        pytest.fail("the server did not become ready:\n" + "".join(seen[-20:]))
+    # Keep the pipe empty, so that the server never waits for us.
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    server = Server(process, f"http://{address}")
+    yield server
+    server.stop()
