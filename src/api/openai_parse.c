@@ -216,7 +216,7 @@ static sl_status join_parts(const json_t *parts, const char *path, sl_buf *out, 
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *text = json_object_get(part, "text");
 
-        snprintf(param, sizeof param, "%s[%zu]", path, i);
+        snprintf(param, sizeof param, "%.64s[%zu]", path, i);
         if (!json_is_object(part) || !type)
             return openai_refuse(err, param, "invalid_type",
                                  "Invalid '%s': expected an object with a 'type'", param);
