@@ -1,0 +1,44 @@
+/* embed.c - one round of embeddings: the waiting texts that fit one batch, in order of length, so
+ * that few short texts wait for a long one. */
+#include "engine/engine_int.h"
+
+#include <stdlib.h>
+
+static int by_length(const void *a, const void *b)
+{
+    const seq *x = *(seq *const *)a, *y = *(seq *const *)b;
+
+    return (x->count > y->count) - (x->count < y->count);
+}
+
+void embed_round(engine *e)
+{
+    int tokens = 0, texts = 0;
+
+    qsort(e->live, e->live_count, sizeof(seq *), by_length);
+    while ((size_t)texts < e->live_count) {
+        seq *s = e->live[texts];
+
+        if (texts > 0 && tokens + s->count > e->limits.step_tokens)
+            break;
+        if (!s->job->started)
+            emit_start(s->job);
+        e->texts[texts++] = (encoder_text){ s->tokens, s->count, s->vector };
+        tokens += s->count;
+    }
+    encoder_run(e->enc, e->texts, texts);
+    atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->prompt_tokens, tokens, memory_order_relaxed);
+    atomic_store_explicit(&e->running, texts, memory_order_relaxed);
+    atomic_store_explicit(&e->waiting, (int)e->live_count - texts, memory_order_relaxed);
+    for (int i = texts; i-- > 0;) {
+        seq *s = e->live[i];
+        llm_event ev = { .kind = LLM_EV_EMBEDDING,
+                         .choice = s->choice,
+                         .vector = s->vector,
+                         .vector_len = (size_t)e->w->params.dim };
+
+        s->job->sink.fn(s->job->sink.ctx, s->job->req, &ev);
+        seq_end(e, (size_t)i);
+    }
+}

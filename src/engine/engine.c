@@ -1,0 +1,455 @@
+/* engine.c - a model's life: opening, the engine thread, closing; and the backend others see. */
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/os.h"
+#include "engine/engine_int.h"
+
+#define SEQS_MAX_DEFAULT    64
+#define QUEUE_MAX_DEFAULT   512
+#define STEP_TOKENS_DEFAULT 512
+#define MIXED_STEP_TOKENS   64 /* beside decodes: bounds what a long prompt adds to a step */
+#define CONTEXT_DEFAULT     8192
+#define KV_BYTES_DEFAULT    ((size_t)1 << 30)
+
+static atomic_uint cpu_mask;
+static atomic_bool cpu_set;
+
+void engine_set_cpu(unsigned mask)
+{
+    atomic_store(&cpu_mask, mask & kernels_cpu());
+    atomic_store(&cpu_set, true);
+}
+
+unsigned engine_cpu(void)
+{
+    return atomic_load(&cpu_set) ? atomic_load(&cpu_mask) : kernels_cpu();
+}
+
+/* ---- the engine thread ----------------------------------------------------------------------- */
+
+void seq_end(engine *e, size_t live_idx)
+{
+    seq *s = e->live[live_idx];
+    job *j = s->job;
+
+    if (e->pool)
+        kv_seq_clear(e->pool, &s->kv);
+    memmove(e->live + live_idx, e->live + live_idx + 1,
+            (e->live_count - live_idx - 1) * sizeof(seq *));
+    e->live_count--;
+    if (++j->done_count < j->seq_count)
+        return;
+    if (!j->started)
+        emit_start(j);
+    emit_done(j);
+    job_destroy(e, j);
+    atomic_fetch_sub(&e->jobs, 1);
+}
+
+/* Makes room for count live sequences in every list. */
+static bool grow_lists(engine *e, size_t count)
+{
+    size_t caps[4] = { e->live_cap, e->views_cap, e->views_cap, e->views_cap };
+    bool ok = sl_grow((void **)&e->live, &caps[0], count, sizeof(seq *), SIZE_MAX / 64) &&
+              sl_grow((void **)&e->views, &caps[1], count, sizeof *e->views, SIZE_MAX / 64) &&
+              sl_grow((void **)&e->runs, &caps[2], count, sizeof *e->runs, SIZE_MAX / 64) &&
+              sl_grow((void **)&e->texts, &caps[3], count, sizeof *e->texts, SIZE_MAX / 64);
+
+    e->live_cap = caps[0];
+    if (ok)
+        e->views_cap = caps[1];
+    return ok;
+}
+
+static void admit(engine *e, job *j)
+{
+    if (!grow_lists(e, e->live_count + (size_t)j->seq_count)) {
+        emit_error(j, SL_ENOMEM, "out of memory");
+        emit_done(j);
+        job_destroy(e, j);
+        atomic_fetch_sub(&e->jobs, 1);
+        return;
+    }
+    for (int i = 0; i < j->seq_count; i++)
+        e->live[e->live_count++] = &j->seqs[i];
+}
+
+static void drop_cancelled(engine *e)
+{
+    for (size_t i = e->live_count; i-- > 0;) {
+        seq *s = e->live[i];
+
+        if (atomic_load_explicit(&s->job->req->cancelled, memory_order_relaxed)) {
+            if (!e->enc)
+                emit_finish(s, LLM_FINISH_CANCELLED, NULL);
+            seq_end(e, i);
+        }
+    }
+}
+
+/* Waits for work. False when the engine is to stop; running requests are cancelled then. */
+static bool take_inbox(engine *e)
+{
+    job *first;
+    bool stop;
+
+    pthread_mutex_lock(&e->lock);
+    while (!e->inbox_first && e->live_count == 0 && !e->stop)
+        pthread_cond_wait(&e->wake, &e->lock);
+    first = e->inbox_first;
+    e->inbox_first = e->inbox_last = NULL;
+    stop = e->stop;
+    pthread_mutex_unlock(&e->lock);
+    while (first) {
+        job *next = first->next;
+
+        admit(e, first);
+        first = next;
+    }
+    if (stop)
+        for (size_t i = 0; i < e->live_count; i++)
+            llm_cancel(e->live[i]->job->req);
+    return !stop;
+}
+
+static void *engine_main(void *arg)
+{
+    engine *e = arg;
+    bool go = true;
+
+    while (go) {
+        go = take_inbox(e);
+        drop_cancelled(e);
+        if (e->live_count > 0)
+            e->enc ? embed_round(e) : generate_round(e);
+        if (e->live_count == 0) {
+            atomic_store(&e->running, 0);
+            atomic_store(&e->waiting, 0);
+            atomic_store(&e->kv_used, 0);
+        }
+    }
+    SL_ASSERT(e->live_count == 0);
+    return NULL;
+}
+
+/* ---- the backend ----------------------------------------------------------------------------- */
+
+static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_err *err)
+{
+    engine *e = ctx;
+    job *j;
+
+    if (atomic_fetch_add(&e->jobs, 1) >= e->o.queue_max) {
+        atomic_fetch_sub(&e->jobs, 1);
+        return sl_fail(err, SL_EBUSY,
+                       "The queue of model '%s' is full (%d requests); try again shortly", e->name,
+                       e->o.queue_max);
+    }
+    sl_status status = job_create(e, req, sink, &j, err);
+
+    if (status != SL_OK) {
+        atomic_fetch_sub(&e->jobs, 1);
+        return status;
+    }
+    pthread_mutex_lock(&e->lock);
+    if (e->stop) {
+        pthread_mutex_unlock(&e->lock);
+        job_destroy(e, j);
+        atomic_fetch_sub(&e->jobs, 1);
+        return sl_fail(err, SL_EBUSY, "The model '%s' is being unloaded", e->name);
+    }
+    if (e->inbox_last)
+        e->inbox_last->next = j;
+    else
+        e->inbox_first = j;
+    e->inbox_last = j;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    return SL_OK;
+}
+
+static void backend_info(void *ctx, llm_model_info *ret)
+{
+    const engine *e = ctx;
+
+    *ret = (llm_model_info){ .can_generate = e->dec != NULL,
+                             .can_embed = e->enc != NULL,
+                             .context_tokens = e->o.context_max,
+                             .embedding_dim = e->enc ? e->w->params.dim : 0,
+                             .created_s = e->created_s,
+                             .param_count = model_file_param_count(e->file),
+                             .file_bytes = model_file_bytes(e->file) };
+    snprintf(ret->name, sizeof ret->name, "%s", e->name);
+    snprintf(ret->arch, sizeof ret->arch, "%s", e->w->params.arch_name);
+    snprintf(ret->quant, sizeof ret->quant, "%s", model_file_quant(e->file));
+}
+
+static sl_status backend_tokenize(void *ctx, const char *text, size_t len, bool special,
+                                  int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
+{
+    const engine *e = ctx;
+    token_ids out = { 0 };
+    sl_status status = token_encode(
+        e->vocab, text, len, special ? TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL : 0, &out, err);
+
+    if (status == SL_OK) {
+        if (cap > 0)
+            memcpy(ids, out.ids, SL_MIN(cap, out.count) * sizeof *ids);
+        *ret_count = out.count;
+    }
+    token_ids_deinit(&out);
+    return status;
+}
+
+static sl_status backend_render(void *ctx, const llm_request *req, sl_buf *out, sl_err *err)
+{
+    return engine_render(ctx, req, out, err);
+}
+
+llm_backend engine_backend(engine *e)
+{
+    static const llm_backend_ops ops = { backend_submit, backend_info, backend_tokenize,
+                                         backend_render };
+
+    return (llm_backend){ &ops, e };
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static void set_defaults(engine *e, const char *path, const engine_options *o)
+{
+    const char *slash = strrchr(path, '/');
+    size_t block, context;
+
+    e->o = *o;
+    snprintf(e->name, sizeof e->name, "%s", o->name ? o->name : slash ? slash + 1 : path);
+    e->o.name = e->name;
+    e->o.threads = o->threads > 0 ? o->threads : sl_cpu_count();
+    e->o.seqs_max = o->seqs_max > 0 ? o->seqs_max : SEQS_MAX_DEFAULT;
+    e->o.queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
+    e->o.step_tokens =
+        SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, e->o.seqs_max);
+    if (e->w->params.arch == MODEL_BERT) {
+        e->o.context_max = e->w->params.context;
+        return;
+    }
+    block = kv_block_bytes(decoder_kv_shape(&e->w->params));
+    context =
+        (size_t)SL_MIN(e->w->params.context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
+    if (o->kv_bytes == 0) {
+        size_t blocks = (context + SL_KV_BLOCK_TOKENS - 1) / SL_KV_BLOCK_TOKENS;
+
+        e->o.kv_bytes = SL_MAX(SL_MIN(blocks * 4 * block, KV_BYTES_DEFAULT), blocks * block);
+    }
+    context = SL_MIN(context, SL_MAX(e->o.kv_bytes / block, 1) * SL_KV_BLOCK_TOKENS);
+    e->o.context_max = (int)context;
+}
+
+static sl_status start_decoder(engine *e, sl_err *err)
+{
+    const decoder_options o = { e->o.step_tokens, e->o.seqs_max, e->o.context_max };
+
+    SL_TRY(decoder_create(e->w, e->team, &e->k, &o, &e->dec, err));
+    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params), e->o.kv_bytes, &e->pool, err));
+    SL_TRY(sampler_init(&e->sampler, e->w->params.vocab, err));
+    e->raw_logits = sl_calloc((size_t)e->w->params.vocab, sizeof *e->raw_logits);
+    if (!e->raw_logits)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    e->limits = (sched_limits){ e->o.step_tokens,
+                                SL_MIN(e->o.step_tokens, e->o.seqs_max + MIXED_STEP_TOKENS),
+                                e->o.seqs_max, e->o.seqs_max, SL_KV_BLOCK_TOKENS };
+    return SL_OK;
+}
+
+static sl_status load_template(engine *e, sl_err *err);
+
+static sl_status open_all(engine *e, const char *path, const engine_options *o, sl_err *err)
+{
+    SL_TRY(model_file_open(path, &e->file, err));
+    SL_TRY(engine_load_vocab(e->file, &e->vocab, err));
+    SL_TRY(team_create(o->threads > 0 ? o->threads : sl_cpu_count(), &e->team, err));
+    kernels_init(&e->k, engine_cpu());
+    SL_TRY(weights_load(e->file, e->team, &e->w, err));
+    if (token_count(e->vocab) > (size_t)e->w->params.vocab)
+        return sl_fail(err, SL_EFORMAT, "the vocabulary has %zu tokens, the model %d rows for them",
+                       token_count(e->vocab), e->w->params.vocab);
+    set_defaults(e, path, o);
+    if (e->w->params.arch == MODEL_BERT) {
+        e->limits.step_tokens = e->o.step_tokens;
+        return encoder_create(e->w, e->team, &e->k, e->o.step_tokens, &e->enc, err);
+    }
+    SL_TRY(start_decoder(e, err));
+    return load_template(e, err);
+}
+
+sl_status engine_open(const char *path, const engine_options *o, engine **ret, sl_err *err)
+{
+    engine *e = sl_calloc(1, sizeof *e);
+    sl_status status;
+
+    if (!e)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_cond_init(&e->wake, NULL);
+    e->created_s = time(NULL);
+    status = open_all(e, path, o, err);
+    if (status == SL_OK && pthread_create(&e->thread, NULL, engine_main, e) != 0)
+        status = sl_fail(err, SL_EIO, "cannot start the engine thread");
+    if (status != SL_OK) {
+        engine_close(e);
+        return sl_err_prefix(err, status, "cannot load %s", path);
+    }
+    e->thread_started = true;
+    *ret = e;
+    return SL_OK;
+}
+
+void engine_close(engine *e)
+{
+    if (!e)
+        return;
+    if (e->thread_started) {
+        pthread_mutex_lock(&e->lock);
+        e->stop = true;
+        pthread_cond_signal(&e->wake);
+        pthread_mutex_unlock(&e->lock);
+        pthread_join(e->thread, NULL);
+    }
+    decoder_destroy(e->dec);
+    encoder_destroy(e->enc);
+    kv_pool_destroy(e->pool);
+    sampler_deinit(&e->sampler);
+    weights_destroy(e->w);
+    team_destroy(e->team);
+    token_template_destroy(e->chat);
+    token_vocab_destroy(e->vocab);
+    model_file_close(e->file);
+    pthread_cond_destroy(&e->wake);
+    pthread_mutex_destroy(&e->lock);
+    sl_free(e->raw_logits);
+    sl_free(e->bos);
+    sl_free(e->eos);
+    sl_free(e->live);
+    sl_free(e->views);
+    sl_free(e->runs);
+    sl_free(e->texts);
+    sl_free(e);
+}
+
+const token_vocab *engine_vocab(const engine *e)
+{
+    return e->vocab;
+}
+
+const model_params *engine_params(const engine *e)
+{
+    return &e->w->params;
+}
+
+void engine_read_stats(const engine *e, engine_stats *ret)
+{
+    *ret = (engine_stats){
+        .running = atomic_load_explicit(&e->running, memory_order_relaxed),
+        .waiting = atomic_load_explicit(&e->waiting, memory_order_relaxed),
+        .kv_blocks_used = atomic_load_explicit(&e->kv_used, memory_order_relaxed),
+        .kv_blocks = e->pool ? e->pool->block_count : 0,
+        .preemptions = atomic_load_explicit(&e->preemptions, memory_order_relaxed),
+        .steps = atomic_load_explicit(&e->steps, memory_order_relaxed),
+        .prompt_tokens = atomic_load_explicit(&e->prompt_tokens, memory_order_relaxed),
+        .output_tokens = atomic_load_explicit(&e->output_tokens, memory_order_relaxed),
+    };
+}
+
+/* ---- vocabulary and chat template -------------------------------------------------------------
+ */
+
+sl_status engine_load_vocab(const model_file *m, token_vocab **ret, sl_err *err)
+{
+    const gguf_dir *dir = model_file_gguf(m);
+
+    if (dir)
+        return token_vocab_from_gguf(dir, ret, err);
+    if (!model_file_tokenizer(m).ptr)
+        return sl_fail(err, SL_ENOTFOUND, "tokenizer.json is missing beside config.json");
+    return token_vocab_from_json(model_file_tokenizer(m), model_file_tokenizer_config(m), ret, err);
+}
+
+/* What models without a template are given: ChatML, which most were trained on. */
+static const char chatml[] = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + "
+                             "'\\n' + message['content'] + "
+                             "'<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ "
+                             "'<|im_start|>assistant\\n' }}"
+                             "{% endif %}";
+
+static char *spelling(const token_vocab *v, int32_t id)
+{
+    sl_span s = id >= 0 ? token_spelling(v, id) : sl_span_of("", 0);
+
+    return sl_strndup((const char *)s.ptr, s.len);
+}
+
+static sl_status load_template(engine *e, sl_err *err)
+{
+    const gguf_dir *dir = model_file_gguf(e->file);
+    sl_span config = model_file_tokenizer_config(e->file), text = { 0 };
+    json_t *root = NULL;
+    sl_status status;
+
+    e->bos = spelling(e->vocab, token_bos(e->vocab));
+    e->eos = spelling(e->vocab, token_eos(e->vocab));
+    if (!e->bos || !e->eos)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    if (dir) {
+        text = gguf_get_str(dir, "tokenizer.chat_template");
+    } else if (config.ptr) {
+        const char *s;
+
+        root = json_loadb((const char *)config.ptr, config.len, 0, NULL);
+        s = json_string_value(json_object_get(root, "chat_template"));
+        if (s)
+            text = sl_span_str(s);
+    }
+    if (!text.ptr) {
+        SL_LOG(SL_LOG_INFO, "model.no_chat_template", SL_F_STR("model", e->name),
+               SL_F_STR("used", "ChatML"));
+        text = sl_span_str(chatml);
+    }
+    status = token_template_parse((const char *)text.ptr, text.len, &e->chat, err);
+    json_decref(root);
+    if (status != SL_OK) { /* completions still work */
+        SL_LOG(SL_LOG_WARN, "model.chat_template_refused", SL_F_STR("model", e->name),
+               SL_F_STR("error", err ? err->text : ""));
+        e->chat = NULL;
+    }
+    return SL_OK;
+}
+
+sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+{
+    json_t *vars;
+    sl_status status;
+
+    if (!e->chat)
+        return sl_fail(err, SL_ENOTSUP, "the model '%s' has no usable chat template", e->name);
+    vars = req->template_vars ? json_copy(req->template_vars) : json_object();
+    if (!vars || json_object_set(vars, "messages", req->messages) != 0 ||
+        json_object_set_new(vars, "add_generation_prompt",
+                            json_boolean(!req->no_generation_prompt)) ||
+        json_object_set_new(vars, "bos_token", json_string(e->bos)) != 0 ||
+        json_object_set_new(vars, "eos_token", json_string(e->eos)) != 0 ||
+        (req->tools && json_object_set(vars, "tools", req->tools) != 0)) {
+        json_decref(vars);
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    }
+    status = token_template_render(e->chat, vars, sl_clock_wall_ms() / 1000, out, err);
+    json_decref(vars);
+    if (status == SL_EINVAL)
+        return sl_err_prefix(err, status, "the model's chat template refuses the messages");
+    return status;
+}

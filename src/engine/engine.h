@@ -1,0 +1,61 @@
+/* engine.h - a loaded model that answers requests: the room's door.
+ *
+ * One engine thread per model owns its scheduler, KV pool and sequences; any thread may submit.
+ * Decoders generate by continuous batching; encoders batch texts into embeddings. */
+#ifndef SL_ENGINE_ENGINE_H
+#define SL_ENGINE_ENGINE_H
+
+#include "engine/decoder.h"
+#include "engine/encoder.h"
+#include "engine/sampler.h"
+#include "engine/sched.h"
+#include "engine/team.h"
+#include "engine/weights.h"
+#include "llm/llm.h"
+#include "token/token.h"
+
+typedef struct engine engine;
+
+/* Zero means the default everywhere. */
+typedef struct engine_options {
+    const char *name; /* what callers say; default: the file's name */
+    int threads;      /* compute threads; default: all processors */
+    size_t kv_bytes;  /* KV pool; default: 4 full contexts of up to 8,192, at most 1 GiB */
+    int context_max;  /* tokens in a sequence; default: the model's, as far as the pool holds it */
+    int seqs_max;     /* sequences computed at once; default 64 */
+    int queue_max;    /* requests waiting or running; default 512 */
+    int step_tokens;  /* default 512 */
+} engine_options;
+
+/* Opens a model file or directory and starts its thread. */
+SL_NODISCARD sl_status engine_open(const char *path, const engine_options *o, engine **ret,
+                                   sl_err *err);
+/* Cancels what runs, waits for the thread, frees everything. Accepts NULL. */
+void engine_close(engine *e);
+
+/* The backend; valid until engine_close. */
+llm_backend engine_backend(engine *e);
+const token_vocab *engine_vocab(const engine *e);
+const model_params *engine_params(const engine *e);
+
+/* For metrics; any thread. */
+typedef struct engine_stats {
+    int running, waiting;          /* sequences */
+    int kv_blocks_used, kv_blocks; /* 0 for encoders */
+    long long preemptions, steps, prompt_tokens, output_tokens;
+} engine_stats;
+
+void engine_read_stats(const engine *e, engine_stats *ret);
+
+/* The CPU mask engines use: kernels_cpu() unless the process narrowed it (SLUICE_CPU). */
+void engine_set_cpu(unsigned mask);
+unsigned engine_cpu(void);
+
+/* Renders a chat request's messages with the model's template. */
+SL_NODISCARD sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out,
+                                     sl_err *err);
+
+/* Builds a vocabulary from an opened model of either layout. */
+SL_NODISCARD sl_status engine_load_vocab(const model_file *m, token_vocab **ret, sl_err *err);
+
+#endif

@@ -1,0 +1,111 @@
+/* engine_int.h - what the files of the engine's running half share: jobs, sequences, the engine. */
+#ifndef SL_ENGINE_ENGINE_INT_H
+#define SL_ENGINE_ENGINE_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "engine/engine.h"
+
+/* A token of a choice whose text has not been delivered yet. */
+typedef struct pending_token {
+    llm_token token;
+    llm_token_prob top[SL_TOP_LOGPROBS_MAX];
+} pending_token;
+
+typedef struct job job;
+
+/* One choice being generated, or one text being embedded. */
+typedef struct seq {
+    job *job;
+    uint32_t choice;
+    int32_t *tokens; /* [cap] prompt, then output */
+    int prompt_count, count, cap;
+    kv_seq kv;
+    uint64_t rng;
+    bool done;
+    bool needs_echo; /* the prompt's text is still to be delivered */
+    bool sampled;    /* the last token is output and not in the cache */
+    const token_vocab *vocab;
+    token_decoder decoder;
+    sl_buf text;            /* decoded, not delivered: may be the start of a stop string */
+    pending_token *pending; /* tokens behind `text` */
+    size_t pending_count, pending_cap;
+    float *vector; /* embeddings: [dim] */
+} seq;
+
+/* One request in the engine. */
+struct job {
+    llm_request *req;
+    llm_sink sink;
+    seq *seqs;
+    int seq_count, done_count;
+    bool started;
+    bool failed;
+    int64_t submitted_ns, started_ns, first_ns;
+    llm_usage usage;
+    job *next;
+};
+
+struct engine {
+    char name[128];
+    engine_options o;
+    model_file *file;
+    token_vocab *vocab;
+    token_template *chat;
+    char *bos, *eos; /* spellings, for templates */
+    team *team;
+    kernels k;
+    weights *w;
+    decoder *dec; /* one of the two */
+    encoder *enc;
+    kv_pool *pool;
+    sampler sampler;
+    float *raw_logits; /* [vocab] what the model said, before the sampler changed it */
+    sched_limits limits;
+    int64_t created_s;
+
+    pthread_t thread;
+    bool thread_started;
+    pthread_mutex_t lock; /* guards the inbox */
+    pthread_cond_t wake;
+    job *inbox_first, *inbox_last;
+    bool stop;
+    atomic_int jobs; /* in the inbox or running */
+
+    /* owned by the engine thread */
+    seq **live; /* [live_count], in order of arrival */
+    size_t live_count, live_cap;
+    sched_seq *views;
+    decoder_run *runs;
+    encoder_text *texts;
+    size_t views_cap;
+
+    /* statistics, written by the engine thread */
+    atomic_int running, waiting, kv_used;
+    atomic_llong preemptions, steps, prompt_tokens, output_tokens;
+};
+
+/* submit.c: from a request to a job. On failure nothing is kept. */
+SL_NODISCARD sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret,
+                                  sl_err *err);
+void job_destroy(engine *e, job *j);
+
+/* emit.c: from tokens to events. */
+void emit_start(job *j);
+void emit_error(job *j, sl_status status, const char *text);
+/* Delivers LLM_EV_DONE; the request may be gone afterwards. */
+void emit_done(job *j);
+/* Adds a token to the choice and delivers what is now certain. True when a stop string ended it. */
+bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, size_t top_count,
+                bool is_prompt);
+/* Delivers the rest of the text and LLM_EV_FINISH. */
+void emit_finish(seq *s, llm_finish finish, const char *stop);
+
+/* generate.c, embed.c: one round over the live sequences. */
+void generate_round(engine *e);
+void embed_round(engine *e);
+/* Takes a sequence out of the live list; ends its job with the last one. */
+void seq_end(engine *e, size_t live_idx);
+
+#endif

@@ -1,0 +1,44 @@
+/* sampler.h - from a row of logits to a token.
+ *
+ * Order, as in vLLM: bias and penalties, temperature, top-k, typical, top-p, min-p, draw. The draw
+ * uses one random number a token, so a seed gives the same tokens whatever else runs. */
+#ifndef SL_ENGINE_SAMPLER_H
+#define SL_ENGINE_SAMPLER_H
+
+#include "llm/llm.h"
+
+typedef struct sampler_candidate {
+    float logit, p;
+    int32_t id;
+} sampler_candidate;
+
+/* Scratch of one engine; never shared between threads. */
+typedef struct sampler {
+    int vocab;
+    sampler_candidate *candidates; /* [vocab] */
+    int32_t *counts;               /* [vocab], zero between calls */
+} sampler;
+
+typedef struct sampler_history {
+    const int32_t *tokens; /* prompt, then output */
+    int prompt_count, count;
+} sampler_history;
+
+SL_NODISCARD sl_status sampler_init(sampler *s, int vocab, sl_err *err);
+void sampler_deinit(sampler *s);
+
+/* Picks a token. logits [vocab] is changed. rng: state of the choice's generator, advanced unless
+ * the pick is greedy. */
+int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sampler_history *h,
+                     uint64_t *rng);
+
+/* Starting state for choice number `choice` of a request. */
+uint64_t sampler_seed(uint64_t seed, uint32_t choice);
+
+/* log(sum(exp(logits))), so that a token's log-probability is its logit less this. */
+float sampler_log_sum(const float *logits, int vocab);
+
+/* The `count` likeliest tokens, best first (ties: lower id first). */
+void sampler_top(const float *logits, int vocab, int count, int32_t *ret_ids);
+
+#endif

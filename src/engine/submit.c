@@ -1,0 +1,190 @@
+/* submit.c - from a request to a job: prompts become tokens, limits are checked, memory is taken.
+ * Runs on the caller's thread, so that the engine thread never tokenizes. */
+#include "engine/engine_int.h"
+
+#include "base/os.h"
+
+#define SEQS_PER_JOB_MAX 2048 /* OpenAI's bound on embedding inputs; n times prompts too */
+
+static sl_status tokenize_text(const engine *e, const char *text, size_t len, unsigned flags,
+                               token_ids *out, sl_err *err)
+{
+    return token_encode(e->vocab, text, len, flags, out, err);
+}
+
+static bool begins_with(const char *text, size_t len, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return n > 0 && len >= n && memcmp(text, prefix, n) == 0;
+}
+
+/* The tokens of a chat request: its messages through the template. */
+static sl_status tokenize_chat(const engine *e, const llm_request *req, token_ids *out, sl_err *err)
+{
+    unsigned flags = TOKEN_PARSE_SPECIAL;
+    sl_buf text;
+    sl_status status;
+
+    sl_buf_init(&text, SL_TEMPLATE_OUTPUT_BYTES_MAX);
+    status = engine_render(e, req, &text, err);
+    /* Most templates write the BOS token themselves. */
+    if (!begins_with(sl_buf_str(&text), text.len, e->bos))
+        flags |= TOKEN_ADD_SPECIAL;
+    if (status == SL_OK)
+        status = tokenize_text(e, sl_buf_str(&text), text.len, flags, out, err);
+    sl_buf_deinit(&text);
+    return status;
+}
+
+static sl_status tokenize_prompt(const engine *e, const llm_request *req, const llm_prompt *p,
+                                 token_ids *out, sl_err *err)
+{
+    if (p->text)
+        return tokenize_text(e, p->text, p->text_len,
+                             req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out,
+                             err);
+    for (size_t i = 0; i < p->id_count; i++)
+        if (p->ids[i] < 0 || p->ids[i] >= e->w->params.vocab)
+            return sl_fail(err, SL_EINVAL, "token id %d is outside the vocabulary of %d", p->ids[i],
+                           e->w->params.vocab);
+    if (!sl_grow((void **)&out->ids, &out->cap, p->id_count, sizeof *out->ids,
+                 SL_MODEL_CONTEXT_MAX))
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    memcpy(out->ids, p->ids, p->id_count * sizeof *out->ids);
+    out->count = p->id_count;
+    return SL_OK;
+}
+
+static sl_status check_sampling(const engine *e, const llm_request *req, sl_err *err)
+{
+    for (size_t i = 0; i < req->sampling.bias_count; i++)
+        if (req->sampling.bias[i].token < 0 || req->sampling.bias[i].token >= e->w->params.vocab)
+            return sl_fail(err, SL_EINVAL,
+                           "logit_bias: token id %d is outside the vocabulary of %d",
+                           req->sampling.bias[i].token, e->w->params.vocab);
+    return SL_OK;
+}
+
+/* Room for the prompt and what may be generated. */
+static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const token_ids *prompt,
+                          sl_err *err)
+{
+    const llm_request *req = j->req;
+    int64_t cap, max = req->max_tokens < 0 ? e->o.context_max : req->max_tokens;
+    int prompt_count = (int)prompt->count;
+
+    s->job = j;
+    s->choice = choice;
+    cap = e->enc ? prompt_count : SL_MIN((int64_t)prompt_count + max, (int64_t)e->o.context_max);
+    s->cap = (int)cap;
+    s->prompt_count = s->count = prompt_count;
+    sl_buf_init(&s->text, SL_TEMPLATE_OUTPUT_BYTES_MAX);
+    s->tokens = sl_calloc((size_t)cap, sizeof *s->tokens);
+    if (!s->tokens)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    memcpy(s->tokens, prompt->ids, prompt->count * sizeof *s->tokens);
+    if (e->enc) {
+        s->vector = sl_calloc((size_t)e->w->params.dim, sizeof *s->vector);
+        return s->vector ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
+    }
+    s->needs_echo = req->echo;
+    s->rng = sampler_seed(req->sampling.seed, choice);
+    s->vocab = e->vocab;
+    token_decoder_init(&s->decoder, e->vocab, false, req->show_special);
+    return kv_seq_init(&s->kv, s->cap, err);
+}
+
+static sl_status check_length(const engine *e, size_t count, sl_err *err)
+{
+    int max = e->enc ? e->w->params.context : e->o.context_max;
+
+    if (count == 0)
+        return sl_fail(err, SL_EINVAL, "the prompt is empty: it has no tokens");
+    if (count > (size_t)max)
+        return sl_fail(
+            err, SL_ECONTEXT,
+            "This model's maximum context length is %d tokens, but the prompt has %zu. Please "
+            "shorten it.",
+            max, count);
+    return SL_OK;
+}
+
+static sl_status add_prompt(engine *e, job *j, size_t prompt, uint32_t n, const token_ids *ids,
+                            sl_err *err)
+{
+    SL_TRY(check_length(e, ids->count, err));
+    j->usage.prompt_tokens += (int64_t)ids->count;
+    for (uint32_t i = 0; i < n; i++) {
+        seq *s = &j->seqs[j->seq_count++];
+
+        SL_TRY(seq_init(e, s, j, (uint32_t)prompt * n + i, ids, err));
+    }
+    return SL_OK;
+}
+
+static sl_status add_prompts(engine *e, job *j, sl_err *err)
+{
+    llm_request *req = j->req;
+    size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count;
+    uint32_t n = req->task == LLM_EMBED ? 1 : req->n;
+    sl_status status = SL_OK;
+
+    if (prompts == 0 || n == 0 || prompts > SEQS_PER_JOB_MAX / n)
+        return sl_fail(err, SL_EINVAL, "%zu prompts with n = %u: their product must be 1 to %d",
+                       prompts, n, SEQS_PER_JOB_MAX);
+    j->seqs = sl_calloc(prompts * n, sizeof *j->seqs);
+    if (!j->seqs)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    for (size_t p = 0; p < prompts && status == SL_OK; p++) {
+        token_ids ids = { 0 };
+
+        status = req->task == LLM_CHAT ? tokenize_chat(e, req, &ids, err)
+                                       : tokenize_prompt(e, req, &req->prompts[p], &ids, err);
+        if (status == SL_OK)
+            status = add_prompt(e, j, p, n, &ids, err);
+        token_ids_deinit(&ids);
+    }
+    return status;
+}
+
+sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret, sl_err *err)
+{
+    job *j;
+    sl_status status;
+
+    if ((req->task == LLM_EMBED) != (e->enc != NULL))
+        return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", e->name,
+                       e->enc ? "generate text" : "make embeddings");
+    SL_TRY(check_sampling(e, req, err));
+    if (!req->sampling.has_seed)
+        sl_random_bytes(&req->sampling.seed, sizeof req->sampling.seed);
+    j = sl_calloc(1, sizeof *j);
+    if (!j)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    j->req = req;
+    j->sink = sink;
+    j->submitted_ns = sl_clock_mono_ns();
+    status = add_prompts(e, j, err);
+    if (status == SL_OK)
+        *ret = j;
+    else
+        job_destroy(e, j);
+    return status;
+}
+
+void job_destroy(engine *e, job *j)
+{
+    for (int i = 0; j->seqs && i < j->seq_count; i++) {
+        seq *s = &j->seqs[i];
+
+        if (e->pool)
+            kv_seq_deinit(e->pool, &s->kv);
+        sl_free(s->tokens);
+        sl_free(s->pending);
+        sl_free(s->vector);
+        sl_buf_deinit(&s->text);
+    }
+    sl_free(j->seqs);
+    sl_free(j);
+}
