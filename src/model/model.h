@@ -6,6 +6,7 @@
 #include "model/gguf.h"
 #include "model/params.h"
 #include "model/safetensors.h"
+#include "model/store.h"
 #include "model/tensor.h"
 
 #endif
