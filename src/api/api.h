@@ -31,7 +31,7 @@ typedef struct api_options {
     llm_docs docs;    /* ops NULL: the RAG routes answer 501 */
     api_auth_fn auth; /* NULL: everybody may call */
     void *auth_ctx;
-    metric_registry *metrics; /* NULL: the api makes its own */
+    metric_registry *metrics; /* NULL: the api makes its own; not rendered after api_destroy */
     const char *version;      /* for /version and the hello page */
     /* Any thread, must not block; NULL: those gauges are missing. */
     void (*stats)(void *ctx, api_stats *ret);

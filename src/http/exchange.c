@@ -267,7 +267,8 @@ void exchange_abandon(http_exchange *x)
     void (*fn)(void *ctx);
 
     pthread_mutex_lock(&x->mutex);
-    atomic_store(&x->gone, true);
+    if (!x->complete) /* a client may leave as soon as it has read the end */
+        atomic_store(&x->gone, true);
     fn = take_on_close(x, &ctx);
     wake(x);
     pthread_mutex_unlock(&x->mutex);
