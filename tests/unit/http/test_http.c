@@ -122,6 +122,7 @@ static int setup(void **state)
                               .body_bytes_max = 1000,
                               .queue_bytes_max = 1 << 16,
                               .request_timeout_s = 1,
+                              .cors_origin = "*",
                               .on_done = on_done };
 
     assert_int_equal(http_server_create(&o, &server, &err), SL_OK);
@@ -162,6 +163,8 @@ static void test_routes(void **state)
     check("GET /none HTTP/1.1\r\n" END, "404 Not Found", "\"code\":\"unknown_url\"");
     check("DELETE /echo HTTP/1.1\r\n" END, "405 Method", "Allow: POST");
     check("OPTIONS /echo HTTP/1.1\r\n" END, "204 No Content", "Allow: POST");
+    check("OPTIONS /echo HTTP/1.1\r\nOrigin: http://b\r\n" END, "Access-Control-Allow-Origin: *",
+          "Access-Control-Allow-Methods: GET");
     check("HEAD /echo/x HTTP/1.1\r\n" END, "200 OK", "Content-Length: 8");
     check("GET /echo/x HTTP/1.1\r\nx-request-id: my-1\r\n" END, "x-request-id: my-1", NULL);
     check("GET /echo/x HTTP/1.1\r\nx-request-id: a b\r\n" END, "x-request-id: req_", NULL);
