@@ -227,7 +227,7 @@ void j_sort(jctx *c, jval l, jval attr, bool reverse, bool fold)
         }
 }
 
-static jval select(jctx *c, jval n, jval v, const jargs *a)
+static jval select_items(jctx *c, jval n, jval v, const jargs *a)
 {
     bool attr = n.len > 6, keep = n.s[0] == 's';
     jval l = j_list(c, J_LIST), it = j_items(c, v);
@@ -281,7 +281,7 @@ jval j_filter(jctx *c, jval n, jval v, const jargs *a)
     if (one_of(n, " lower upper title capitalize ")) return j_method(c, j_tostr(c, v), n, a);
     if (j_is(n, "replace")) return j_method(c, j_tostr(c, v), n, a);
     if (j_is(n, "int")) return v.type == J_STR ? j_int(strtoll(v.s, NULL, 10)) : v.type == J_FLOAT ? j_int((int64_t)v.f) : v.type == J_BOOL ? j_int(v.b) : v;
-    if (one_of(n, " select reject selectattr rejectattr ")) return select(c, n, v, a);
+    if (one_of(n, " select reject selectattr rejectattr ")) return select_items(c, n, v, a);
     if (one_of(n, " list first last reverse sort map ")) {
         it = j_items(c, v);
         size_t k = it.list->count;

@@ -243,7 +243,7 @@ static bool skip_close(lexer *l, bool trims)
 static sl_status lex_tag(lexer *l, size_t tag, bool *line_start)
 {
     char kind = l->s[tag + 1];
-    size_t end, after;
+    size_t end = 0, after = 0;
 
     l->at = tag + 2;
     if (kind == '#') {
