@@ -1,0 +1,67 @@
+/* store.h - a narrow door to SQLite: the only room that includes sqlite3.h.
+ *
+ * A store is one connection to one file, in WAL mode with synchronous = FULL, so that what was
+ * committed survives a power cut. Every function but store_open, store_close and store_lock is
+ * called between store_lock and store_unlock of the calling thread: one thread at a time, and all
+ * steps of a transaction belong together. Other processes may use the same file. */
+#ifndef SL_STORE_STORE_H
+#define SL_STORE_STORE_H
+
+#include "base/buf.h"
+
+typedef struct store store;
+typedef struct store_stmt store_stmt;
+
+/* Opens path, making the file and its directory (":memory:" makes neither). migrations[i] is SQL
+ * that takes the schema from version i to i + 1 (PRAGMA user_version), each in one transaction.
+ *
+ * SL_ECONFLICT: the file is of a later program. SL_EFORMAT: it is no database or is damaged. */
+SL_NODISCARD sl_status store_open(const char *path, const char *const *migrations,
+                                  int migration_count, store **ret, sl_err *err);
+/* All statements must be closed and the lock free. Accepts NULL. */
+void store_close(store *s);
+
+void store_lock(store *s);
+void store_unlock(store *s);
+
+/* Runs SQL that gives no rows. */
+SL_NODISCARD sl_status store_exec(store *s, const char *sql, sl_err *err);
+
+/* BEGIN IMMEDIATE: takes the write lock at once, so that a commit cannot fail for a later one. */
+SL_NODISCARD sl_status store_begin(store *s, sl_err *err);
+/* A read transaction: all reads up to store_commit or store_rollback see one state. */
+SL_NODISCARD sl_status store_begin_read(store *s, sl_err *err);
+/* On failure the transaction was rolled back. */
+SL_NODISCARD sl_status store_commit(store *s, sl_err *err);
+/* Does nothing outside a transaction. */
+void store_rollback(store *s);
+
+/* ---- statements ---------------------------------------------------------------------------- */
+
+/* Compiles one statement; it belongs to the caller until store_finish. */
+SL_NODISCARD sl_status store_prepare(store *s, const char *sql, store_stmt **ret, sl_err *err);
+void store_finish(store_stmt *st); /* accepts NULL */
+
+/* Parameters count from 1. The bytes are borrowed up to the next store_reset or store_finish. A
+ * failed bind is reported by the next step. A NULL text binds NULL. */
+void store_bind_int(store_stmt *st, int i, int64_t value);
+void store_bind_text(store_stmt *st, int i, const char *text, size_t len);
+void store_bind_str(store_stmt *st, int i, const char *text);
+void store_bind_blob(store_stmt *st, int i, const void *bytes, size_t len);
+
+/* *ret_row: whether there is a row now; false at the end. */
+SL_NODISCARD sl_status store_step(store_stmt *st, bool *ret_row, sl_err *err);
+/* Steps a statement that gives no row and makes it ready for new parameters. */
+SL_NODISCARD sl_status store_run(store_stmt *st, sl_err *err);
+void store_reset(store_stmt *st);
+
+/* Columns of the present row count from 0; texts and blobs live up to the next step. */
+int64_t store_int(store_stmt *st, int col);
+double store_double(store_stmt *st, int col);
+const char *store_text(store_stmt *st, int col); /* "" for NULL */
+sl_span store_bytes(store_stmt *st, int col);
+
+int64_t store_last_id(store *s);
+int64_t store_changes(store *s); /* rows changed by the last statement */
+
+#endif
