@@ -29,7 +29,7 @@ void pull_key(const char *text, char ret[MODEL_SHA256_HEX])
         snprintf(ret + i * 2, 3, "%02x", sum[i]);
 }
 
-void pull_name_from(const char *path, char ret[129])
+void pull_model_name(const char *path, char ret[129])
 {
     const char *slash = strrchr(path, '/');
     const char *base = slash ? slash + 1 : path;
@@ -196,7 +196,7 @@ sl_status pull_from_url(pull *p, const char *url, char ret_name[129])
 
     sl_buf_init(&path, 8192);
     pull_key(url, key);
-    pull_name_from(url, base);
+    pull_model_name(url, base);
     p->what = base;
     status = pull_download(p, url, key, NULL, &path);
     if (status == SL_OK) {
@@ -268,7 +268,7 @@ sl_status pull_from_path(pull *p, const char *path, char ret_name[129])
     sl_status status;
 
     SL_TRY(check_model(p, path));
-    pull_name_from(path, base);
+    pull_model_name(path, base);
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return copy_tree(p, path, base, ret_name);
     if (strstr(path, "-00001-of-"))

@@ -29,4 +29,7 @@ const char *pull_catalogue_name(size_t i);
 const char *pull_catalogue_text(size_t i);
 bool pull_in_catalogue(const char *name);
 
+/* "dir/Model.gguf" to "model": the name a file gets when nobody gives it one. */
+void pull_model_name(const char *path, char ret[129]);
+
 #endif

@@ -196,7 +196,7 @@ static sl_status fetch_model(hub *h, const json_t *info, char ret_name[129])
     if (h->p->o->name)
         snprintf(ret_name, 129, "%s", h->p->o->name);
     else
-        pull_name_from(gguf ? gguf : h->repo, ret_name);
+        pull_model_name(gguf ? gguf : h->repo, ret_name);
     snprintf(source, sizeof source, "hf:%s%s%s", h->repo, gguf ? ":" : "", gguf ? gguf : "");
     return model_store_put(h->p->s, ret_name, source, files, count, h->p->err);
 }

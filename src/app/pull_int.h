@@ -23,8 +23,6 @@ SL_NODISCARD sl_status pull_json(pull *p, const char *url, const char *accept, c
                                  json_t **ret);
 /* Hex SHA-256 of a text, for keys. */
 void pull_key(const char *text, char ret[MODEL_SHA256_HEX]);
-/* "dir/Model.gguf" to "model": a name for the store. */
-void pull_name_from(const char *path, char ret[129]);
 
 SL_NODISCARD sl_status pull_from_catalogue(pull *p, const char *name, char ret_name[129]);
 SL_NODISCARD sl_status pull_from_hub(pull *p, const char *spec, char ret_name[129]);

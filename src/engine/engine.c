@@ -310,17 +310,23 @@ sl_status engine_open(const char *path, const engine_options *o, engine **ret, s
     return SL_OK;
 }
 
+void engine_stop(engine *e)
+{
+    if (!e->thread_started)
+        return;
+    pthread_mutex_lock(&e->lock);
+    e->stop = true;
+    pthread_cond_signal(&e->wake);
+    pthread_mutex_unlock(&e->lock);
+    pthread_join(e->thread, NULL);
+    e->thread_started = false;
+}
+
 void engine_close(engine *e)
 {
     if (!e)
         return;
-    if (e->thread_started) {
-        pthread_mutex_lock(&e->lock);
-        e->stop = true;
-        pthread_cond_signal(&e->wake);
-        pthread_mutex_unlock(&e->lock);
-        pthread_join(e->thread, NULL);
-    }
+    engine_stop(e);
     decoder_destroy(e->dec);
     encoder_destroy(e->enc);
     kv_pool_destroy(e->pool);
@@ -394,34 +400,51 @@ static char *spelling(const token_vocab *v, int32_t id)
     return sl_strndup((const char *)s.ptr, s.len);
 }
 
+sl_status engine_chat_template(const model_file *m, sl_buf *out, sl_err *err)
+{
+    const gguf_dir *dir = model_file_gguf(m);
+    sl_span config = model_file_tokenizer_config(m), text = { 0 };
+    json_t *root = NULL, *t;
+
+    if (dir) {
+        text = gguf_get_str(dir, "tokenizer.chat_template");
+    } else if (config.ptr) {
+        root = json_loadb((const char *)config.ptr, config.len, 0, NULL);
+        t = json_object_get(root, "chat_template");
+        if (json_is_array(t)) /* named templates: the default one */
+            for (size_t i = 0; i < json_array_size(t); i++) {
+                json_t *item = json_array_get(t, i);
+                const char *name = json_string_value(json_object_get(item, "name"));
+
+                if (name && strcmp(name, "default") == 0) {
+                    t = json_object_get(item, "template");
+                    break;
+                }
+            }
+        if (json_is_string(t))
+            text = sl_span_str(json_string_value(t));
+    }
+    if (!text.ptr)
+        text = sl_span_str(chatml);
+    sl_buf_put(out, text.ptr, text.len);
+    json_decref(root);
+    return sl_buf_ok(out, "chat template", err);
+}
+
 static sl_status load_template(engine *e, sl_err *err)
 {
-    const gguf_dir *dir = model_file_gguf(e->file);
-    sl_span config = model_file_tokenizer_config(e->file), text = { 0 };
-    json_t *root = NULL;
+    sl_buf text;
     sl_status status;
 
     e->bos = spelling(e->vocab, token_bos(e->vocab));
     e->eos = spelling(e->vocab, token_eos(e->vocab));
     if (!e->bos || !e->eos)
         return sl_fail(err, SL_ENOMEM, "out of memory");
-    if (dir) {
-        text = gguf_get_str(dir, "tokenizer.chat_template");
-    } else if (config.ptr) {
-        const char *s;
-
-        root = json_loadb((const char *)config.ptr, config.len, 0, NULL);
-        s = json_string_value(json_object_get(root, "chat_template"));
-        if (s)
-            text = sl_span_str(s);
-    }
-    if (!text.ptr) {
-        SL_LOG(SL_LOG_INFO, "model.no_chat_template", SL_F_STR("model", e->name),
-               SL_F_STR("used", "ChatML"));
-        text = sl_span_str(chatml);
-    }
-    status = token_template_parse((const char *)text.ptr, text.len, &e->chat, err);
-    json_decref(root);
+    sl_buf_init(&text, SL_TEMPLATE_BYTES_MAX);
+    status = engine_chat_template(e->file, &text, err);
+    if (status == SL_OK)
+        status = token_template_parse(sl_buf_str(&text), text.len, &e->chat, err);
+    sl_buf_deinit(&text);
     if (status != SL_OK) { /* completions still work */
         SL_LOG(SL_LOG_WARN, "model.chat_template_refused", SL_F_STR("model", e->name),
                SL_F_STR("error", err ? err->text : ""));

@@ -8,7 +8,7 @@
 #include "engine/decoder.h"
 #include "engine/encoder.h"
 #include "engine/sampler.h"
-#include "engine/sched.h"
+#include "engine/schedule.h"
 #include "engine/team.h"
 #include "engine/weights.h"
 #include "llm/llm.h"
@@ -30,7 +30,9 @@ typedef struct engine_options {
 /* Opens a model file or directory and starts its thread. */
 SL_NODISCARD sl_status engine_open(const char *path, const engine_options *o, engine **ret,
                                    sl_err *err);
-/* Cancels what runs, waits for the thread, frees everything. Accepts NULL. */
+/* Cancels what runs, refuses what comes, waits for the thread. Harmless when repeated. */
+void engine_stop(engine *e);
+/* Stops and frees everything. Accepts NULL. */
 void engine_close(engine *e);
 
 /* The backend; valid until engine_close. */
@@ -54,6 +56,9 @@ unsigned engine_cpu(void);
 /* Renders a chat request's messages with the model's template. */
 SL_NODISCARD sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out,
                                      sl_err *err);
+
+/* The chat template of an opened model, of either layout; ChatML when it has none. */
+SL_NODISCARD sl_status engine_chat_template(const model_file *m, sl_buf *out, sl_err *err);
 
 /* Builds a vocabulary from an opened model of either layout. */
 SL_NODISCARD sl_status engine_load_vocab(const model_file *m, token_vocab **ret, sl_err *err);

@@ -1,4 +1,4 @@
-/* sched.h - what the next step computes.
+/* schedule.h - what the next step computes.
  *
  * sched_plan() is pure: it sees numbers and gives numbers, so that a simulation can drive it.
  * Rules: (1) running decodes go first; (2) prompts take what is left of the step's budget, in

@@ -1,5 +1,5 @@
-/* sched.c - the pure half of the scheduler. */
-#include "engine/sched.h"
+/* schedule.c - the pure half of the scheduler. */
+#include "engine/schedule.h"
 
 #include "base/status.h"
 

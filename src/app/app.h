@@ -1,0 +1,34 @@
+/* app.h - the composed program: models loaded, chain wired, documents open, server running. */
+#ifndef SL_APP_APP_H
+#define SL_APP_APP_H
+
+#include "app/config.h"
+#include "app/pull.h"
+#include "llm/llm.h"
+#include "model/model.h"
+
+typedef struct app app;
+
+enum {
+    APP_CHAT = 1,  /* needs a model that generates */
+    APP_EMBED = 2, /* needs a model that embeds */
+    APP_DOCS = 4,  /* opens the document store (needs both) */
+};
+
+/* Loads the configured models (default: what is in the store) and wires the chain. needs: what must
+ * be there, so that a command loads nothing else. c is borrowed and must outlive the app. */
+SL_NODISCARD sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err);
+void app_destroy(app *a); /* accepts NULL */
+
+llm_chain *app_chain(app *a);
+/* ops NULL when APP_DOCS was not asked for, or a model for it is missing. */
+llm_docs app_docs(app *a);
+
+/* Serves until SIGTERM or SIGINT, then drains. Logs "server.ready" with the bound address. */
+SL_NODISCARD sl_status app_serve(app *a, sl_err *err);
+
+/* A path for model_file_open from what a user typed: an existing path, or a name in the store. */
+SL_NODISCARD sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,
+                                         sl_err *err);
+
+#endif

@@ -1,0 +1,325 @@
+/* config.c - reads the configuration with libcyaml, whose schema names every key there is. */
+#include "app/config.h"
+
+#include <ctype.h>
+#include <cyaml/cyaml.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+#include "base/os.h"
+
+#define SECRET_BYTES_MAX 8192
+#define OPT              CYAML_FLAG_OPTIONAL
+#define STR(key, type, member)                                                                     \
+    CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | OPT, type, member, 0, CYAML_UNLIMITED)
+
+static const cyaml_schema_field_t model_fields[] = {
+    STR("name", config_model, name),
+    CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, config_model, path, 1, CYAML_UNLIMITED),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t model_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, config_model, model_fields),
+};
+static const cyaml_schema_value_t key_schema = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, CYAML_UNLIMITED),
+};
+static const cyaml_schema_field_t kv_fields[] = { STR("memory", config_kv, memory),
+                                                  CYAML_FIELD_END };
+static const cyaml_schema_field_t engine_fields[] = {
+    CYAML_FIELD_INT("context", OPT, config_engine, context),
+    CYAML_FIELD_INT("sequences", OPT, config_engine, sequences),
+    CYAML_FIELD_INT("queue", OPT, config_engine, queue),
+    CYAML_FIELD_INT("step_tokens", OPT, config_engine, step_tokens),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t rag_fields[] = {
+    STR("embedding_model", config_rag, embedding_model),
+    STR("chat_model", config_rag, chat_model),
+    CYAML_FIELD_INT("chunk_tokens", OPT, config_rag, chunk_tokens),
+    CYAML_FIELD_INT("overlap_tokens", OPT, config_rag, overlap_tokens),
+    CYAML_FIELD_INT("top_k", OPT, config_rag, top_k),
+    CYAML_FIELD_INT("answer_tokens", OPT, config_rag, answer_tokens),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t server_fields[] = {
+    CYAML_FIELD_INT("io_threads", OPT, config_server, io_threads),
+    CYAML_FIELD_INT("connections", OPT, config_server, connections),
+    CYAML_FIELD_INT("drain_seconds", OPT, config_server, drain_seconds),
+    STR("cors_origin", config_server, cors_origin),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t root_fields[] = {
+    STR("listen", config, listen),
+    STR("data", config, data),
+    CYAML_FIELD_INT("threads", OPT, config, threads),
+    STR("log_level", config, log_level),
+    CYAML_FIELD_SEQUENCE("models", CYAML_FLAG_POINTER | OPT, config, models, &model_schema, 0, 64),
+    CYAML_FIELD_SEQUENCE("api_keys", CYAML_FLAG_POINTER | OPT, config, api_keys, &key_schema, 0,
+                         1024),
+    CYAML_FIELD_MAPPING("kv", OPT, config, kv, kv_fields),
+    CYAML_FIELD_MAPPING("engine", OPT, config, engine, engine_fields),
+    CYAML_FIELD_MAPPING("rag", OPT, config, rag, rag_fields),
+    CYAML_FIELD_MAPPING("server", OPT, config, server, server_fields),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t root_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, config, root_fields),
+};
+
+/* Collects what the library says, in its order: what went wrong, then where. */
+static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
+{
+    sl_buf *text = ctx;
+    char line[400];
+
+    (void)level;
+    vsnprintf(line, sizeof line, fmt, args);
+    line[strcspn(line, "\n")] = '\0';
+    if (strncmp(line, "Load: ", 6) == 0)
+        memmove(line, line + 6, strlen(line + 6) + 1);
+    if (strcmp(line, "Backtrace:") != 0)
+        sl_buf_printf(text, "%s%s", text->len ? "; " : "", line + strspn(line, " "));
+}
+
+static void *on_mem(void *ctx, void *ptr, size_t size)
+{
+    (void)ctx;
+    if (size == 0) {
+        sl_free(ptr);
+        return NULL;
+    }
+    return sl_realloc(ptr, size);
+}
+
+static cyaml_config_t library(sl_buf *text)
+{
+    return (cyaml_config_t){ .log_fn = on_log,
+                             .log_ctx = text,
+                             .log_level = CYAML_LOG_ERROR,
+                             .mem_fn = on_mem,
+                             .flags = CYAML_CFG_NO_ALIAS };
+}
+
+static sl_status load_file(const char *path, config **ret, sl_err *err)
+{
+    sl_buf file, text;
+    cyaml_config_t lib = library(&text);
+    cyaml_err_t rc;
+    sl_status status;
+
+    sl_buf_init(&file, 1 * SL_MIB);
+    sl_buf_init(&text, 400);
+    status = sl_file_read(path, 1 * SL_MIB, &file, err);
+    if (status == SL_OK && file.len > 0) {
+        rc = cyaml_load_data((const uint8_t *)file.ptr, file.len, &lib, &root_schema,
+                             (cyaml_data_t **)ret, NULL);
+        if (rc != CYAML_OK)
+            status =
+                sl_fail(err, SL_EINVAL, "%s: %s: %s", path, cyaml_strerror(rc), sl_buf_str(&text));
+    }
+    sl_buf_deinit(&file);
+    sl_buf_deinit(&text);
+    return status;
+}
+
+sl_status config_set(char **field, const char *value, sl_err *err)
+{
+    char *copy = sl_strdup(value);
+
+    if (!copy)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    sl_free(*field);
+    *field = copy;
+    return SL_OK;
+}
+
+sl_status config_add_model(config *c, const char *path, sl_err *err)
+{
+    size_t cap = c->models_count;
+
+    if (!sl_grow((void **)&c->models, &cap, c->models_count + 1u, sizeof *c->models, 64))
+        return sl_fail(err, SL_ELIMIT, "more than 64 models");
+    c->models[c->models_count] = (config_model){ 0 };
+    SL_TRY(config_set(&c->models[c->models_count].path, path, err));
+    c->models_count++;
+    return SL_OK;
+}
+
+void config_clear_models(config *c)
+{
+    for (unsigned i = 0; i < c->models_count; i++) {
+        sl_free(c->models[i].name);
+        sl_free(c->models[i].path);
+    }
+    c->models_count = 0;
+}
+
+sl_status config_add_key(config *c, const char *key, sl_err *err)
+{
+    size_t cap = c->api_keys_count;
+
+    if (!sl_grow((void **)&c->api_keys, &cap, c->api_keys_count + 1u, sizeof *c->api_keys, 1024))
+        return sl_fail(err, SL_ELIMIT, "more than 1,024 API keys");
+    c->api_keys[c->api_keys_count] = NULL;
+    SL_TRY(config_set(&c->api_keys[c->api_keys_count], key, err));
+    c->api_keys_count++;
+    return SL_OK;
+}
+
+static sl_status env_int(const char *name, int *field, sl_err *err)
+{
+    const char *text = getenv(name);
+    char *end;
+    long v;
+
+    if (!text || !text[0])
+        return SL_OK;
+    v = strtol(text, &end, 10);
+    if (*end || v < 0 || v > INT32_MAX)
+        return sl_fail(err, SL_EINVAL, "%s is '%.80s', not a number from 0 on", name, text);
+    *field = (int)v;
+    return SL_OK;
+}
+
+static sl_status apply_env(config *c, sl_err *err)
+{
+    const struct {
+        const char *name;
+        char **str;
+        int *num;
+    } table[] = {
+        { "SLUICE_LISTEN", &c->listen, NULL },
+        { "SLUICE_DATA", &c->data, NULL },
+        { "SLUICE_THREADS", NULL, &c->threads },
+        { "SLUICE_LOG_LEVEL", &c->log_level, NULL },
+        { "SLUICE_KV_MEMORY", &c->kv.memory, NULL },
+        { "SLUICE_ENGINE_CONTEXT", NULL, &c->engine.context },
+        { "SLUICE_ENGINE_SEQUENCES", NULL, &c->engine.sequences },
+        { "SLUICE_ENGINE_QUEUE", NULL, &c->engine.queue },
+        { "SLUICE_ENGINE_STEP_TOKENS", NULL, &c->engine.step_tokens },
+        { "SLUICE_RAG_EMBEDDING_MODEL", &c->rag.embedding_model, NULL },
+        { "SLUICE_RAG_CHAT_MODEL", &c->rag.chat_model, NULL },
+        { "SLUICE_RAG_CHUNK_TOKENS", NULL, &c->rag.chunk_tokens },
+        { "SLUICE_RAG_OVERLAP_TOKENS", NULL, &c->rag.overlap_tokens },
+        { "SLUICE_RAG_TOP_K", NULL, &c->rag.top_k },
+        { "SLUICE_RAG_ANSWER_TOKENS", NULL, &c->rag.answer_tokens },
+        { "SLUICE_SERVER_IO_THREADS", NULL, &c->server.io_threads },
+        { "SLUICE_SERVER_CONNECTIONS", NULL, &c->server.connections },
+        { "SLUICE_SERVER_DRAIN_SECONDS", NULL, &c->server.drain_seconds },
+        { "SLUICE_SERVER_CORS_ORIGIN", &c->server.cors_origin, NULL },
+    };
+    const char *key = getenv("SLUICE_API_KEY");
+
+    for (size_t i = 0; i < SL_COUNT_OF(table); i++) {
+        const char *text = getenv(table[i].name);
+
+        if (table[i].num)
+            SL_TRY(env_int(table[i].name, table[i].num, err));
+        else if (text && text[0])
+            SL_TRY(config_set(table[i].str, text, err));
+    }
+    return key && key[0] ? config_add_key(c, key, err) : SL_OK;
+}
+
+static sl_status apply_defaults(config *c, sl_err *err)
+{
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    char path[4096];
+
+    if (!c->listen)
+        SL_TRY(config_set(&c->listen, "127.0.0.1:8080", err));
+    if (c->data)
+        return SL_OK;
+    if (xdg && xdg[0] == '/')
+        snprintf(path, sizeof path, "%s/sluice", xdg);
+    else if (home && home[0])
+        snprintf(path, sizeof path, "%s/.local/share/sluice", home);
+    else
+        return sl_fail(err, SL_EINVAL, "neither HOME nor XDG_DATA_HOME is set; give --data DIR");
+    return config_set(&c->data, path, err);
+}
+
+sl_status config_load(const char *path, config **ret, sl_err *err)
+{
+    config *c = NULL;
+    sl_status status = path ? load_file(path, &c, err) : SL_OK;
+
+    if (status == SL_OK && !c) {
+        c = sl_calloc(1, sizeof *c);
+        if (!c)
+            status = sl_fail(err, SL_ENOMEM, "out of memory");
+    }
+    if (status == SL_OK)
+        status = apply_env(c, err);
+    if (status == SL_OK)
+        status = apply_defaults(c, err);
+    if (status == SL_OK)
+        *ret = c;
+    else
+        config_destroy(c);
+    return status;
+}
+
+void config_destroy(config *c)
+{
+    sl_buf text;
+    cyaml_config_t lib = library(&text);
+
+    sl_buf_init(&text, 400);
+    if (c)
+        cyaml_free(&lib, &root_schema, c, 0);
+    sl_buf_deinit(&text);
+}
+
+sl_status config_bytes(const char *text, uint64_t *ret, sl_err *err)
+{
+    static const char units[] = "kmgt";
+    char *end;
+    double v = strtod(text, &end);
+    const char *unit;
+
+    while (*end == ' ')
+        end++;
+    unit = *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
+    if (unit) {
+        v *= (double)(1ULL << (10 * (unit - units + 1)));
+        end++;
+        if (*end == 'i')
+            end++;
+    }
+    if (*end == 'B' || *end == 'b')
+        end++;
+    if (end == text || *end || !(v >= 1) || v > 1e15)
+        return sl_fail(err, SL_EINVAL, "'%.60s' is not a size; write 512MiB or 2GiB", text);
+    *ret = (uint64_t)v;
+    return SL_OK;
+}
+
+sl_status config_secret(const char *text, char **ret, sl_err *err)
+{
+    sl_buf file;
+    sl_status status;
+
+    if (strncmp(text, "env:", 4) == 0) {
+        const char *value = getenv(text + 4);
+
+        if (!value || !value[0])
+            return sl_fail(err, SL_EINVAL, "the environment variable %.100s is not set", text + 4);
+        text = value;
+    } else if (strncmp(text, "file:", 5) == 0) {
+        sl_buf_init(&file, SECRET_BYTES_MAX);
+        status = sl_file_read(text + 5, SECRET_BYTES_MAX, &file, err);
+        if (status == SL_OK) {
+            while (file.len > 0 && isspace((unsigned char)file.ptr[file.len - 1]))
+                file.ptr[--file.len] = '\0';
+            *ret = sl_strdup(sl_buf_str(&file));
+        }
+        sl_buf_deinit(&file);
+        return status == SL_OK && !*ret ? sl_fail(err, SL_ENOMEM, "out of memory") : status;
+    }
+    *ret = sl_strdup(text);
+    return *ret ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
+}

@@ -1,0 +1,70 @@
+/* config.h - the one configuration file.
+ *
+ * YAML, checked against a schema: unknown keys and wrong types are refused with their line. Values
+ * are overridden by the environment (SLUICE_ and the key's path in upper case, SLUICE_KV_MEMORY for
+ * kv.memory), and those by flags. Secrets are written env:NAME or file:PATH. */
+#ifndef SL_APP_CONFIG_H
+#define SL_APP_CONFIG_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct config_model {
+    char *name; /* as callers say it; NULL: the store's or the file's name */
+    char *path; /* store name, file or directory */
+} config_model;
+
+typedef struct config_kv {
+    char *memory; /* "512MiB", "2GiB"; NULL: chosen by the model */
+} config_kv;
+
+typedef struct config_engine {
+    int context;     /* tokens; 0: the model's, as far as kv.memory holds */
+    int sequences;   /* computed at once; 0: 64 */
+    int queue;       /* requests waiting or running; 0: 512 */
+    int step_tokens; /* 0: 512 */
+} config_engine;
+
+typedef struct config_rag {
+    char *embedding_model, *chat_model;
+    int chunk_tokens, overlap_tokens, top_k, answer_tokens; /* 0: the defaults */
+} config_rag;
+
+typedef struct config_server {
+    int io_threads, connections, drain_seconds; /* 0: 2, 1024, 30 */
+    char *cors_origin;
+} config_server;
+
+typedef struct config {
+    char *listen; /* default 127.0.0.1:8080 */
+    char *data;   /* default $XDG_DATA_HOME/sluice */
+    int threads;  /* 0: all processors */
+    char *log_level;
+    config_model *models;
+    unsigned models_count;
+    char **api_keys;
+    unsigned api_keys_count;
+    config_kv kv;
+    config_engine engine;
+    config_rag rag;
+    config_server server;
+} config;
+
+/* path NULL: only defaults and the environment. SL_EINVAL names line and key. */
+SL_NODISCARD sl_status config_load(const char *path, config **ret, sl_err *err);
+void config_destroy(config *c); /* accepts NULL */
+
+/* Replaces a string of the configuration. */
+SL_NODISCARD sl_status config_set(char **field, const char *value, sl_err *err);
+SL_NODISCARD sl_status config_add_model(config *c, const char *path, sl_err *err);
+/* Forgets the models, for flags that replace the file's list. */
+void config_clear_models(config *c);
+SL_NODISCARD sl_status config_add_key(config *c, const char *key, sl_err *err);
+
+/* "64MiB", "2g", "1073741824" to bytes. */
+SL_NODISCARD sl_status config_bytes(const char *text, uint64_t *ret, sl_err *err);
+/* The secret behind "env:NAME", "file:PATH" or the text itself; the caller's. */
+SL_NODISCARD sl_status config_secret(const char *text, char **ret, sl_err *err);
+
+#endif

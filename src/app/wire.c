@@ -1,0 +1,338 @@
+/* wire.c - composes the program. Everything that knows two rooms at once is here. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <signal.h>
+
+#include "access/access.h"
+#include "api/api.h"
+#include "app/app.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "engine/engine.h"
+#include "http/http.h"
+#include "rag/rag.h"
+
+#define DRAIN_SECONDS_DEFAULT 30
+
+struct app {
+    const config *c;
+    engine *engines[LLM_MODELS_MAX];
+    size_t engine_count;
+    llm_chain chain;
+    rag *rag;
+};
+
+sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
+{
+    model_store *s = NULL;
+    sl_status status;
+
+    sl_buf_clear(ret_path);
+    if (sl_file_exists(name)) {
+        sl_buf_puts(ret_path, name);
+        return sl_buf_ok(ret_path, "path", err);
+    }
+    if (strchr(name, '/'))
+        return sl_fail(err, SL_ENOTFOUND, "%s: no such file or directory", name);
+    SL_TRY(model_store_open(c->data, &s, err));
+    status = model_store_resolve(s, name, ret_path, err);
+    model_store_close(s);
+    if (status == SL_ENOTFOUND)
+        return sl_fail(err, status, "no model '%s' in %s; fetch it with: sluice pull %s", name,
+                       c->data, name);
+    return status;
+}
+
+/* Whether a command that needs `needs` has use for the model at path. */
+static sl_status is_wanted(const char *path, unsigned needs, bool *ret, sl_err *err)
+{
+    model_file *m;
+    model_params p;
+    sl_status status;
+
+    SL_TRY(model_file_open(path, &m, err));
+    status = model_file_params(m, &p, err);
+    model_file_close(m);
+    if (status != SL_OK)
+        return sl_err_prefix(err, status, "%s", path);
+    *ret = (needs & (p.arch == MODEL_BERT ? APP_EMBED : APP_CHAT)) != 0;
+    return SL_OK;
+}
+
+static sl_status add_route(app *a, const char *name, llm_backend b, sl_err *err)
+{
+    llm_route *r = &a->chain.routes[a->chain.route_count];
+
+    for (size_t i = 0; i < a->chain.route_count; i++)
+        if (strcmp(a->chain.routes[i].name, name) == 0)
+            return sl_fail(err, SL_ECONFLICT,
+                           "two models are called '%s'; give one another name in the "
+                           "configuration",
+                           name);
+    snprintf(r->name, sizeof r->name, "%s", name);
+    r->backend = b;
+    a->chain.route_count++;
+    return SL_OK;
+}
+
+static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_err *err)
+{
+    engine_options o = { .threads = a->c->threads,
+                         .context_max = a->c->engine.context,
+                         .seqs_max = a->c->engine.sequences,
+                         .queue_max = a->c->engine.queue,
+                         .step_tokens = a->c->engine.step_tokens };
+    int64_t start = sl_clock_mono_ns();
+    uint64_t kv_bytes = 0;
+    char name[129];
+    sl_buf path;
+    bool wanted = false;
+    sl_status status = SL_OK;
+
+    sl_buf_init(&path, 8192);
+    if (a->engine_count == LLM_MODELS_MAX)
+        status = sl_fail(err, SL_ELIMIT, "more than %d models", LLM_MODELS_MAX);
+    if (status == SL_OK && a->c->kv.memory)
+        status = config_bytes(a->c->kv.memory, &kv_bytes, err);
+    o.kv_bytes = (size_t)kv_bytes;
+    if (status == SL_OK)
+        status = app_resolve_model(a->c, m->path, &path, err);
+    if (status == SL_OK)
+        status = is_wanted(path.ptr, needs, &wanted, err);
+    if (status == SL_OK && wanted) {
+        engine *e = NULL;
+
+        /* "smollm2" stays "smollm2"; "dir/Model.gguf" is called "model". */
+        if (model_store_name_ok(m->path) && !strchr(m->path, '/') && !sl_file_exists(m->path))
+            snprintf(name, sizeof name, "%s", m->path);
+        else
+            pull_model_name(m->path, name);
+        o.name = m->name ? m->name : name;
+        status = engine_open(path.ptr, &o, &e, err);
+        if (status == SL_OK) {
+            a->engines[a->engine_count++] = e;
+            status = add_route(a, o.name, engine_backend(e), err);
+            SL_LOG(SL_LOG_INFO, "model.loaded", SL_F_STR("model", o.name),
+                   SL_F_STR("path", path.ptr),
+                   SL_F_NUM("ms", (double)(sl_clock_mono_ns() - start) / 1e6));
+        }
+    }
+    sl_buf_deinit(&path);
+    return status;
+}
+
+/* Without configured models: what the store has, the catalogue's first. */
+static sl_status load_store(app *a, unsigned needs, sl_err *err)
+{
+    model_store *s = NULL;
+    json_t *list = NULL, *item;
+    size_t i;
+    sl_status status;
+
+    SL_TRY(model_store_open(a->c->data, &s, err));
+    status = model_store_list(s, &list, err);
+    for (size_t k = 0; status == SL_OK && pull_catalogue_name(k); k++) {
+        const char *name = pull_catalogue_name(k);
+        config_model m = { .path = (char *)(uintptr_t)name };
+
+        json_array_foreach(
+            list, i, item) if (status == SL_OK &&
+                               strcmp(json_string_value(json_object_get(item, "name")), name) == 0)
+            status = load_model(a, &m, needs, err);
+    }
+    json_decref(list);
+    model_store_close(s);
+    return status;
+}
+
+static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
+{
+    bool chat = llm_chain_find(&a->chain, NULL, LLM_CHAT) != NULL;
+    bool embed = llm_chain_find(&a->chain, NULL, LLM_EMBED) != NULL;
+
+    if (a->engine_count == 0)
+        return sl_fail(err, SL_ENOTFOUND,
+                       "no model to load; fetch the defaults with: sluice pull smollm2 minilm");
+    if ((needs & APP_DOCS) && (!chat || !embed))
+        return sl_fail(
+            err, SL_ENOTFOUND,
+            "documents need a chat model and an embedding model; fetch them with: sluice "
+            "pull smollm2 minilm");
+    return SL_OK;
+}
+
+static sl_status open_docs(app *a, sl_err *err)
+{
+    rag_options o = { .chain = &a->chain,
+                      .embed_model = a->c->rag.embedding_model,
+                      .chat_model = a->c->rag.chat_model,
+                      .chunk_tokens = a->c->rag.chunk_tokens,
+                      .overlap_tokens = a->c->rag.overlap_tokens,
+                      .top_k = a->c->rag.top_k,
+                      .answer_tokens = a->c->rag.answer_tokens };
+    sl_buf path;
+    sl_status status;
+
+    sl_buf_init(&path, 8192);
+    sl_buf_printf(&path, "%s/sluice.db", a->c->data);
+    status = sl_buf_ok(&path, "path", err);
+    o.db_path = path.ptr;
+    if (status == SL_OK)
+        status = rag_open(&o, &a->rag, err);
+    sl_buf_deinit(&path);
+    return status;
+}
+
+sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
+{
+    app *a = sl_calloc(1, sizeof *a);
+    bool serving = needs == (APP_CHAT | APP_EMBED);
+    sl_status status = SL_OK;
+
+    if (!a)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    a->c = c;
+    for (unsigned i = 0; i < c->models_count && status == SL_OK; i++)
+        status = load_model(a, &c->models[i], needs, err);
+    if (status == SL_OK && a->engine_count == 0)
+        status = load_store(a, needs, err);
+    if (status == SL_OK)
+        status = check_needs(a, needs, err);
+    if (status == SL_OK &&
+        ((needs & APP_DOCS) || (serving && llm_chain_find(&a->chain, NULL, LLM_CHAT) &&
+                                llm_chain_find(&a->chain, NULL, LLM_EMBED))))
+        status = open_docs(a, err);
+    if (status == SL_OK)
+        *ret = a;
+    else
+        app_destroy(a);
+    return status;
+}
+
+void app_destroy(app *a)
+{
+    if (!a)
+        return;
+    rag_close(a->rag);
+    for (size_t i = 0; i < a->engine_count; i++)
+        engine_close(a->engines[i]);
+    sl_free(a);
+}
+
+llm_chain *app_chain(app *a)
+{
+    return &a->chain;
+}
+
+llm_docs app_docs(app *a)
+{
+    return a->rag ? rag_docs(a->rag) : (llm_docs){ 0 };
+}
+
+/* ---- serving --------------------------------------------------------------------------------- */
+
+static void read_stats(void *ctx, api_stats *ret)
+{
+    const app *a = ctx;
+    double used = 0, blocks = 0;
+
+    *ret = (api_stats){ 0 };
+    for (size_t i = 0; i < a->engine_count; i++) {
+        engine_stats s;
+
+        engine_read_stats(a->engines[i], &s);
+        ret->requests_running += s.running;
+        ret->requests_waiting += s.waiting;
+        ret->preemptions_total += (double)s.preemptions;
+        used += s.kv_blocks_used;
+        blocks += s.kv_blocks;
+    }
+    ret->kv_usage_ratio = blocks > 0 ? used / blocks : 0;
+}
+
+static sl_status make_access(const config *c, access_control **ret, sl_err *err)
+{
+    char **keys = sl_calloc(c->api_keys_count, sizeof *keys);
+    sl_status status = keys ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
+
+    for (unsigned i = 0; i < c->api_keys_count && status == SL_OK; i++)
+        status = config_secret(c->api_keys[i], &keys[i], err);
+    if (status == SL_OK)
+        status = access_create((const char *const *)keys, c->api_keys_count, ret, err);
+    for (unsigned i = 0; keys && i < c->api_keys_count; i++)
+        sl_free(keys[i]);
+    sl_free(keys);
+    return status;
+}
+
+/* Blocks the signals that end the program, so that one thread can wait for them. Called before any
+ * thread starts by main; here again it is harmless. */
+static void wait_for_end(void)
+{
+    sigset_t set;
+    int sig;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    while (sigwait(&set, &sig) != 0)
+        continue;
+    SL_LOG(SL_LOG_INFO, "server.draining",
+           SL_F_STR("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
+}
+
+static sl_status serve(app *a, access_control *access, http_server *server, sl_err *err)
+{
+    api *front = NULL;
+    api_options o = { .chain = &a->chain,
+                      .docs = app_docs(a),
+                      .auth = access_key_count(access) ? access_check_fn : NULL,
+                      .auth_ctx = access,
+                      .version = SLUICE_VERSION,
+                      .stats = read_stats,
+                      .stats_ctx = a };
+    int drain = a->c->server.drain_seconds > 0 ? a->c->server.drain_seconds : DRAIN_SECONDS_DEFAULT;
+    int dropped;
+
+    sl_status status = api_create(&o, server, &front, err);
+
+    if (status == SL_OK)
+        status = http_server_start(server, err);
+    if (status == SL_OK) {
+        api_set_ready(front, true);
+        SL_LOG(SL_LOG_INFO, "server.ready", SL_F_STR("address", http_server_address(server)),
+               SL_F_NUM("models", a->chain.route_count), SL_F_STR("version", SLUICE_VERSION));
+        wait_for_end();
+        api_set_ready(front, false);
+        dropped = http_server_drain(server, (int64_t)drain * 1000);
+        SL_LOG(SL_LOG_INFO, "server.stopped", SL_F_NUM("dropped", dropped));
+    }
+    /* Requests of dropped clients still deliver into the api: end them first. */
+    for (size_t i = 0; i < a->engine_count; i++)
+        engine_stop(a->engines[i]);
+    http_server_destroy(server);
+    api_destroy(front);
+    return status;
+}
+
+sl_status app_serve(app *a, sl_err *err)
+{
+    const config *c = a->c;
+    access_control *access = NULL;
+    http_server *server = NULL;
+    http_server_options o = { .address = c->listen,
+                              .io_threads = c->server.io_threads,
+                              .connections_max = c->server.connections,
+                              .cors_origin = c->server.cors_origin };
+    sl_status status = make_access(c, &access, err);
+
+    if (status == SL_OK)
+        status = access_check_bind(c->listen, access_key_count(access), err);
+    if (status == SL_OK)
+        status = http_server_create(&o, &server, err);
+    if (status == SL_OK)
+        status = serve(a, access, server, err);
+    access_destroy(access);
+    return status;
+}

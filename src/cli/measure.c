@@ -1,0 +1,409 @@
+/* measure.c - sluice bench and perplexity: the decoder alone, without scheduler or service. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/os.h"
+#include "cli/cli.h"
+#include "engine/engine.h"
+
+#define ROUNDS_MAX  100
+#define BATCHES_MAX 16
+#define STEP_TOKENS 512
+#define ROWS_MAX    64
+
+/* A decoder with its pool, without an engine thread. */
+typedef struct rig {
+    model_file *file;
+    token_vocab *vocab;
+    team *team;
+    kernels k;
+    weights *w;
+    decoder *dec;
+    kv_pool *pool;
+    double load_ms;
+} rig;
+
+static void rig_deinit(rig *r)
+{
+    decoder_destroy(r->dec);
+    kv_pool_destroy(r->pool);
+    weights_destroy(r->w);
+    team_destroy(r->team);
+    token_vocab_destroy(r->vocab);
+    model_file_close(r->file);
+}
+
+/* tokens: what the pool must hold; context: the longest sequence. */
+static sl_status rig_init(rig *r, const config *c, const char *model, size_t tokens, int context,
+                          bool vocab, sl_err *err)
+{
+    const decoder_options o = { STEP_TOKENS, ROWS_MAX, context };
+    int64_t start = sl_clock_mono_ns();
+    kv_shape shape;
+    sl_buf path;
+    sl_status status;
+
+    *r = (rig){ 0 };
+    if (!model)
+        return sl_fail(err, SL_EINVAL, "which model? Give -m MODEL");
+    sl_buf_init(&path, 8192);
+    status = app_resolve_model(c, model, &path, err);
+    if (status == SL_OK)
+        status = model_file_open(path.ptr, &r->file, err);
+    sl_buf_deinit(&path);
+    SL_TRY(status);
+    if (vocab)
+        SL_TRY(engine_load_vocab(r->file, &r->vocab, err));
+    SL_TRY(team_create(c->threads > 0 ? c->threads : sl_cpu_count(), &r->team, err));
+    kernels_init(&r->k, engine_cpu());
+    SL_TRY(weights_load(r->file, r->team, &r->w, err));
+    SL_TRY(decoder_create(r->w, r->team, &r->k, &o, &r->dec, err));
+    shape = decoder_kv_shape(&r->w->params);
+    r->load_ms = (double)(sl_clock_mono_ns() - start) / 1e6;
+    return kv_pool_create(shape,
+                          (tokens / SL_KV_BLOCK_TOKENS + BATCHES_MAX * 64) * kv_block_bytes(shape),
+                          &r->pool, err);
+}
+
+/* ---- bench -------------------------------------------------------------------------------------
+ */
+
+static int compare_double(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+typedef struct result {
+    const char *test; /* "prefill" or "decode" */
+    int tokens, batch;
+    double rates[ROUNDS_MAX]; /* tokens per second, sorted */
+    int rounds;
+} result;
+
+static double median(const result *r)
+{
+    return (r->rates[(r->rounds - 1) / 2] + r->rates[r->rounds / 2]) / 2;
+}
+
+/* Prefills `tokens` into s in steps; the last one gives logits. */
+static void prefill(rig *r, kv_seq *s, const int32_t *ids, int tokens)
+{
+    for (int at = 0; at < tokens; at += STEP_TOKENS) {
+        int count = SL_MIN(STEP_TOKENS, tokens - at);
+        decoder_run run = { s, ids + at, count, at + count == tokens ? count - 1 : count };
+
+        decoder_step(r->dec, r->pool, &run, 1);
+    }
+}
+
+static sl_status run_test(rig *r, result *res, const int32_t *ids, sl_err *err)
+{
+    bool decode = res->test[0] == 'd';
+    int context = res->tokens + 1, seqs = decode ? res->batch : 1;
+    kv_seq *s = sl_calloc((size_t)seqs, sizeof *s);
+    decoder_run *runs = sl_calloc((size_t)seqs, sizeof *runs);
+    sl_status status = s && runs ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
+
+    for (int i = 0; i < seqs && status == SL_OK; i++)
+        status = kv_seq_init(&s[i], context, err);
+    /* One round more than counted: the first warms caches and wakes the threads. */
+    for (int round = -1; round < res->rounds && status == SL_OK; round++) {
+        int64_t start;
+
+        for (int i = 0; i < seqs && status == SL_OK; i++) {
+            kv_seq_clear(r->pool, &s[i]);
+            if (!kv_seq_reserve(r->pool, &s[i], context))
+                status = sl_fail(err, SL_ENOMEM, "the KV pool is too small for this test");
+        }
+        if (status != SL_OK)
+            break;
+        start = sl_clock_mono_ns();
+        if (!decode)
+            prefill(r, &s[0], ids, res->tokens);
+        for (int t = 0; decode && t < res->tokens; t++) {
+            for (int i = 0; i < seqs; i++)
+                runs[i] = (decoder_run){ &s[i], ids + (t + i) % STEP_TOKENS, 1, 0 };
+            decoder_step(r->dec, r->pool, runs, seqs);
+        }
+        if (round >= 0)
+            res->rates[round] =
+                (double)res->tokens * seqs / ((double)(sl_clock_mono_ns() - start) / 1e9);
+    }
+    qsort(res->rates, (size_t)res->rounds, sizeof *res->rates, compare_double);
+    for (int i = 0; s && i < seqs; i++)
+        if (s[i].blocks)
+            kv_seq_deinit(r->pool, &s[i]);
+    sl_free(s);
+    sl_free(runs);
+    return status;
+}
+
+static json_t *result_json(const result *r)
+{
+    json_t *rates = json_array();
+
+    for (int i = 0; i < r->rounds; i++)
+        json_array_append_new(rates, json_real(r->rates[i]));
+    return json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "test", r->test, "tokens", r->tokens,
+                     "batch", r->batch, "median_tokens_per_s", median(r), "min_tokens_per_s",
+                     r->rates[0], "max_tokens_per_s", r->rates[r->rounds - 1], "tokens_per_s",
+                     rates);
+}
+
+static void print_results(const rig *r, const config *c, result *const *results, int count,
+                          bool json)
+{
+    if (json) {
+        json_t *list = json_array(), *root;
+
+        for (int i = 0; i < count; i++)
+            json_array_append_new(list, result_json(results[i]));
+        root = json_pack("{s:s, s:s, s:s, s:i, s:f, s:I, s:o}", "architecture",
+                         r->w->params.arch_name, "quantization", model_file_quant(r->file), "isa",
+                         r->k.isa, "threads", team_count(r->team), "load_ms", r->load_ms,
+                         "weight_bytes", (json_int_t)r->w->bytes, "results", list);
+        json_dumpf(root, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+        putchar('\n');
+        json_decref(root);
+        return;
+    }
+    (void)c;
+    printf("%s %s, %s, %d threads, loaded in %.0f ms\n\n", r->w->params.arch_name,
+           model_file_quant(r->file), r->k.isa, team_count(r->team), r->load_ms);
+    printf("%-10s %7s %6s %14s %12s %12s\n", "test", "tokens", "batch", "median tok/s", "min",
+           "max");
+    for (int i = 0; i < count; i++)
+        printf("%-10s %7d %6d %14.1f %12.1f %12.1f\n", results[i]->test, results[i]->tokens,
+               results[i]->batch, median(results[i]), results[i]->rates[0],
+               results[i]->rates[results[i]->rounds - 1]);
+}
+
+static int parse_batches(const char *text, int *ret)
+{
+    int count = 0;
+
+    for (const char *p = text; *p && count < BATCHES_MAX;) {
+        char *end;
+        long n = strtol(p, &end, 10);
+
+        if (end == p || n < 1 || n > ROWS_MAX || (*end && *end != ','))
+            return -1;
+        ret[count++] = (int)n;
+        p = *end ? end + 1 : end;
+    }
+    return count;
+}
+
+static sl_status bench(const config *c, const char *model, int prompt, int gen, const int *batches,
+                       int batch_count, int rounds, bool json, sl_err *err)
+{
+    static result all[BATCHES_MAX + 1];
+    result *list[BATCHES_MAX + 1];
+    int32_t ids[STEP_TOKENS * 2], *prompt_ids = NULL;
+    int count = 0, longest = SL_MAX(prompt, gen) + 1, widest = 1;
+    rig r;
+    sl_status status;
+
+    for (int i = 0; i < batch_count; i++)
+        widest = SL_MAX(widest, batches[i]);
+    status = rig_init(&r, c, model, (size_t)SL_MAX(prompt, widest * (gen + SL_KV_BLOCK_TOKENS)),
+                      longest, false, err);
+    prompt_ids = sl_calloc((size_t)longest, sizeof *prompt_ids);
+    if (status == SL_OK && !prompt_ids)
+        status = sl_fail(err, SL_ENOMEM, "out of memory");
+    for (int i = 0; status == SL_OK && i < SL_MAX(longest, STEP_TOKENS * 2); i++) {
+        int32_t id = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)r.w->params.vocab);
+
+        if (i < longest)
+            prompt_ids[i] = id;
+        if (i < STEP_TOKENS * 2)
+            ids[i] = id;
+    }
+    if (prompt > 0)
+        all[count++] =
+            (result){ .test = "prefill", .tokens = prompt, .batch = 1, .rounds = rounds };
+    for (int i = 0; gen > 0 && i < batch_count; i++)
+        all[count++] =
+            (result){ .test = "decode", .tokens = gen, .batch = batches[i], .rounds = rounds };
+    for (int i = 0; i < count && status == SL_OK; i++) {
+        list[i] = &all[i];
+        status = run_test(&r, &all[i], all[i].test[0] == 'p' ? prompt_ids : ids, err);
+    }
+    if (status == SL_OK)
+        print_results(&r, c, list, count, json);
+    sl_free(prompt_ids);
+    rig_deinit(&r);
+    return status;
+}
+
+int cmd_bench(int argc, char **argv)
+{
+    cli_common common = { 0 };
+    const char *model = NULL, *batch_text = "1";
+    int prompt = 512, gen = 64, rounds = 5, batches[BATCHES_MAX], batch_count;
+    bool json = false;
+    const cli_option options[] = {
+        { "--model", 'm', CLI_TEXT, &model, "MODEL", "model to measure" },
+        { "--prompt", 'p', CLI_NUMBER, &prompt, "N", "prefill tokens; 0 skips (default 512)" },
+        { "--gen", 'n', CLI_NUMBER, &gen, "N", "decode tokens; 0 skips (default 64)" },
+        { "--batch", 'b', CLI_TEXT, &batch_text, "LIST",
+          "sequences decoded at once, e.g. 1,8,16 (default 1)" },
+        { "--rounds", 'r', CLI_NUMBER, &rounds, "N",
+          "counted rounds after one warm-up (default 5)" },
+        { "--json", 0, CLI_FLAG, &json, NULL, "every round as JSON" },
+        CLI_COMMON_OPTIONS(common),
+        { 0 },
+    };
+    const cli_command cmd = {
+        "sluice bench -m MODEL [-p 512] [-n 64] [-b 1,8,16] [-t 2] [-r 5] [--json]",
+        "Measures prefill and decode speed in tokens per second.", options, NULL
+    };
+    config *c = NULL;
+    sl_err err = { 0 };
+    sl_status status;
+    int rc = cli_parse(&cmd, argc, argv, &argc);
+
+    if (rc >= 0)
+        return rc;
+    batch_count = parse_batches(batch_text, batches);
+    if (batch_count < 1)
+        return cli_usage("-b takes numbers from 1 to %d, separated by commas", ROWS_MAX);
+    if (rounds < 1 || rounds > ROUNDS_MAX || prompt < 0 || gen < 0 || prompt > 131072 ||
+        gen > 131072)
+        return cli_usage("-r takes 1 to %d, -p and -n 0 to 131072", ROUNDS_MAX);
+    status = cli_config(&common, true, &c, &err);
+    if (status == SL_OK)
+        status = bench(c, model, prompt, gen, batches, batch_count, rounds, json, &err);
+    config_destroy(c);
+    return status == SL_OK ? CLI_OK : cli_fail(&err);
+}
+
+/* ---- perplexity --------------------------------------------------------------------------------
+ */
+
+/* -log p(next) for each of the last step's rows. */
+static double step_nll(rig *r, const int32_t *next, int rows)
+{
+    double nll = 0;
+
+    for (int i = 0; i < rows; i++) {
+        const float *logits = decoder_logits(r->dec, i);
+
+        nll += (double)(sampler_log_sum(logits, r->w->params.vocab) - logits[next[i]]);
+    }
+    return nll;
+}
+
+/* One window: the first half is context, the second is scored, as llama.cpp's tool does. */
+static double window_nll(rig *r, kv_seq *s, const int32_t *ids, int context)
+{
+    int first = context / 2;
+    double nll = 0;
+
+    for (int at = 0; at < context;) {
+        int count = SL_MIN(at < first ? SL_MIN(STEP_TOKENS, first - at) : ROWS_MAX, context - at);
+        decoder_run run = { s, ids + at, count, at < first ? count : 0 };
+
+        decoder_step(r->dec, r->pool, &run, 1);
+        if (at >= first) /* the window's last token has no successor */
+            nll += step_nll(r, ids + at + 1, at + count == context ? count - 1 : count);
+        at += count;
+    }
+    return nll;
+}
+
+static sl_status perplexity(const config *c, const char *model, const char *file, int context,
+                            bool json, sl_err *err)
+{
+    token_ids ids = { 0 };
+    kv_seq s = { 0 };
+    sl_buf text;
+    rig r = { 0 };
+    double nll = 0;
+    int windows, scored = context - 1 - context / 2;
+    sl_status status;
+
+    sl_buf_init(&text, (size_t)1 << 30);
+    status = file ? sl_file_read(file, (size_t)1 << 30, &text, err)
+                  : sl_fail(err, SL_EINVAL, "which text? Give -f FILE");
+    if (status == SL_OK)
+        status = rig_init(&r, c, model, (size_t)context, context, true, err);
+    if (status == SL_OK)
+        status = token_encode(r.vocab, sl_buf_str(&text), text.len, TOKEN_ADD_SPECIAL, &ids, err);
+    windows = (int)(ids.count / (size_t)context);
+    if (status == SL_OK && windows < 1)
+        status = sl_fail(err, SL_EINVAL, "the text has %zu tokens, one window needs %d", ids.count,
+                         context);
+    if (status == SL_OK)
+        status = kv_seq_init(&s, context, err);
+    for (int i = 0; i < windows && status == SL_OK; i++) {
+        int32_t *window = ids.ids + (size_t)i * (size_t)context, saved = window[0];
+
+        kv_seq_clear(r.pool, &s);
+        if (!kv_seq_reserve(r.pool, &s, context)) {
+            status = sl_fail(err, SL_ENOMEM, "the KV pool is too small");
+            break;
+        }
+        if (token_adds_bos(r.vocab))
+            window[0] = token_bos(r.vocab);
+        nll += window_nll(&r, &s, window, context);
+        window[0] = saved;
+        if (!json)
+            fprintf(stderr, "[%d]%.4f,%s", i + 1, exp(nll / ((double)(i + 1) * scored)),
+                    i + 1 == windows ? "\n" : "");
+    }
+    if (status == SL_OK) {
+        double ppl = exp(nll / ((double)windows * scored));
+
+        if (json)
+            printf("{\"perplexity\":%.6f,\"windows\":%d,\"context\":%d,\"tokens\":%zu}\n", ppl,
+                   windows, context, ids.count);
+        else
+            printf("perplexity %.4f over %d windows of %d tokens\n", ppl, windows, context);
+    }
+    if (s.blocks)
+        kv_seq_deinit(r.pool, &s);
+    token_ids_deinit(&ids);
+    sl_buf_deinit(&text);
+    rig_deinit(&r);
+    return status;
+}
+
+int cmd_perplexity(int argc, char **argv)
+{
+    cli_common common = { 0 };
+    const char *model = NULL, *file = NULL;
+    int context = 512;
+    bool json = false;
+    const cli_option options[] = {
+        { "--model", 'm', CLI_TEXT, &model, "MODEL", "model to measure" },
+        { "--file", 'f', CLI_TEXT, &file, "TEXT", "text to predict" },
+        { "--context", 'c', CLI_NUMBER, &context, "N", "tokens in a window (default 512)" },
+        { "--json", 0, CLI_FLAG, &json, NULL, "the result as JSON" },
+        CLI_COMMON_OPTIONS(common),
+        { 0 },
+    };
+    const cli_command cmd = {
+        "sluice perplexity -m MODEL -f TEXT [-c 512]",
+        "Perplexity over windows whose second halves are scored: the windowing of\n"
+        "llama-perplexity, so that figures compare.",
+        options, NULL
+    };
+    config *c = NULL;
+    sl_err err = { 0 };
+    sl_status status;
+    int rc = cli_parse(&cmd, argc, argv, &argc);
+
+    if (rc >= 0)
+        return rc;
+    if (context < 8 || context > 131072)
+        return cli_usage("-c takes 8 to 131072");
+    status = cli_config(&common, true, &c, &err);
+    if (status == SL_OK)
+        status = perplexity(c, model, file, context, json, &err);
+    config_destroy(c);
+    return status == SL_OK ? CLI_OK : cli_fail(&err);
+}
