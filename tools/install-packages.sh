@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the Debian packages of tools/packages.txt that are missing. Quick and silent when none is.
+set -eu
+cd "$(dirname "$0")/.."
+missing=
+for package in $(cat tools/packages.txt); do
+    case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
+    *"ok installed") ;;
+    *) missing="$missing $package" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+    echo "These Debian packages are missing, and there is no sudo to install them:$missing" >&2
+    echo "As root, run: apt-get install$missing" >&2
+    exit 1
+fi
+echo "Installing Debian packages:$missing"
+for try in 1 2 3; do
+    if $sudo apt-get update -qq &&
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
+        exit 0
+    fi
+    echo "apt-get failed (try $try of 3)" >&2
+    sleep "$try"
+done
+echo "Could not install:$missing" >&2
+exit 1
