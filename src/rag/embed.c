@@ -1,0 +1,141 @@
+/* embed.c - texts to vectors through the chain, and token counts. */
+#include "rag/rag_int.h"
+
+#include <math.h>
+
+#define BATCH_TEXTS 32           /* in flight at once: one engine step's worth of passages */
+#define ARENA_BYTES (8 * SL_MIB) /* a batch of the longest passages: 32 x 8,192 tokens */
+
+sl_status rag_embed_model(const rag *r, rag_model *ret, sl_err *err)
+{
+    llm_model_info info = { 0 };
+
+    ret->backend = llm_chain_find(r->o.chain, r->o.embed_model, LLM_EMBED);
+    if (ret->backend)
+        ret->backend->ops->info(ret->backend->ctx, &info);
+    if (!ret->backend && r->o.embed_model)
+        return sl_fail(err, SL_ENOTFOUND, "the embedding model '%s' is not loaded",
+                       r->o.embed_model);
+    if (!info.can_embed)
+        return sl_fail(err, SL_ENOTSUP,
+                       "documents need a model that makes embeddings; none is "
+                       "loaded");
+    if (info.embedding_dim < 1 || info.embedding_dim > RAG_DIM_MAX)
+        return sl_fail(err, SL_ENOTSUP, "embeddings of %lld dimensions are not supported",
+                       (long long)info.embedding_dim);
+    memcpy(ret->name, info.name, sizeof ret->name);
+    ret->name[sizeof ret->name - 1] = '\0';
+    ret->dim = (size_t)info.embedding_dim;
+    ret->context_tokens = info.context_tokens > 0 ? (size_t)info.context_tokens : 512;
+    return SL_OK;
+}
+
+/* Without a tokenizer: a byte of Latin text is a quarter of a token, other characters are one. */
+static size_t estimate_tokens(const char *text, size_t len)
+{
+    size_t ascii = 0, others = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        ascii += c < 0x80;
+        others += c >= 0xc0;
+    }
+    return (ascii + 3) / 4 + others;
+}
+
+sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len, size_t *ret,
+                           sl_err *err)
+{
+    if (!b->ops->tokenize) {
+        *ret = estimate_tokens(text, len);
+        return SL_OK;
+    }
+    return b->ops->tokenize(b->ctx, text, len, false, NULL, 0, ret, err);
+}
+
+typedef struct collect {
+    float *out; /* [count, dim] */
+    size_t count, dim, got;
+    bool is_bad;
+} collect;
+
+static void normalise(float *v, size_t dim)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < dim; i++)
+        sum += (double)v[i] * v[i];
+    for (size_t i = 0; i < dim && sum > 0; i++)
+        v[i] = (float)(v[i] / sqrt(sum));
+}
+
+static void on_vector(void *ctx, llm_request *req, const llm_event *ev)
+{
+    collect *c = ctx;
+
+    if (ev->kind != LLM_EV_EMBEDDING)
+        return;
+    if (ev->choice >= c->count || ev->vector_len != c->dim) {
+        c->is_bad = true;
+        return;
+    }
+    for (size_t i = 0; i < c->dim; i++) /* a broken vector must not poison the ranking */
+        c->is_bad = c->is_bad || !isfinite(ev->vector[i]);
+    memcpy(c->out + ev->choice * c->dim, ev->vector, c->dim * sizeof(float));
+    normalise(c->out + ev->choice * c->dim, c->dim);
+    c->got++;
+}
+
+static char *join(llm_request *req, const rag_text *t, size_t *ret_len)
+{
+    size_t n = strlen(t->heading), at = n ? n + 1 : 0;
+    char *text = sl_arena_alloc(&req->arena, at + t->len + 1);
+
+    if (!text)
+        return NULL;
+    memcpy(text, t->heading, n);
+    if (n)
+        text[n] = '\n';
+    memcpy(text + at, t->text, t->len);
+    *ret_len = at + t->len;
+    return text;
+}
+
+static sl_status embed_batch(const rag *r, const rag_model *m, const rag_text *texts, size_t count,
+                             atomic_bool *cancelled, float *out, sl_err *err)
+{
+    llm_request *req = llm_request_create(LLM_EMBED, ARENA_BYTES);
+    collect c = { .out = out, .count = count, .dim = m->dim };
+    bool is_short = !req;
+
+    if (req && r->o.embed_model)
+        is_short = !(req->model =
+                         sl_arena_strndup(&req->arena, r->o.embed_model, strlen(r->o.embed_model)));
+    if (!is_short)
+        is_short = !(req->prompts = sl_arena_alloc(&req->arena, count * sizeof *req->prompts));
+    for (size_t i = 0; i < count && !is_short; i++) {
+        llm_prompt *p = &req->prompts[i];
+
+        is_short = !(p->text = join(req, &texts[i], &p->text_len));
+    }
+    if (is_short) {
+        llm_request_destroy(req);
+        return sl_fail(err, SL_ENOMEM, "the passages need too much memory");
+    }
+    req->prompt_count = count;
+    SL_TRY(rag_run(r, req, on_vector, &c, cancelled, NULL, err));
+    if (c.is_bad || c.got != count)
+        return sl_fail(err, SL_EINTERNAL, "the embedding model '%s' gave %zu usable vectors of %zu",
+                       m->name, c.is_bad ? 0 : c.got, count);
+    return SL_OK;
+}
+
+sl_status rag_embed(const rag *r, const rag_model *m, const rag_text *texts, size_t count,
+                    atomic_bool *cancelled, float *out, sl_err *err)
+{
+    for (size_t i = 0; i < count; i += BATCH_TEXTS)
+        SL_TRY(embed_batch(r, m, texts + i, SL_MIN(count - i, (size_t)BATCH_TEXTS), cancelled,
+                           out + i * m->dim, err));
+    return SL_OK;
+}

@@ -1,0 +1,181 @@
+/* rag_int.h - what the files of this room share.
+ *
+ * rag.c opens and adds, index.c is the database, embed.c talks to the embedding model, search.c
+ * finds passages, prompt.c and cite.c are the two sides of the chat model, answer.c joins them. */
+#ifndef SL_RAG_RAG_INT_H
+#define SL_RAG_RAG_INT_H
+
+#include "rag/chunk.h"
+#include "rag/rag.h"
+#include "store/store.h"
+
+#define RAG_DOCUMENT_BYTES_MAX (16 * SL_MIB) /* a long book has 2 MiB */
+#define RAG_QUESTION_BYTES_MAX (32 * SL_KIB) /* more is no question */
+#define RAG_NAME_BYTES_MAX     512
+#define RAG_TOP_K_MAX          64
+#define RAG_DIM_MAX            65536
+#define RAG_NOTHING            "I found nothing about this in the documents."
+
+/* An embedding model: what a collection is bound to. */
+typedef struct rag_model {
+    const llm_backend *backend;
+    char name[128];
+    size_t dim, context_tokens;
+} rag_model;
+
+/* The vectors of one collection in memory, of one generation. */
+typedef struct rag_cache {
+    int64_t collection, generation; /* collection 0: none */
+    size_t count, dim;
+    int64_t *ids;   /* [count] chunks */
+    float *vectors; /* [count, dim], each of length 1 */
+    uint64_t used;  /* for evicting the one not used for longest */
+} rag_cache;
+
+#define RAG_CACHES 8 /* collections in memory at once */
+
+struct rag {
+    rag_options o; /* texts are owned */
+    store *db;
+    /* Under the store's lock: */
+    rag_cache caches[RAG_CACHES];
+    uint64_t tick;
+    /* For tests: called between the statements of the transaction that replaces a document. */
+    void (*on_write)(void *ctx, int step);
+    void *on_write_ctx;
+};
+
+/* ---- embed.c ------------------------------------------------------------------------------- */
+
+/* The embedding model of this room; SL_ENOTSUP when the chain has none. */
+SL_NODISCARD sl_status rag_embed_model(const rag *r, rag_model *ret, sl_err *err);
+
+typedef struct rag_text {
+    const char *heading; /* "" for none */
+    const char *text;
+    size_t len;
+} rag_text;
+
+/* Vectors of length 1 into out[count, m->dim]. cancelled may be NULL. */
+SL_NODISCARD sl_status rag_embed(const rag *r, const rag_model *m, const rag_text *texts,
+                                 size_t count, atomic_bool *cancelled, float *out, sl_err *err);
+
+/* Tokens of a text for a backend; an estimate when it cannot tell. */
+SL_NODISCARD sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len,
+                                        size_t *ret, sl_err *err);
+
+/* ---- wait.c -------------------------------------------------------------------------------- */
+
+/* Submits req, waits for its end and destroys it in any case. Events go to fn, on the backend's
+ * thread, except ERROR, which becomes the result. SL_ECANCELLED when *cancelled turned true. */
+SL_NODISCARD sl_status rag_run(const rag *r, llm_request *req, llm_sink_fn fn, void *ctx,
+                               atomic_bool *cancelled, llm_usage *ret_usage, sl_err *err);
+
+/* ---- index.c ------------------------------------------------------------------------------- */
+
+SL_NODISCARD sl_status index_open(rag *r, sl_err *err);
+
+typedef struct index_document {
+    const char *collection, *name, *title;
+    sl_span text;
+    uint8_t sha256[32];
+    char settings[64]; /* chunking; another one cuts anew */
+    const rag_model *model;
+    const chunk_list *chunks;
+    const float *vectors; /* [chunks->count, model->dim] */
+} index_document;
+
+/* The collection's id and generation; 0 when there is none. SL_ECONFLICT: its vectors are of
+ * another model than m (NULL: any). Under the lock. */
+SL_NODISCARD sl_status index_collection(rag *r, const char *name, const rag_model *m,
+                                        int64_t *ret_id, int64_t *ret_generation, sl_err *err);
+/* *ret_chunks: the passages of this very version if it is stored, else -1. Takes the lock. */
+SL_NODISCARD sl_status index_same(rag *r, const index_document *d, int64_t *ret_chunks,
+                                  sl_err *err);
+/* Replaces the document in one transaction. Takes the lock. */
+SL_NODISCARD sl_status index_replace(rag *r, const index_document *d, sl_err *err);
+SL_NODISCARD sl_status index_remove(rag *r, const char *collection, const char *name, sl_err *err);
+SL_NODISCARD sl_status index_list(rag *r, const char *collection, json_t **ret, sl_err *err);
+
+/* ---- search.c ------------------------------------------------------------------------------ */
+
+typedef struct rag_hit {
+    int64_t id, document_id;
+    char *document, *title, *heading, *text; /* owned */
+    int64_t begin, end;
+    double score, cosine;
+    bool is_lexical;
+    float *vector; /* [dim], owned */
+} rag_hit;
+
+typedef struct rag_hits {
+    rag_hit *items;
+    size_t count;
+    size_t dim;
+} rag_hits;
+
+/* The best passages, best first; none when nothing in the collection is about the question. */
+SL_NODISCARD sl_status search_run(rag *r, const char *collection, const char *question,
+                                  size_t top_k, atomic_bool *cancelled, rag_hits *ret, sl_err *err);
+void rag_hits_deinit(rag_hits *hits);
+void rag_cache_clear(rag_cache *c);
+
+/* Writes the FTS5 query for a question: its words quoted and joined by OR, without those every text
+ * has; empty when it has no words. */
+void search_match(const char *question, sl_buf *out);
+
+/* Reciprocal rank fusion: adds 1 / (60 + rank) for the id at ranks[i] = i. */
+typedef struct fusion_item {
+    int64_t id;
+    double score, cosine;
+    bool is_lexical;
+} fusion_item;
+
+/* Fuses two rankings (best first) into out[a_count + b_count], best first; returns how many. Equal
+ * scores keep the smaller id first. */
+size_t search_fuse(const fusion_item *a, size_t a_count, const fusion_item *b, size_t b_count,
+                   fusion_item *out);
+
+/* ---- prompt.c ------------------------------------------------------------------------------ */
+
+/* Appends foreign text so that no tokenizer finds a control token in it, no delimiter and no marker
+ * such as [1]. */
+void prompt_put_data(sl_buf *out, const char *text, size_t len);
+
+/* The request for an answer from the first passages that fit; *ret_used: how many. A first passage
+ * that does not fit alone is cut for the prompt. SL_ECONTEXT when not even that helps. q is
+ * complete: no value in it means a default any more. */
+SL_NODISCARD sl_status prompt_build(const llm_backend *b, const llm_docs_query *q,
+                                    const rag_hits *hits, llm_request **ret, size_t *ret_used,
+                                    sl_err *err);
+
+/* ---- cite.c -------------------------------------------------------------------------------- */
+
+/* Passes text on without the markers that name no passage. */
+typedef struct cite_filter {
+    void (*put)(void *ctx, const char *text, size_t len);
+    void *ctx;
+    int32_t passage_count;
+    char held[48]; /* what may become a marker: a space, then "[1, 2" */
+    size_t held_len;
+    int32_t order[RAG_TOP_K_MAX]; /* passages in the order of their first use, from 1 */
+    size_t order_count;
+} cite_filter;
+
+void cite_filter_init(cite_filter *f, int32_t passage_count,
+                      void (*put)(void *ctx, const char *text, size_t len), void *ctx);
+void cite_filter_push(cite_filter *f, const char *text, size_t len);
+/* Delivers what is held: the text is at its end. */
+void cite_filter_end(cite_filter *f);
+/* Notes a use; false when it was noted before. */
+bool cite_note(cite_filter *f, int32_t number);
+
+/* The share, 0..1, of the sentence's telling words that the passage has too. */
+double cite_overlap(const char *sentence, size_t len, const char *passage);
+
+/* ---- answer.c ------------------------------------------------------------------------------ */
+
+SL_NODISCARD sl_status answer_query(rag *r, const llm_docs_query *q, const llm_docs_sink *sink,
+                                    sl_err *err);
+
+#endif

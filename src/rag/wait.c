@@ -1,0 +1,95 @@
+/* wait.c - runs one request to its end on behalf of a blocked caller.
+ *
+ * The backend's thread delivers events; the caller sleeps on a condition. Only a caller that may be
+ * cancelled wakes now and then, to look at its flag. */
+#include "rag/rag_int.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#define CANCEL_POLL_NS 50000000 /* how late a cancel may be seen */
+
+typedef struct waiter {
+    llm_sink_fn fn;
+    void *ctx;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    /* Under lock: */
+    bool done;
+    llm_usage usage;
+    sl_err error; /* status SL_OK: none */
+} waiter;
+
+static void on_event(void *ctx, llm_request *req, const llm_event *ev)
+{
+    waiter *w = ctx;
+
+    if (ev->kind == LLM_EV_ERROR || ev->kind == LLM_EV_DONE) {
+        pthread_mutex_lock(&w->lock);
+        if (ev->kind == LLM_EV_ERROR) {
+            w->error = ev->error;
+            if (w->error.status == SL_OK)
+                w->error.status = SL_EINTERNAL;
+        } else {
+            w->usage = ev->usage;
+            w->done = true;
+            pthread_cond_signal(&w->cond);
+        }
+        pthread_mutex_unlock(&w->lock);
+    } else if (w->fn) {
+        w->fn(w->ctx, req, ev);
+    }
+}
+
+static void wait_done(waiter *w, llm_request *req, atomic_bool *cancelled)
+{
+    pthread_mutex_lock(&w->lock);
+    while (!w->done) {
+        struct timespec until;
+
+        if (!cancelled) {
+            pthread_cond_wait(&w->cond, &w->lock);
+            continue;
+        }
+        if (atomic_load(cancelled))
+            llm_cancel(req);
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += CANCEL_POLL_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&w->cond, &w->lock, &until);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+sl_status rag_run(const rag *r, llm_request *req, llm_sink_fn fn, void *ctx, atomic_bool *cancelled,
+                  llm_usage *ret_usage, sl_err *err)
+{
+    waiter w = { .fn = fn, .ctx = ctx };
+    pthread_condattr_t attr;
+    sl_status status;
+
+    if (cancelled && atomic_load(cancelled)) {
+        llm_request_destroy(req);
+        return sl_fail(err, SL_ECANCELLED, "cancelled by the caller");
+    }
+    pthread_mutex_init(&w.lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&w.cond, &attr);
+    pthread_condattr_destroy(&attr);
+    status = llm_chain_submit(r->o.chain, req, (llm_sink){ on_event, &w }, err);
+    if (status == SL_OK) {
+        wait_done(&w, req, cancelled);
+        if (ret_usage)
+            *ret_usage = w.usage;
+        if (w.error.status != SL_OK)
+            status = sl_fail(err, w.error.status, "%s", w.error.text);
+        else if (cancelled && atomic_load(cancelled))
+            status = sl_fail(err, SL_ECANCELLED, "cancelled by the caller");
+    }
+    llm_request_destroy(req);
+    pthread_cond_destroy(&w.cond);
+    pthread_mutex_destroy(&w.lock);
+    return status;
+}
