@@ -133,7 +133,7 @@ static sl_status set_up(store *s, const char *const *migrations, int count, sl_e
     sqlite3_extended_result_codes(s->db, 1);
     SL_TRY(store_exec(s,
                       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                      "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF",
+                      "PRAGMA foreign_keys = ON",
                       err));
     while (!done)
         SL_TRY(migrate_one(s, migrations, count, &done, err));

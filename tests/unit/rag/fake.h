@@ -1,0 +1,35 @@
+/* fake.h - a chain for the tests of documents: an embedder that hashes words and a chat model that
+ * says what it is told. */
+#ifndef TESTS_UNIT_RAG_FAKE_H
+#define TESTS_UNIT_RAG_FAKE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "llm/llm.h"
+
+#define FAKE_DIM 256
+
+typedef struct fake {
+    llm_chain chain;
+    const char *embed_name;  /* default "bag" */
+    const char *const *says; /* deltas of the chat model, NULL-terminated */
+    bool hangs;              /* the chat model waits to be cancelled */
+    bool fails;              /* the chat model fails after its first delta */
+    bool refuses;            /* submit says SL_EBUSY */
+    bool no_system;          /* render refuses system messages */
+    int64_t context;         /* of the chat model; 0: 2048 */
+    atomic_int embedded;     /* texts */
+    atomic_int asked;        /* chat requests */
+    pthread_mutex_t lock;
+    char prompt[65536]; /* under lock: the last chat request's messages, joined */
+    pthread_t threads[4096];
+    atomic_int thread_count;
+} fake;
+
+void fake_init(fake *f);
+void fake_deinit(fake *f); /* joins what it started */
+/* Whitespace-separated words and single CJK characters. */
+size_t fake_tokens(const char *text, size_t len);
+
+#endif
