@@ -133,13 +133,17 @@ static size_t trim_begin(const char *text, size_t begin, size_t end)
 static sl_status push_chunk(packer *p, size_t begin, size_t end, uint32_t section, bool is_fence)
 {
     chunk_list *out = p->out;
+    const chunk *last = out->count ? &out->items[out->count - 1] : NULL;
     size_t tokens, cut;
 
+    /* When halves were cut, an overlap may reach in front of the last one: then there is none. */
+    if (last && begin <= last->begin)
+        begin = SL_MIN(last->end, end);
     end = trim_end(p->text, begin, end);
     if (!is_fence) /* the indentation of code means something */
         begin = trim_begin(p->text, begin, end);
-    if (begin == end)
-        return SL_OK;
+    if (begin == end || (last && end <= last->end))
+        return SL_OK; /* nothing, or nothing but overlap */
     SL_TRY(count(p, begin, end, &tokens));
     cut = tokens > p->budgets[section] ? find_cut(p->text, begin, end) : begin;
     if (cut > begin) {
