@@ -1,282 +1,282 @@
-/* pretok.c - cuts text into pieces.
+/* pretok.c - cuts text into pieces, stage by stage.
  *
- * The hot families have a hand-written splitter with a table of classes for ASCII; all others run
- * their expressions in PCRE2. Both treat a byte that is no UTF-8 as a character of its own. */
-#include <utf8proc.h>
+ * A stage is a regular expression or a hand-written splitter. Each sees only the piece that the
+ * stage before handed it, so that look-around ends at its edges. Expressions run in PCRE2 (JIT
+ * where it can); bytes that are not UTF-8 become pieces of their own before any expression. */
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 
 #include "token/token_int.h"
 
-enum { CH_OTHER, CH_LETTER, CH_NUMBER, CH_SPACE, CH_NEWLINE };
+#define STAGES_MAX        16
+#define PATTERN_BYTES_MAX (256 * SL_KIB)
 
-static int class_of(uint32_t cp)
-{
-    if (cp < 128) {
-        if ((cp | 32) - 'a' < 26)
-            return CH_LETTER;
-        if (cp - '0' < 10)
-            return CH_NUMBER;
-        if (cp == '\n' || cp == '\r')
-            return CH_NEWLINE;
-        return cp == ' ' || (cp >= 9 && cp <= 13) ? CH_SPACE : CH_OTHER;
-    }
-    if (cp == 0x85)
-        return CH_SPACE;
-    switch (utf8proc_category((utf8proc_int32_t)cp)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-        return CH_LETTER;
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-        return CH_NUMBER;
-    case UTF8PROC_CATEGORY_ZS:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-        return CH_SPACE;
-    default:
-        return CH_OTHER;
-    }
-}
+typedef struct stage {
+    split_fn fn; /* else code */
+    pcre2_code *code;
+    split_mode mode;
+    bool invert;
+} stage;
 
-/* Class and byte length of the character at p. */
-static inline int class_at(const char *p, const char *end, size_t *n)
-{
-    uint8_t c = (uint8_t)*p;
-    uint32_t cp;
+struct pretok {
+    stage stages[STAGES_MAX];
+    size_t count;
+    bool has_regex;
+};
 
-    if (SL_LIKELY(c < 128)) {
-        *n = 1;
-        return class_of(c);
-    }
-    *n = sl_utf8_decode(p, (size_t)(end - p), &cp);
-    if (*n)
-        return class_of(cp);
-    *n = 1;
-    return CH_OTHER;
-}
-
-static const char *run_of(const char *p, const char *end, int want)
-{
-    size_t n;
-
-    while (p < end && class_at(p, end, &n) == want)
-        p += n;
-    return p;
-}
-
-/* Length of 's 't 're 've 'm 'll 'd at p, or 0. */
-static size_t contraction(const char *p, const char *end, bool any_case)
-{
-    if (end - p < 2 || *p != '\'')
-        return 0;
-    char a = p[1], b = end - p > 2 ? p[2] : 0;
-    if (any_case) {
-        a = (char)(a >= 'A' && a <= 'Z' ? a | 32 : a);
-        b = (char)(b >= 'A' && b <= 'Z' ? b | 32 : b);
-    }
-    if (a == 's' || a == 't' || a == 'm' || a == 'd')
-        return 2;
-    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l'))
-        return 3;
-    return 0;
-}
-
-/* End of a run of white space: all of it at the end of text, else all but the last character,
- * and that one alone when it is the only one. nl: where the last newline of the run ends. */
-static const char *space_run(const char *p, const char *end, const char **ret_nl)
-{
-    const char *last = p, *q = p, *nl = NULL;
-    size_t n;
-
-    while (q < end) {
-        int c = class_at(q, end, &n);
-        if (c != CH_SPACE && c != CH_NEWLINE)
-            break;
-        last = q;
-        q += n;
-        if (c == CH_NEWLINE)
-            nl = q;
-    }
-    *ret_nl = nl;
-    return q == end || last == p ? q : last;
-}
-
-static const char *next_gpt2(const char *p, const char *end)
-{
-    size_t n = contraction(p, end, false), k;
-    const char *q = p, *nl;
-    int c;
-
-    if (n)
-        return p + n;
-    c = class_at(p, end, &n);
-    if (*p == ' ' && p + 1 < end) {
-        int d = class_at(p + 1, end, &k);
-        if (d != CH_SPACE && d != CH_NEWLINE) {
-            c = d;
-            q = p + 1;
-        }
-    }
-    if (c == CH_SPACE || c == CH_NEWLINE)
-        return space_run(p, end, &nl);
-    return run_of(q, end, c);
-}
-
-static const char *next_llama3(const char *p, const char *end, int digits)
-{
-    size_t n = contraction(p, end, true), k;
-    const char *q, *nl;
-    int c, d;
-
-    if (n)
-        return p + n;
-    c = class_at(p, end, &n);
-    if (c == CH_LETTER)
-        return run_of(p, end, CH_LETTER);
-    if ((c == CH_OTHER || c == CH_SPACE) && p + n < end && class_at(p + n, end, &k) == CH_LETTER)
-        return run_of(p + n, end, CH_LETTER);
-    if (c == CH_NUMBER) {
-        for (q = p + n; --digits > 0 && q < end && class_at(q, end, &k) == CH_NUMBER;)
-            q += k;
-        return q;
-    }
-    q = p;
-    if (*p == ' ' && p + 1 < end && (d = class_at(p + 1, end, &k)) == CH_OTHER) {
-        c = d;
-        q = p + 1;
-    }
-    if (c == CH_OTHER) {
-        q = run_of(q, end, CH_OTHER);
-        while (q < end && (*q == '\r' || *q == '\n'))
-            q++;
-        return q;
-    }
-    q = space_run(p, end, &nl);
-    return nl ? nl : q;
-}
-
-static sl_status split_digits(const char *p, const char *end, piece_fn fn, void *ctx)
-{
-    while (p < end) {
-        const char *stop = p;
-        size_t n = 0;
-
-        while (stop < end && class_at(stop, end, &n) != CH_NUMBER)
-            stop += n;
-        while (p < stop) {
-            const char *q = next_gpt2(p, stop);
-            SL_TRY(fn(ctx, p, (size_t)(q - p)));
-            p = q;
-        }
-        if (stop < end) {
-            SL_TRY(fn(ctx, stop, n));
-            p = stop + n;
-        }
-    }
-    return SL_OK;
-}
-
-static sl_status split_fast(int fast, const char *p, const char *end, piece_fn fn, void *ctx)
-{
-    if (fast == SPLIT_DIGITS_GPT2)
-        return split_digits(p, end, fn, ctx);
-    while (p < end) {
-        const char *q = fast == SPLIT_GPT2 ? next_gpt2(p, end)
-                                           : next_llama3(p, end, fast == SPLIT_LLAMA3 ? 3 : 1);
-        SL_TRY(fn(ctx, p, (size_t)(q - p)));
-        p = q;
-    }
-    return SL_OK;
-}
-
-typedef struct regex_run {
+/* One pretok_run. */
+typedef struct run {
     const pretok *p;
-    pcre2_match_data *md;
+    pcre2_match_data *match[STAGES_MAX];
     piece_fn fn;
     void *ctx;
-} regex_run;
+    sl_err *err;
+} run;
 
-static sl_status split_step(const regex_run *r, int step, const char *text, size_t len)
+pretok *pretok_new(void)
 {
-    size_t at = 0, done = 0;
+    return sl_calloc(1, sizeof(pretok));
+}
+
+void pretok_destroy(pretok *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->count; i++)
+        pcre2_code_free(p->stages[i].code);
+    sl_free(p);
+}
+
+bool pretok_is_empty(const pretok *p)
+{
+    return !p->count;
+}
+
+/* PCRE2's \s also takes U+180E, which is no space to Unicode; so \s is spelled out. */
+#define SPACES                                                                                     \
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}"    \
+    "\\x{205f}\\x{3000}"
+
+static void spell_spaces(const char *pattern, size_t len, sl_buf *out)
+{
+    size_t class_at = SIZE_MAX; /* where the open bracket stands */
+
+    for (size_t i = 0; i < len; i++) {
+        char c = pattern[i];
+
+        if (c == '\\' && i + 1 < len) {
+            char d = pattern[++i];
+
+            if (d == 's')
+                sl_buf_puts(out, class_at == SIZE_MAX ? "[" SPACES "]" : SPACES);
+            else if (d == 'S' && class_at == SIZE_MAX)
+                sl_buf_puts(out, "[^" SPACES "]");
+            else
+                sl_buf_put(out, pattern + i - 1, 2);
+            continue;
+        }
+        if (c == '[' && class_at == SIZE_MAX)
+            class_at = i;
+        else if (c == ']' && class_at != SIZE_MAX && i > class_at + 1 &&
+                 !(i == class_at + 2 && pattern[i - 1] == '^'))
+            class_at = SIZE_MAX;
+        sl_buf_putc(out, c);
+    }
+}
+
+sl_status pattern_compile(const char *pattern, size_t len, void **ret, sl_err *err)
+{
+    pcre2_code *c;
+    PCRE2_SIZE at = 0;
+    PCRE2_UCHAR text[128] = "";
+    int code = 0;
+    sl_status status;
+    sl_buf buf;
+
+    sl_buf_init(&buf, 16 * PATTERN_BYTES_MAX);
+    spell_spaces(pattern, len, &buf);
+    status = sl_buf_ok(&buf, "pre-tokenizer pattern", err);
+    if (status != SL_OK) {
+        sl_buf_deinit(&buf);
+        return status;
+    }
+    c = pcre2_compile((PCRE2_SPTR)sl_buf_str(&buf), buf.len,
+                      PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
+    sl_buf_deinit(&buf);
+    if (!c) {
+        pcre2_get_error_message(code, text, sizeof text);
+        return sl_fail(err, SL_EFORMAT, "pre-tokenizer pattern: %s at byte %zu", (char *)text,
+                       (size_t)at);
+    }
+    (void)pcre2_jit_compile(c, PCRE2_JIT_COMPLETE); /* without JIT it is only slower */
+    *ret = c;
+    return SL_OK;
+}
+
+sl_status pretok_add_regex(pretok *p, const char *pattern, size_t len, split_mode mode, bool invert,
+                           sl_err *err)
+{
+    pcre2_code *code = NULL;
+
+    if (p->count == STAGES_MAX)
+        return sl_fail(err, SL_ELIMIT, "more than %d pre-tokenizer stages", STAGES_MAX);
+    if (len > PATTERN_BYTES_MAX)
+        return sl_fail(err, SL_ELIMIT, "a pre-tokenizer pattern of %zu bytes", len);
+    SL_TRY(pattern_compile(pattern, len, (void **)&code, err));
+    p->stages[p->count++] = (stage){ .code = code, .mode = mode, .invert = invert };
+    p->has_regex = true;
+    return SL_OK;
+}
+
+sl_status pretok_add_split(pretok *p, split_fn fn, sl_err *err)
+{
+    if (p->count == STAGES_MAX)
+        return sl_fail(err, SL_ELIMIT, "more than %d pre-tokenizer stages", STAGES_MAX);
+    p->stages[p->count++] = (stage){ .fn = fn };
+    return SL_OK;
+}
+
+static sl_status run_stage(run *r, size_t i, const char *text, size_t len);
+
+/* Pieces of one regex stage wait here for what the mode may still append. */
+typedef struct pending {
+    const char *ptr;
+    size_t len;
+    bool is_match;
+} pending;
+
+static sl_status flush(run *r, size_t i, pending *p)
+{
+    pending q = *p;
+
+    *p = (pending){ 0 };
+    if (!q.len || (r->p->stages[i].mode == SPLIT_REMOVED && q.is_match))
+        return SL_OK;
+    return run_stage(r, i + 1, q.ptr, q.len);
+}
+
+static sl_status put_segment(run *r, size_t i, pending *p, const char *text, size_t len,
+                             bool is_match)
+{
+    split_mode mode = r->p->stages[i].mode;
+    bool join;
 
     if (!len)
         return SL_OK;
-    if (step == r->p->count)
-        return r->fn(r->ctx, text, len);
-    while (at < len) {
-        int rc = pcre2_match(r->p->code[step], (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, r->md,
-                             NULL);
-        if (rc < 0)
-            break;
-        size_t from = pcre2_get_ovector_pointer(r->md)[0];
-        size_t to = pcre2_get_ovector_pointer(r->md)[1];
-        if (to <= from) { /* an empty match cuts nothing here */
-            at = to + 1;
-            while (at < len && ((uint8_t)text[at] & 0xC0) == 0x80)
-                at++;
-            continue;
-        }
-        SL_TRY(split_step(r, step + 1, text + done, from - done));
-        SL_TRY(split_step(r, step + 1, text + from, to - from));
-        at = done = to;
-    }
-    return split_step(r, step + 1, text + done, len - done);
-}
-
-sl_status pretok_split(const pretok *p, const char *text, size_t len, piece_fn fn, void *ctx)
-{
-    sl_status st = SL_OK;
-
-    if (p->fast != SPLIT_REGEX)
-        return split_fast(p->fast, text, text + len, fn, ctx);
-    if (!p->count)
-        return fn(ctx, text, len);
-    regex_run r = { p, pcre2_match_data_create(2, NULL), fn, ctx };
-    if (!r.md)
-        return SL_ENOMEM;
-    /* Stretches of valid UTF-8 go through the expressions; bytes that are none stand alone. */
-    for (size_t at = 0, n; at < len && st == SL_OK; at += n) {
-        uint32_t cp;
-        size_t k;
-
-        for (n = 0; at + n < len && (k = sl_utf8_decode(text + at + n, len - at - n, &cp)); n += k)
-            ;
-        if (n)
-            st = split_step(&r, 0, text + at, n);
-        else
-            st = fn(ctx, text + at, n = 1);
-    }
-    pcre2_match_data_free(r.md);
-    return st;
-}
-
-sl_status pretok_init(pretok *p, const pretok_rule *rule, sl_err *err)
-{
-    *p = (pretok){ .rule = rule, .fast = rule->fast };
-    if (rule->fast != SPLIT_REGEX)
+    is_match ^= r->p->stages[i].invert;
+    join = p->len && ((mode == SPLIT_MERGED_PREVIOUS && is_match && !p->is_match) ||
+                      (mode == SPLIT_MERGED_NEXT && !is_match && p->is_match) ||
+                      (mode == SPLIT_CONTIGUOUS && is_match == p->is_match));
+    if (join) {
+        p->len += len;
+        p->is_match = is_match;
         return SL_OK;
-    for (; p->count < PRETOK_STEPS_MAX && rule->regex[p->count]; p->count++) {
-        int code;
-        PCRE2_SIZE at;
-        pcre2_code *re = pcre2_compile((PCRE2_SPTR)rule->regex[p->count], PCRE2_ZERO_TERMINATED,
-                                       PCRE2_UTF | PCRE2_UCP, &code, &at, NULL);
+    }
+    SL_TRY(flush(r, i, p));
+    *p = (pending){ text, len, is_match };
+    return SL_OK;
+}
 
-        if (!re)
-            return sl_fail(err, SL_EFORMAT, "pre-tokenizer expression %d: error %d at %zu",
-                           p->count, code, (size_t)at);
-        (void)pcre2_jit_compile(re, PCRE2_JIT_COMPLETE);
-        p->code[p->count] = re;
+static int match_at(const stage *s, pcre2_match_data *m, const char *text, size_t len, size_t at,
+                    uint32_t options)
+{
+    int rc;
+
+    options |= PCRE2_NO_UTF_CHECK;
+    rc = pcre2_match(s->code, (PCRE2_SPTR)text, len, at, options, m, NULL);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(s->code, (PCRE2_SPTR)text, len, at, options | PCRE2_NO_JIT, m, NULL);
+    return rc;
+}
+
+static sl_status run_regex(run *r, size_t i, const char *text, size_t len)
+{
+    const PCRE2_SIZE *o = pcre2_get_ovector_pointer(r->match[i]);
+    size_t start = 0;
+    uint32_t options = 0;
+    pending p = { 0 };
+
+    while (start < len) {
+        size_t from, to;
+        int rc = match_at(&r->p->stages[i], r->match[i], text, len, start, options);
+
+        if (rc == PCRE2_ERROR_NOMATCH)
+            break;
+        if (rc < 0)
+            return sl_fail(r->err, SL_ELIMIT, "pre-tokenizer gave up on a text (PCRE2 error %d)",
+                           rc);
+        from = SL_MAX(o[0], start); /* \K may move a start */
+        to = SL_MAX(o[1], from);
+        SL_TRY(put_segment(r, i, &p, text + start, from - start, false));
+        if (to == from)
+            SL_TRY(flush(r, i, &p)); /* an empty match is a cut */
+        SL_TRY(put_segment(r, i, &p, text + from, to - from, true));
+        options = to == from ? PCRE2_NOTEMPTY_ATSTART : 0;
+        start = to;
+    }
+    SL_TRY(put_segment(r, i, &p, text + start, len - start, false));
+    return flush(r, i, &p);
+}
+
+static sl_status run_stage(run *r, size_t i, const char *text, size_t len)
+{
+    split_fn fn;
+
+    if (i == r->p->count)
+        return r->fn(r->ctx, text, len);
+    fn = r->p->stages[i].fn;
+    if (!fn)
+        return run_regex(r, i, text, len);
+    while (len) {
+        size_t n = fn(text, len);
+
+        SL_ASSERT_SLOW(n > 0 && n <= len);
+        SL_TRY(i + 1 == r->p->count ? r->fn(r->ctx, text, n) : run_stage(r, i + 1, text, n));
+        text += n;
+        len -= n;
     }
     return SL_OK;
 }
 
-void pretok_deinit(pretok *p)
+/* Runs of valid UTF-8 pass the stages, runs of other bytes are pieces. */
+static sl_status run_valid(run *r, const char *text, size_t len)
 {
-    for (int i = 0; i < p->count; i++)
-        pcre2_code_free(p->code[i]);
-    p->count = 0;
+    while (len) {
+        uint32_t cp;
+        size_t good = 0, bad = 0, n;
+
+        while (good < len &&
+               ((uint8_t)text[good] < 128 ? (n = 1)
+                                          : (n = sl_utf8_decode(text + good, len - good, &cp))))
+            good += n;
+        if (good)
+            SL_TRY(run_stage(r, 0, text, good));
+        while (good + bad < len && !sl_utf8_decode(text + good + bad, len - good - bad, &cp))
+            bad++;
+        if (bad)
+            SL_TRY(r->fn(r->ctx, text + good, bad));
+        text += good + bad;
+        len -= good + bad;
+    }
+    return SL_OK;
+}
+
+sl_status pretok_run(const pretok *p, const char *text, size_t len, piece_fn fn, void *ctx,
+                     sl_err *err)
+{
+    run r = { .p = p, .fn = fn, .ctx = ctx, .err = err };
+    sl_status status = SL_OK;
+
+    for (size_t i = 0; i < p->count; i++) {
+        if (!p->stages[i].code)
+            continue;
+        r.match[i] = pcre2_match_data_create(1, NULL);
+        if (!r.match[i])
+            status = sl_fail(err, SL_ENOMEM, "pre-tokenizer");
+    }
+    if (status == SL_OK)
+        status = p->has_regex ? run_valid(&r, text, len) : run_stage(&r, 0, text, len);
+    for (size_t i = 0; i < p->count; i++)
+        pcre2_match_data_free(r.match[i]);
+    return status;
 }

@@ -1,134 +1,176 @@
-/* spm.c - SentencePiece-style merging: always the neighbour pair whose concatenation is the token
- * with the highest score, leftmost first; bytes of what stays unknown become byte tokens. */
+/* spm.c - SentencePiece's BPE: the neighbours whose concatenation is the token of the highest
+ * score merge first, the leftmost of equals; what is no token at the end becomes bytes. */
 #include "token/token_int.h"
 
-typedef struct spm_sym {
-    uint32_t at, len;
-    int32_t prev, next;
-} spm_sym;
-
-typedef struct spm_cand {
-    float score;
-    int32_t left, right;
-    uint32_t len;
-} spm_cand;
-
-typedef struct spm_work {
-    const token_vocab *v;
-    const char *text;
-    spm_sym *syms;
-    spm_cand *heap;
-    size_t heap_count;
-} spm_work;
-
-static bool better(const spm_cand *a, const spm_cand *b)
+/* The heap of both merging models: smallest key, then smallest left index. */
+static bool before(const heap_item *a, const heap_item *b)
 {
-    return a->score != b->score ? a->score > b->score : a->left < b->left;
+    return a->key < b->key || (a->key == b->key && a->left < b->left);
 }
 
-static void push(spm_work *w, int32_t left, int32_t right)
+bool heap_push(scratch *s, heap_item item)
 {
-    if (left < 0 || right < 0)
-        return;
-    const spm_sym *l = &w->syms[left], *r = &w->syms[right];
-    uint32_t len = l->len + r->len;
-    if (len > w->v->longest)
-        return;
-    int32_t id = token_find(w->v, w->text + l->at, len);
-    if (id < 0)
-        return;
-    spm_cand c = { w->v->toks[id].score, left, right, len };
-    size_t i = w->heap_count++;
-    while (i && better(&c, &w->heap[(i - 1) / 2])) {
-        w->heap[i] = w->heap[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    w->heap[i] = c;
+    size_t i = s->heap_len;
+
+    if (!sl_grow((void **)&s->heap, &s->heap_cap, i + 1, sizeof item, SIZE_MAX / 64))
+        return false;
+    s->heap_len++;
+    for (; i > 0 && before(&item, &s->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        s->heap[i] = s->heap[(i - 1) / 2];
+    s->heap[i] = item;
+    return true;
 }
 
-static spm_cand pop(spm_work *w)
+heap_item heap_pop(scratch *s)
 {
-    spm_cand top = w->heap[0], last = w->heap[--w->heap_count];
+    heap_item top = s->heap[0], item = s->heap[--s->heap_len];
     size_t i = 0;
 
-    for (size_t k; (k = 2 * i + 1) < w->heap_count; i = k) {
-        if (k + 1 < w->heap_count && better(&w->heap[k + 1], &w->heap[k]))
-            k++;
-        if (!better(&w->heap[k], &last))
+    for (;;) {
+        size_t kid = 2 * i + 1;
+
+        if (kid >= s->heap_len)
             break;
-        w->heap[i] = w->heap[k];
+        kid += kid + 1 < s->heap_len && before(&s->heap[kid + 1], &s->heap[kid]);
+        if (!before(&s->heap[kid], &item))
+            break;
+        s->heap[i] = s->heap[kid];
+        i = kid;
     }
-    w->heap[i] = last;
+    s->heap[i] = item;
     return top;
 }
 
-static sl_status emit(const spm_work *w, const spm_sym *s, token_ids *out)
+static sl_status push_pair(scratch *s, const char *text, int32_t left)
 {
-    const token_vocab *v = w->v;
-    int32_t id = token_find(v, w->text + s->at, s->len);
+    const token_vocab *v = s->v;
+    const bpe_sym *l, *r;
+    int32_t id;
+
+    if (left < 0 || s->syms[left].next < 0)
+        return SL_OK;
+    l = &s->syms[left];
+    r = &s->syms[l->next];
+    id = str_table_get(&v->by_spelling, &v->spelling, text + l->start, (size_t)l->len + r->len);
+    if (id < 0)
+        return SL_OK;
+    if (!heap_push(s, (heap_item){ -(double)v->score[id], left, (int32_t)(l->len + r->len), id }))
+        return sl_fail(s->err, SL_ENOMEM, "merging");
+    return SL_OK;
+}
+
+static sl_status load_chars(scratch *s, const char *text, size_t len)
+{
+    size_t n = 0;
+
+    if (len > INT32_MAX / 2)
+        return sl_fail(s->err, SL_ELIMIT, "a text of %zu bytes", len);
+    if (!sl_grow((void **)&s->syms, &s->sym_cap, len, sizeof *s->syms, INT32_MAX))
+        return sl_fail(s->err, SL_ENOMEM, "a text of %zu bytes", len);
+    for (size_t i = 0; i < len; n++) {
+        uint32_t cp;
+        size_t step = sl_utf8_decode(text + i, len - i, &cp);
+
+        step = step ? step : 1;
+        s->syms[n] = (bpe_sym){ -2, (int32_t)n - 1, (int32_t)n + 1, (uint32_t)i, (uint32_t)step };
+        i += step;
+    }
+    s->syms[n - 1].next = -1;
+    s->heap_len = 0;
+    for (size_t i = 0; i + 1 < n; i++)
+        SL_TRY(push_pair(s, text, (int32_t)i));
+    return SL_OK;
+}
+
+static sl_status emit(scratch *s, const char *text, size_t len)
+{
+    const token_vocab *v = s->v;
+    int32_t id = str_table_get(&v->by_spelling, &v->spelling, text, len);
 
     if (id >= 0)
-        return ids_push(out, id);
-    for (uint32_t i = 0; i < s->len; i++) {
-        id = v->byte_ids[(uint8_t)w->text[s->at + i]];
-        if (id < 0)
-            id = i == 0 ? v->unk : -1;
-        if (id >= 0)
-            SL_TRY(ids_push(out, id));
+        return ids_push(s, id);
+    for (size_t i = 0; i < len; i++) {
+        int32_t b = v->byte_token[(uint8_t)text[i]];
+
+        if (b < 0)
+            b = str_table_get(&v->by_spelling, &v->spelling, text + i, 1);
+        if (b < 0) /* no byte tokens: one unknown for the character */
+            return v->unk < 0 ? SL_OK : ids_push(s, v->unk);
+        SL_TRY(ids_push(s, b));
     }
     return SL_OK;
 }
 
-static void merge_all(spm_work *w)
+static sl_status encode_run(scratch *s, const char *text, size_t len)
 {
-    while (w->heap_count) {
-        spm_cand c = pop(w);
-        spm_sym *l = &w->syms[c.left], *r = &w->syms[c.right];
-
-        if (!l->len || !r->len || l->len + r->len != c.len || l->next != c.right)
-            continue;
-        l->len += r->len;
-        r->len = 0;
-        l->next = r->next;
-        if (r->next >= 0)
-            w->syms[r->next].prev = c.left;
-        push(w, l->prev, c.left);
-        push(w, c.left, l->next);
-    }
-}
-
-sl_status spm_encode(const token_vocab *v, const char *text, size_t len, token_ids *out)
-{
-    spm_work w = { v, text, NULL, NULL, 0 };
-    sl_status st = SL_OK;
-    size_t n = 0;
+    bpe_sym *y;
 
     if (!len)
         return SL_OK;
-    if (len > INT32_MAX / 4)
-        return SL_ELIMIT;
-    w.syms = sl_malloc(len * sizeof *w.syms);
-    w.heap = sl_malloc(len * 3 * sizeof *w.heap);
-    if (!w.syms || !w.heap) {
-        st = SL_ENOMEM;
-        goto done;
-    }
-    for (size_t i = 0; i < len; n++) {
-        uint32_t cp;
-        size_t k = sl_utf8_decode(text + i, len - i, &cp);
+    SL_TRY(load_chars(s, text, len));
+    y = s->syms;
+    while (s->heap_len) {
+        heap_item it = heap_pop(s);
+        bpe_sym *left = &y[it.left], *right;
 
-        k = k ? k : 1;
-        w.syms[n] = (spm_sym){ (uint32_t)i, (uint32_t)k, (int32_t)n - 1, (int32_t)n + 1 };
-        i += k;
+        if (left->id == -1 || left->next < 0)
+            continue;
+        right = &y[left->next];
+        if ((int32_t)(left->len + right->len) != it.size)
+            continue;
+        left->len += right->len;
+        right->id = -1;
+        left->next = right->next;
+        if (left->next >= 0)
+            y[left->next].prev = it.left;
+        SL_TRY(push_pair(s, text, left->prev));
+        SL_TRY(push_pair(s, text, it.left));
     }
-    w.syms[n - 1].next = -1;
-    for (size_t i = 1; i < n; i++)
-        push(&w, (int32_t)i - 1, (int32_t)i);
-    merge_all(&w);
-    for (int32_t i = 0; i >= 0 && st == SL_OK; i = w.syms[i].next)
-        st = emit(&w, &w.syms[i], out);
-done:
-    sl_free(w.syms);
-    sl_free(w.heap);
-    return st;
+    for (int32_t i = 0; i >= 0; i = y[i].next)
+        SL_TRY(emit(s, text + y[i].start, y[i].len));
+    return SL_OK;
+}
+
+static bool is_mark(const char *p, size_t len)
+{
+    return len >= 3 && memcmp(p, "\xe2\x96\x81", 3) == 0;
+}
+
+/* True when U+2581 stands behind another character somewhere in text. */
+static bool mark_inside(const char *text, size_t len)
+{
+    size_t i = 0;
+
+    while (is_mark(text + i, len - i))
+        i += 3;
+    return memmem(text + i, len - i, "\xe2\x96\x81", 3) != NULL;
+}
+
+void spm_finish(token_vocab *v)
+{
+    v->spm_words = true;
+    for (size_t i = 0; i < v->spelling.count && v->spm_words; i++) {
+        sl_span t = str_list_get(&v->spelling, i);
+
+        v->spm_words = !mark_inside((const char *)t.ptr, t.len);
+    }
+}
+
+/* Where no token holds a space mark behind another character, no merge crosses such a place, so
+ * that each word is a run of its own and the heap stays small. */
+sl_status spm_encode(scratch *s, const char *text, size_t len)
+{
+    while (s->v->spm_words && len) {
+        const char *cut;
+        size_t i = 0;
+
+        while (is_mark(text + i, len - i))
+            i += 3;
+        cut = memmem(text + i, len - i, "\xe2\x96\x81", 3);
+        i = cut ? (size_t)(cut - text) : len;
+        SL_TRY(encode_run(s, text, i));
+        text += i;
+        len -= i;
+    }
+    return encode_run(s, text, len);
 }

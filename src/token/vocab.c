@@ -1,538 +1,391 @@
-/* vocab.c - the vocabulary's tables: spellings, bytes, merges, special tokens. */
-#include <stdlib.h>
-
-#include "base/log.h"
+/* vocab.c - the vocabulary: strings in two blocks (spelling and meaning), tables that find them,
+ * and the answers of the room's door that need no more than a lookup. */
 #include "token/token_int.h"
 
-static uint64_t hash_bytes(const void *p, size_t len)
+#include <stdio.h>
+
+static const char space_mark[] = "\xe2\x96\x81"; /* U+2581 */
+
+uint64_t str_hash(const char *s, size_t len)
 {
-    const uint8_t *s = p;
-    uint64_t h = len * 0x9E3779B97F4A7C15ull, w;
+    uint64_t h = 0x9e3779b97f4a7c15u ^ len, w;
 
     for (; len >= 8; s += 8, len -= 8) {
         memcpy(&w, s, 8);
-        h = (h ^ w) * 0x9FB21C651E98DF25ull;
+        h = (h ^ w) * 0xff51afd7ed558ccdu;
         h ^= h >> 32;
     }
     w = 0;
     for (size_t i = 0; i < len; i++)
-        w |= (uint64_t)s[i] << (8 * i);
-    h = (h ^ w) * 0x9FB21C651E98DF25ull;
-    return h ^ (h >> 29);
+        w = w << 8 | (uint8_t)s[i];
+    h = (h ^ w) * 0xff51afd7ed558ccdu;
+    return h ^ h >> 29;
 }
 
-sl_status ids_push(token_ids *t, int32_t id)
+sl_span str_list_get(const str_list *l, size_t i)
 {
-    if (t->count == t->cap &&
-        !sl_grow((void **)&t->ids, &t->cap, t->count + 1, sizeof *t->ids, SIZE_MAX / 8))
-        return SL_ENOMEM;
-    t->ids[t->count++] = id;
-    return SL_OK;
+    return sl_span_of(l->blob + l->off[i], l->off[i + 1] - l->off[i]);
 }
 
-void token_ids_deinit(token_ids *t)
+bool str_list_add(str_list *l, const char *s, size_t len)
 {
-    sl_free(t->ids);
-    *t = (token_ids){ 0 };
-}
-
-/* The printable alphabet of GPT-2: printable Latin-1 bytes stand for themselves, the other 68 for
- * U+0100 upward in byte order. */
-static int alphabet_byte(uint32_t cp)
-{
-    int n = 0;
-
-    if ((cp >= 33 && cp <= 126) || (cp >= 161 && cp <= 172) || (cp >= 174 && cp <= 255))
-        return (int)cp;
-    if (cp < 256 || cp >= 256 + 68)
-        return -1;
-    for (int b = 0; b < 256; b++) {
-        if ((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174)
-            continue;
-        if (n++ == (int)cp - 256)
-            return b;
-    }
-    return -1;
-}
-
-bool byte_alphabet_decode(sl_span s, sl_buf *out)
-{
-    for (size_t i = 0; i < s.len;) {
-        uint32_t cp;
-        size_t n = sl_utf8_decode((const char *)s.ptr + i, s.len - i, &cp);
-        int b = n ? alphabet_byte(cp) : -1;
-
-        if (b < 0)
-            return false;
-        sl_buf_putc(out, (char)b);
-        i += n;
-    }
+    if (!sl_grow((void **)&l->off, &l->off_cap, l->count + 2, sizeof *l->off, SIZE_MAX / 8))
+        return false;
+    if (len > UINT32_MAX - l->blob_len - 1)
+        return false;
+    if (!sl_grow((void **)&l->blob, &l->blob_cap, l->blob_len + len + 1, 1, UINT32_MAX))
+        return false;
+    if (len)
+        memcpy(l->blob + l->blob_len, s, len);
+    l->off[l->count] = (uint32_t)l->blob_len;
+    l->blob_len += len;
+    l->off[++l->count] = (uint32_t)l->blob_len;
     return true;
 }
 
-static int byte_token(sl_span s)
+void str_list_deinit(str_list *l)
 {
-    char hex[3] = { 0 }, *end;
+    sl_free(l->blob);
+    sl_free(l->off);
+    *l = (str_list){ 0 };
+}
+
+bool str_table_init(str_table *t, size_t count)
+{
+    size_t size = 16;
+
+    while (size < count * 2)
+        size *= 2;
+    t->slots = sl_malloc(size * sizeof *t->slots);
+    if (!t->slots)
+        return false;
+    memset(t->slots, 0xff, size * sizeof *t->slots);
+    t->mask = (uint32_t)(size - 1);
+    return true;
+}
+
+void str_table_deinit(str_table *t)
+{
+    sl_free(t->slots);
+    *t = (str_table){ 0 };
+}
+
+/* The slot that holds s, or the free one where it belongs. */
+static uint32_t find_slot(const str_table *t, const str_list *l, const char *s, size_t len,
+                          uint32_t hash)
+{
+    uint32_t i = hash & t->mask;
+
+    while (t->slots[i].id >= 0) {
+        if (t->slots[i].hash == hash) {
+            sl_span o = str_list_get(l, (size_t)t->slots[i].id);
+
+            if (o.len == len && memcmp(o.ptr, s, len) == 0)
+                return i;
+        }
+        i = (i + 1) & t->mask;
+    }
+    return i;
+}
+
+/* The first of two equal strings keeps the place. Empty strings stay out. */
+void str_table_put(str_table *t, const str_list *l, int32_t id)
+{
+    sl_span s = str_list_get(l, (size_t)id);
+    uint32_t hash = (uint32_t)str_hash((const char *)s.ptr, s.len), i;
+
+    if (!s.len)
+        return;
+    i = find_slot(t, l, (const char *)s.ptr, s.len, hash);
+    if (t->slots[i].id < 0)
+        t->slots[i] = (str_slot){ hash, id };
+}
+
+int32_t str_table_get(const str_table *t, const str_list *l, const char *s, size_t len)
+{
+    if (!t->slots || !len)
+        return -1;
+    return t->slots[find_slot(t, l, s, len, (uint32_t)str_hash(s, len))].id;
+}
+
+token_vocab *vocab_new(void)
+{
+    token_vocab *v = sl_calloc(1, sizeof *v);
+
+    if (!v)
+        return NULL;
+    v->bos = v->eos = v->unk = v->sep = -1;
+    for (int i = 0; i < 256; i++)
+        v->byte_sym[i] = v->byte_token[i] = -1;
+    return v;
+}
+
+bool vocab_add(token_vocab *v, const char *s, size_t len, token_type type, float score)
+{
+    size_t n = v->spelling.count;
+
+    if (n >= SL_MODEL_VOCAB_MAX)
+        return false;
+    if (n >= v->meta_cap) {
+        size_t cap = v->meta_cap ? v->meta_cap * 2 : 1024;
+        uint8_t *t = sl_realloc(v->type, cap), *f;
+        float *sc;
+
+        if (t)
+            v->type = t;
+        f = sl_realloc(v->flags, cap);
+        if (f)
+            v->flags = f;
+        sc = sl_realloc(v->score, cap * sizeof *sc);
+        if (sc)
+            v->score = sc;
+        if (!t || !f || !sc)
+            return false;
+        v->meta_cap = cap;
+    }
+    v->type[n] = (uint8_t)type;
+    v->flags[n] = 0;
+    v->score[n] = score;
+    return str_list_add(&v->spelling, s, len);
+}
+
+/* The value of "<0xHH>", or -1. */
+static int byte_spelling(sl_span s)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const char *h, *l;
 
     if (s.len != 6 || memcmp(s.ptr, "<0x", 3) != 0 || s.ptr[5] != '>')
         return -1;
-    memcpy(hex, s.ptr + 3, 2);
-    long b = strtol(hex, &end, 16);
-    return end == hex + 2 ? (int)b : -1;
+    h = memchr(digits, s.ptr[3], 16);
+    l = memchr(digits, s.ptr[4], 16);
+    return h && l ? (int)((h - digits) * 16 + (l - digits)) : -1;
 }
 
-static void put_bytes(token_vocab *v, tok_entry *e, sl_span s)
-{
-    size_t from = v->pool.len;
-    int b = byte_token(s);
-
-    if (e->type == TOK_CONTROL || e->type == TOK_USER || e->type == TOK_UNKNOWN) {
-        sl_buf_put(&v->pool, s.ptr, s.len);
-    } else if (v->byte_level) {
-        if (!byte_alphabet_decode(s, &v->pool)) {
-            v->pool.len = from;
-            sl_buf_put(&v->pool, s.ptr, s.len);
-        }
-    } else if (b >= 0 && v->kind != KIND_WPM && (e->type == TOK_BYTE || e->type == TOK_NORMAL)) {
-        e->type = TOK_BYTE;
-        sl_buf_putc(&v->pool, (char)b);
-    } else {
-        for (size_t i = 0; i < s.len; i++) {
-            if (i + 3 <= s.len && memcmp(s.ptr + i, "\xe2\x96\x81", 3) == 0) {
-                sl_buf_putc(&v->pool, ' ');
-                i += 2;
-            } else {
-                sl_buf_putc(&v->pool, (char)s.ptr[i]);
-            }
-        }
-    }
-    e->bytes = (uint32_t)from;
-    e->bytes_len = (uint32_t)(v->pool.len - from);
-}
-
-sl_status vocab_add(token_vocab *v, size_t id, sl_span s, int type, float score)
-{
-    tok_entry *e = &v->toks[id];
-
-    e->type = (uint8_t)(type >= TOK_NORMAL && type <= TOK_BYTE ? type : TOK_NORMAL);
-    e->score = score;
-    e->spell = (uint32_t)v->pool.len;
-    e->spell_len = (uint32_t)s.len;
-    v->longest = SL_MAX(v->longest, s.len);
-    if (v->pool.len + 2 * s.len > UINT32_MAX - 16)
-        return SL_ELIMIT;
-    sl_buf_put(&v->pool, s.ptr, s.len);
-    put_bytes(v, e, s);
-    return v->pool.failed ? SL_ENOMEM : SL_OK;
-}
-
-static int32_t map_find(const token_vocab *v, const uint32_t *map, bool spelling, const char *text,
-                        size_t len)
-{
-    if (!map)
-        return -1;
-    for (size_t i = hash_bytes(text, len) & v->map_mask; map[i]; i = (i + 1) & v->map_mask) {
-        const tok_entry *e = &v->toks[map[i] - 1];
-        uint32_t at = spelling ? e->spell : e->bytes, n = spelling ? e->spell_len : e->bytes_len;
-
-        if (n == len && memcmp(v->pool.ptr + at, text, len) == 0)
-            return (int32_t)(map[i] - 1);
-    }
-    return -1;
-}
-
-int32_t token_find(const token_vocab *v, const char *spelling, size_t len)
-{
-    return map_find(v, v->spell_map, true, spelling, len);
-}
-
-int32_t vocab_find_bytes(const token_vocab *v, const char *text, size_t len)
-{
-    return map_find(v, v->bytes_map, false, text, len);
-}
-
-static sl_status build_maps(token_vocab *v)
-{
-    size_t size = 64;
-
-    while (size < v->count * 2)
-        size *= 2;
-    v->map_mask = size - 1;
-    v->spell_map = sl_calloc(size, sizeof(uint32_t));
-    v->bytes_map = sl_calloc(size, sizeof(uint32_t));
-    if (!v->spell_map || !v->bytes_map)
-        return SL_ENOMEM;
-    memset(v->byte_ids, 0xff, sizeof v->byte_ids);
-    for (size_t id = 0; id < v->count; id++) {
-        tok_entry *e = &v->toks[id];
-        const char *s = sl_buf_str(&v->pool) + e->spell, *b = sl_buf_str(&v->pool) + e->bytes;
-
-        if (token_find(v, s, e->spell_len) < 0) {
-            size_t i = hash_bytes(s, e->spell_len) & v->map_mask;
-            while (v->spell_map[i])
-                i = (i + 1) & v->map_mask;
-            v->spell_map[i] = (uint32_t)id + 1;
-        }
-        if (e->type == TOK_BYTE && e->bytes_len == 1) {
-            v->byte_ids[(uint8_t)*b] = (int32_t)id;
-        } else if (e->type == TOK_NORMAL || e->type == TOK_USER) {
-            if (v->byte_level && e->type == TOK_NORMAL && e->bytes_len == 1)
-                v->byte_ids[(uint8_t)*b] = (int32_t)id;
-            if (vocab_find_bytes(v, b, e->bytes_len) < 0) {
-                size_t i = hash_bytes(b, e->bytes_len) & v->map_mask;
-                while (v->bytes_map[i])
-                    i = (i + 1) & v->map_mask;
-                v->bytes_map[i] = (uint32_t)id + 1;
-            }
-        }
-    }
-    return SL_OK;
-}
-
-static int special_order(const void *a, const void *b, void *ctx)
-{
-    const token_vocab *v = ctx;
-    const tok_entry *x = &v->toks[*(const uint32_t *)a], *y = &v->toks[*(const uint32_t *)b];
-    int cx = (uint8_t)v->pool.ptr[x->spell], cy = (uint8_t)v->pool.ptr[y->spell];
-
-    if (cx != cy)
-        return cx - cy;
-    if (x->spell_len != y->spell_len)
-        return x->spell_len > y->spell_len ? -1 : 1;
-    return *(const uint32_t *)a < *(const uint32_t *)b ? -1 : 1;
-}
-
-static sl_status build_special(token_vocab *v)
-{
-    v->special = sl_calloc(v->count + 1, sizeof(uint32_t));
-    if (!v->special)
-        return SL_ENOMEM;
-    for (size_t id = 0; id < v->count; id++) {
-        const tok_entry *e = &v->toks[id];
-
-        if (e->spell_len &&
-            (e->type == TOK_CONTROL || e->type == TOK_USER || e->type == TOK_UNKNOWN))
-            v->special[v->special_count++] = (uint32_t)id;
-    }
-    qsort_r(v->special, v->special_count, sizeof(uint32_t), special_order, v);
-    uint32_t at = 0;
-    for (int c = 0; c <= 256; c++) {
-        while (at < v->special_count && (uint8_t)v->pool.ptr[v->toks[v->special[at]].spell] < c)
-            at++;
-        v->special_from[c] = at;
-    }
-    return SL_OK;
-}
-
-static void mark_eog(token_vocab *v)
-{
-    static const char *const texts[] = { "<|eot_id|>",
-                                         "<|im_end|>",
-                                         "<|end|>",
-                                         "<end_of_turn>",
-                                         "<|endoftext|>",
-                                         "<|eom_id|>",
-                                         "<EOT>",
-                                         "<|end_of_text|>",
-                                         "<|return|>",
-                                         "<|call|>",
-                                         "<turn|>",
-                                         "< EOT >",
-                                         "_<EOT>",
-                                         "<\xef\xbd\x9c"
-                                         "end\xe2\x96\x81of\xe2\x96\x81sentence"
-                                         "\xef\xbd\x9c>",
-                                         "</s>",
-                                         "<end_of_utterance>",
-                                         "<|calls|>",
-                                         "<|flush|>",
-                                         "<eos>" };
-
-    for (size_t i = 0; i < SL_COUNT_OF(texts); i++) {
-        int32_t id = token_find(v, texts[i], strlen(texts[i]));
-        if (id >= 0 && (v->toks[id].type == TOK_CONTROL ||
-                        (v->toks[id].type == TOK_USER && strcmp(texts[i], "</s>") != 0)))
-            v->toks[id].eog = true;
-    }
-    if (v->eos >= 0)
-        v->toks[v->eos].eog = true;
-    if (v->eot >= 0)
-        v->toks[v->eot].eog = true;
-    if (v->eom >= 0)
-        v->toks[v->eom].eog = true;
-}
-
-sl_status vocab_finish(token_vocab *v, sl_err *err)
-{
-    int32_t *ids[] = { &v->bos, &v->eos, &v->eot, &v->eom, &v->unk, &v->sep };
-
-    for (size_t i = 0; i < SL_COUNT_OF(ids); i++)
-        if (*ids[i] < 0 || (size_t)*ids[i] >= v->count)
-            *ids[i] = -1;
-    if (!v->spell_map && build_maps(v) != SL_OK)
-        return sl_fail(err, SL_ENOMEM, "vocabulary of %zu tokens", v->count);
-    if (build_special(v) != SL_OK)
-        return sl_fail(err, SL_ENOMEM, "vocabulary of %zu tokens", v->count);
-    mark_eog(v);
-    if (v->kind != KIND_BPE)
-        return SL_OK;
-    token_ids t = { 0 };
-    for (size_t id = 0; id < v->count; id++) {
-        tok_entry *e = &v->toks[id];
-
-        if (e->type != TOK_NORMAL || e->bytes_len > 64)
-            continue;
-        t.count = 0;
-        if (bpe_piece(v, v->pool.ptr + e->bytes, e->bytes_len, &t) != SL_OK) {
-            token_ids_deinit(&t);
-            return sl_fail(err, SL_ENOMEM, "vocabulary");
-        }
-        e->whole = t.count == 1 && t.ids[0] == (int32_t)id;
-    }
-    token_ids_deinit(&t);
-    return SL_OK;
-}
-
-sl_status vocab_merges_init(token_vocab *v, size_t count)
-{
-    size_t size = 64;
-
-    if (build_maps(v) != SL_OK)
-        return SL_ENOMEM;
-    while (size < count * 2)
-        size *= 2;
-    v->merges = sl_malloc(size * sizeof *v->merges);
-    if (!v->merges)
-        return SL_ENOMEM;
-    v->merge_mask = size - 1;
-    for (size_t i = 0; i < size; i++)
-        v->merges[i].merged = -1;
-    return SL_OK;
-}
-
-static size_t merge_slot(const token_vocab *v, int32_t l, int32_t r)
-{
-    uint64_t h = ((uint64_t)(uint32_t)l << 32 | (uint32_t)r) * 0x9E3779B97F4A7C15ull;
-
-    return (h ^ h >> 32) & v->merge_mask;
-}
-
-void vocab_merge_add(token_vocab *v, sl_span left, sl_span right, uint32_t rank)
-{
-    char text[1024];
-    int32_t l = token_find(v, (const char *)left.ptr, left.len);
-    int32_t r = token_find(v, (const char *)right.ptr, right.len);
-
-    if (l < 0 || r < 0 || left.len + right.len > sizeof text)
-        return;
-    memcpy(text, left.ptr, left.len);
-    memcpy(text + left.len, right.ptr, right.len);
-    int32_t m = token_find(v, text, left.len + right.len);
-    if (m < 0)
-        return;
-    size_t i = merge_slot(v, l, r);
-    for (; v->merges[i].merged >= 0; i = (i + 1) & v->merge_mask)
-        if (v->merges[i].left == l && v->merges[i].right == r)
-            return;
-    v->merges[i] = (tok_merge){ l, r, m, rank };
-}
-
-static const tok_merge *merge_find(const token_vocab *v, int32_t l, int32_t r)
-{
-    if (!v->merges || l < 0 || r < 0)
-        return NULL;
-    for (size_t i = merge_slot(v, l, r); v->merges[i].merged >= 0; i = (i + 1) & v->merge_mask)
-        if (v->merges[i].left == l && v->merges[i].right == r)
-            return &v->merges[i];
-    return NULL;
-}
-
-typedef struct bpe_sym {
-    int32_t id, prev, next;
-    uint32_t at, len;
-} bpe_sym;
-
-typedef struct bpe_cand {
-    uint32_t rank;
-    int32_t left, lid, rid, merged;
-} bpe_cand;
-
-typedef struct bpe_heap {
-    bpe_cand *items;
-    size_t count;
-} bpe_heap;
-
-static bool cand_less(const bpe_cand *a, const bpe_cand *b)
-{
-    return a->rank != b->rank ? a->rank < b->rank : a->left < b->left;
-}
-
-static void heap_push(bpe_heap *h, bpe_cand c)
-{
-    size_t i = h->count++;
-
-    while (i && cand_less(&c, &h->items[(i - 1) / 2])) {
-        h->items[i] = h->items[(i - 1) / 2];
-        i = (i - 1) / 2;
-    }
-    h->items[i] = c;
-}
-
-static bpe_cand heap_pop(bpe_heap *h)
-{
-    bpe_cand top = h->items[0], last = h->items[--h->count];
-    size_t i = 0;
-
-    for (size_t k; (k = 2 * i + 1) < h->count; i = k) {
-        if (k + 1 < h->count && cand_less(&h->items[k + 1], &h->items[k]))
-            k++;
-        if (!cand_less(&h->items[k], &last))
-            break;
-        h->items[i] = h->items[k];
-    }
-    h->items[i] = last;
-    return top;
-}
-
-static void consider(const token_vocab *v, bpe_heap *h, const bpe_sym *s, int32_t left)
-{
-    const tok_merge *m;
-
-    if (left < 0 || s[left].next < 0)
-        return;
-    m = merge_find(v, s[left].id, s[s[left].next].id);
-    if (m)
-        heap_push(h, (bpe_cand){ m->rank, left, m->left, m->right, m->merged });
-}
-
-static size_t first_symbols(const token_vocab *v, const char *p, size_t len, bpe_sym *s)
+/* Replaces U+2581 by a space; returns the new length. */
+static size_t unescape(const char *s, size_t len, char *out)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < len; n++) {
-        uint32_t cp;
-        size_t k = 1;
-
-        if (!v->byte_level && !(k = sl_utf8_decode(p + i, len - i, &cp)))
-            k = 1;
-        s[n] = (bpe_sym){ v->byte_level ? v->byte_ids[(uint8_t)p[i]] : token_find(v, p + i, k),
-                          (int32_t)n - 1, (int32_t)n + 1, (uint32_t)i, (uint32_t)k };
-        i += k;
+    for (size_t i = 0; i < len;) {
+        if (len - i >= 3 && memcmp(s + i, space_mark, 3) == 0) {
+            out[n++] = ' ';
+            i += 3;
+        } else {
+            out[n++] = s[i++];
+        }
     }
-    if (n)
-        s[n - 1].next = -1;
     return n;
 }
 
-static sl_status emit(const token_vocab *v, const char *p, const bpe_sym *s, token_ids *out)
+/* Writes what token id stands for into out (room for its spelling and one more byte). *ret_model:
+ * whether the model can produce it from text, so that it belongs into by_bytes. */
+static size_t meaning(token_vocab *v, int32_t id, char *out, bool *ret_model)
 {
-    if (s->id >= 0)
-        return ids_push(out, s->id);
-    for (uint32_t i = 0; i < s->len; i++) {
-        int32_t id = v->byte_ids[(uint8_t)p[s->at + i]];
-        if (id >= 0)
-            SL_TRY(ids_push(out, id));
-        else if (v->unk >= 0 && i == 0)
-            SL_TRY(ids_push(out, v->unk));
+    sl_span s = str_list_get(&v->spelling, (size_t)id);
+    const char *text = (const char *)s.ptr;
+    int type = v->type[id], byte = byte_spelling(s);
+    size_t n;
+
+    *ret_model = true;
+    if (!v->byte_level && byte >= 0 && (type == TT_BYTE || type == TT_NORMAL)) {
+        v->byte_token[byte] = id;
+        if (v->kind != VOCAB_WPM) {
+            out[0] = (char)byte;
+            *ret_model = false;
+            return 1;
+        }
     }
+    if (v->byte_level) {
+        n = alphabet_decode(text, s.len, out);
+        if (n != SIZE_MAX && type != TT_USER)
+            return n;
+        /* A user's token is spelled literally. One that is also a letter of the alphabet still
+         * serves as that byte (DeepSeek's vocabulary has no others for some). */
+        if (n == 1 && s.len > 1 && v->byte_sym[(uint8_t)out[0]] < 0)
+            v->byte_sym[(uint8_t)out[0]] = id;
+        *ret_model = n == s.len && memcmp(out, text, n) == 0;
+        memcpy(out, text, s.len);
+        return s.len;
+    }
+    if (type == TT_CONTROL || type == TT_UNKNOWN) {
+        memcpy(out, text, s.len);
+        return s.len;
+    }
+    if (v->kind == VOCAB_WPM && v->word_chars_max) { /* tokenizer.json's spelling */
+        if (s.len > 2 && memcmp(text, "##", 2) == 0) {
+            memcpy(out, text + 2, s.len - 2);
+            return s.len - 2;
+        }
+        out[0] = ' ';
+        memcpy(out + 1, text, s.len);
+        return s.len + 1;
+    }
+    return unescape(text, s.len, out);
+}
+
+sl_status vocab_index(token_vocab *v, sl_err *err)
+{
+    size_t count = v->spelling.count, longest = 0;
+    char *buf;
+
+    for (size_t i = 0; i < count; i++)
+        longest = SL_MAX(longest, str_list_get(&v->spelling, i).len);
+    buf = sl_malloc(longest + 2);
+    if (!buf || !str_table_init(&v->by_spelling, count) || !str_table_init(&v->by_bytes, count)) {
+        sl_free(buf);
+        return sl_fail(err, SL_ENOMEM, "vocabulary of %zu tokens", count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        bool model;
+        size_t n = meaning(v, (int32_t)i, buf, &model);
+
+        if (!str_list_add(&v->bytes, buf, n)) {
+            sl_free(buf);
+            return sl_fail(err, SL_ENOMEM, "vocabulary of %zu tokens", count);
+        }
+        str_table_put(&v->by_spelling, &v->spelling, (int32_t)i);
+        if (model)
+            str_table_put(&v->by_bytes, &v->bytes, (int32_t)i);
+    }
+    sl_free(buf);
     return SL_OK;
 }
 
-sl_status bpe_piece(const token_vocab *v, const char *p, size_t len, token_ids *out)
+void vocab_frame_put(int32_t *ids, size_t *count, int32_t id)
 {
-    bpe_sym small_s[64], *s = small_s;
-    bpe_cand small_c[64 * 3];
-    bpe_heap h = { small_c, 0 };
-    sl_status st = SL_OK;
+    if (id >= 0 && *count < VOCAB_FRAME_MAX)
+        ids[(*count)++] = id;
+}
 
-    if (!len)
-        return SL_OK;
-    if (len > INT32_MAX / 4)
-        return SL_ELIMIT;
-    if (len > 64) {
-        s = sl_malloc(len * sizeof *s);
-        h.items = sl_malloc(len * 3 * sizeof *h.items);
-        if (!s || !h.items) {
-            st = SL_ENOMEM;
-            goto done;
+/* Spellings that end generation whatever the metadata say: models are published with an eos that
+ * their chat template never uses. */
+static const char *const eog_spellings[] = {
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "[e~[",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+};
+
+/* Tokens of the harmony format that a reader needs to see. */
+static const char *const shown_spellings[] = { "<|channel|>", "<|message|>", "<|start|>",
+                                               "<|constrain|>" };
+
+void vocab_mark_eog(token_vocab *v)
+{
+    for (size_t i = 0; i < SL_COUNT_OF(eog_spellings); i++) {
+        int32_t id = token_find(v, eog_spellings[i], strlen(eog_spellings[i]));
+
+        if (id < 0 || (v->kind == VOCAB_WPM && id != v->eos))
+            continue;
+        v->flags[id] |= TF_EOG;
+        v->type[id] = TT_CONTROL;
+    }
+    for (size_t i = 0; i < SL_COUNT_OF(shown_spellings); i++) {
+        int32_t id = token_find(v, shown_spellings[i], strlen(shown_spellings[i]));
+
+        if (id >= 0)
+            v->type[id] = TT_USER;
+    }
+    if (v->eos >= 0)
+        v->flags[v->eos] |= TF_EOG;
+    /* Where a message ends with <|return|> or <|call|>, <|end|> only ends a part of it. */
+    if ((token_find(v, "<|return|>", 10) >= 0 && token_find(v, "<|call|>", 8) >= 0) ||
+        (token_find(v, "<|calls|>", 9) >= 0 && token_find(v, "<|flush|>", 9) >= 0)) {
+        int32_t id = token_find(v, "<|end|>", 7);
+
+        if (id >= 0 && id != v->eos) {
+            v->flags[id] &= (uint8_t)~TF_EOG;
+            v->type[id] = TT_USER;
         }
     }
-    size_t n = first_symbols(v, p, len, s);
-    for (size_t i = 0; i + 1 < n; i++)
-        consider(v, &h, s, (int32_t)i);
-    while (h.count) {
-        bpe_cand c = heap_pop(&h);
-        bpe_sym *l = &s[c.left];
-
-        /* Stale when either side was merged since. */
-        if (!l->len || l->id != c.lid || l->next < 0 || s[l->next].id != c.rid)
-            continue;
-        bpe_sym *r = &s[l->next];
-        l->id = c.merged;
-        l->len += r->len;
-        r->len = 0;
-        l->next = r->next;
-        if (l->next >= 0)
-            s[l->next].prev = c.left;
-        consider(v, &h, s, l->prev);
-        consider(v, &h, s, c.left);
-    }
-    for (int32_t i = 0; i >= 0 && st == SL_OK; i = s[i].next)
-        st = emit(v, p, &s[i], out);
-done:
-    if (s != small_s) {
-        sl_free(s);
-        sl_free(h.items);
-    }
-    return st;
 }
 
 void token_vocab_destroy(token_vocab *v)
 {
     if (!v)
         return;
-    pretok_deinit(&v->split);
-    sl_buf_deinit(&v->pool);
-    sl_free(v->toks);
-    sl_free(v->spell_map);
-    sl_free(v->bytes_map);
+    str_list_deinit(&v->spelling);
+    str_list_deinit(&v->bytes);
+    str_list_deinit(&v->ghosts);
+    str_table_deinit(&v->by_spelling);
+    str_table_deinit(&v->by_bytes);
+    str_table_deinit(&v->by_ghost);
+    sl_free(v->type);
+    sl_free(v->flags);
+    sl_free(v->score);
     sl_free(v->merges);
-    sl_free(v->special);
+    sl_free(v->specials);
+    pretok_destroy(v->pretok);
+    normalizer_destroy(v->norm);
     sl_free(v);
-}
-
-static bool id_ok(const token_vocab *v, int32_t id)
-{
-    return id >= 0 && (size_t)id < v->count;
 }
 
 size_t token_count(const token_vocab *v)
 {
-    return v->count;
+    return v->spelling.count;
+}
+
+static bool in_range(const token_vocab *v, int32_t id)
+{
+    return id >= 0 && (size_t)id < v->spelling.count;
 }
 
 sl_span token_bytes(const token_vocab *v, int32_t id, bool show_special)
 {
-    if (!id_ok(v, id) || (token_is_control(v, id) && !show_special))
-        return (sl_span){ NULL, 0 };
-    return sl_span_of(v->pool.ptr + v->toks[id].bytes, v->toks[id].bytes_len);
+    if (!in_range(v, id) || (token_is_control(v, id) && !show_special))
+        return sl_span_of("", 0);
+    return str_list_get(token_is_control(v, id) ? &v->spelling : &v->bytes, (size_t)id);
 }
 
 sl_span token_spelling(const token_vocab *v, int32_t id)
 {
-    if (!id_ok(v, id))
-        return (sl_span){ NULL, 0 };
-    return sl_span_of(v->pool.ptr + v->toks[id].spell, v->toks[id].spell_len);
+    return in_range(v, id) ? str_list_get(&v->spelling, (size_t)id) : sl_span_of("", 0);
+}
+
+int32_t token_find(const token_vocab *v, const char *spelling, size_t len)
+{
+    return str_table_get(&v->by_spelling, &v->spelling, spelling, len);
 }
 
 bool token_is_control(const token_vocab *v, int32_t id)
 {
-    return id_ok(v, id) && (v->toks[id].type == TOK_CONTROL || v->toks[id].type == TOK_UNKNOWN);
+    return in_range(v, id) && (v->type[id] == TT_CONTROL || v->type[id] == TT_UNKNOWN);
 }
 
 bool token_is_eog(const token_vocab *v, int32_t id)
 {
-    return id_ok(v, id) && v->toks[id].eog;
+    return in_range(v, id) && (v->flags[id] & TF_EOG);
 }
 
 int32_t token_bos(const token_vocab *v)
@@ -547,15 +400,21 @@ int32_t token_eos(const token_vocab *v)
 
 bool token_adds_bos(const token_vocab *v)
 {
-    return v->add_bos;
+    return v->bos >= 0 && v->prefix_len > 0 && v->prefix[0] == v->bos;
 }
 
 const char *token_kind(const token_vocab *v)
 {
-    return v->kind == KIND_BPE ? "bpe" : v->kind == KIND_SPM ? "spm" : "wpm";
+    return v->kind == VOCAB_BPE ? "bpe" : v->kind == VOCAB_SPM ? "spm" : "wpm";
 }
 
 const char *token_pre(const token_vocab *v)
 {
     return v->pre;
+}
+
+void token_ids_deinit(token_ids *ids)
+{
+    sl_free(ids->ids);
+    *ids = (token_ids){ 0 };
 }

@@ -1,188 +1,233 @@
-/* vocab_gguf.c - a vocabulary from the metadata of a GGUF file. */
-#include "base/log.h"
+/* vocab_gguf.c - a vocabulary from GGUF metadata, with the defaults and corrections that files in
+ * circulation need. */
 #include "token/token_int.h"
 
-#define KEY(name) "tokenizer.ggml." name
+#include "base/log.h"
 
-static bool span_is(sl_span s, const char *text)
+static const gguf_kv *string_array(const gguf_dir *dir, const char *key)
 {
-    return sl_span_eq(s, sl_span_str(text));
+    const gguf_kv *kv = gguf_find(dir, key);
+
+    return kv && kv->type == GGUF_ARRAY && kv->elem_type == GGUF_STRING ? kv : NULL;
 }
 
-static sl_status read_kind(token_vocab *v, const gguf_dir *dir, sl_err *err)
+static const gguf_kv *number_array(const gguf_dir *dir, const char *key, uint64_t count)
 {
-    sl_span model = gguf_get_str(dir, KEY("model"));
+    const gguf_kv *kv = gguf_find(dir, key);
 
-    v->escape_ws = true;
-    if (span_is(model, "llama")) {
-        v->kind = KIND_SPM;
-        v->add_bos = v->add_space_prefix = true;
-        v->bos = 1, v->eos = 2, v->unk = 0;
-    } else if (span_is(model, "bert")) {
-        v->kind = KIND_WPM;
-        v->add_bos = v->add_sep = v->lowercase = v->strip_accents = true;
-        v->bos = 101, v->sep = 102, v->unk = 100;
-    } else if (span_is(model, "gpt2") || span_is(model, "gemma4") || span_is(model, "hybriddna") ||
-               span_is(model, "whitespace")) {
-        v->kind = KIND_BPE;
-        v->byte_level = true;
-        v->bos = v->eos = 11;
-    } else {
-        return sl_fail(err, SL_ENOTSUP, "tokenizer.ggml.model '%.*s' is not supported",
-                       (int)SL_MIN(model.len, 64), model.ptr ? (const char *)model.ptr : "");
+    return kv && kv->type == GGUF_ARRAY && kv->elem_type != GGUF_STRING && kv->count >= count
+               ? kv
+               : NULL;
+}
+
+static sl_status load_tokens(const gguf_dir *dir, token_vocab *v, sl_err *err)
+{
+    const gguf_kv *tokens = string_array(dir, "tokenizer.ggml.tokens"), *scores, *types;
+    size_t cursor = 0;
+
+    if (!tokens || !tokens->count)
+        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.tokens is missing");
+    if (tokens->count > SL_MODEL_VOCAB_MAX)
+        return sl_fail(err, SL_ELIMIT, "a vocabulary of %llu tokens",
+                       (unsigned long long)tokens->count);
+    scores = number_array(dir, "tokenizer.ggml.scores", tokens->count);
+    types = number_array(dir, "tokenizer.ggml.token_type", tokens->count);
+    if (v->kind == VOCAB_SPM && !scores)
+        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.scores is missing or short");
+    for (uint64_t i = 0; i < tokens->count; i++) {
+        sl_span s = gguf_array_next_str(tokens, &cursor);
+        int64_t type = types ? gguf_array_int(types, i) : TT_NORMAL;
+        double score = scores ? gguf_array_float(scores, i) : 0;
+
+        if (type < TT_NORMAL || type > TT_BYTE)
+            type = TT_NORMAL;
+        if (!vocab_add(v, (const char *)s.ptr, s.len, (token_type)type, (float)score))
+            return sl_fail(err, SL_ENOMEM, "vocabulary of %llu tokens",
+                           (unsigned long long)tokens->count);
+        v->token_bytes_max = SL_MAX(v->token_bytes_max, s.len);
     }
     return SL_OK;
 }
 
-static sl_status read_pre(token_vocab *v, const gguf_dir *dir, sl_err *err)
+static sl_status load_merges(const gguf_dir *dir, token_vocab *v, sl_err *err)
 {
-    sl_span pre = gguf_get_str(dir, KEY("pre"));
-    const pretok_rule *rule;
+    const gguf_kv *merges = string_array(dir, "tokenizer.ggml.merges");
+    size_t cursor = 0;
 
-    if (!pre.len && span_is(gguf_get_str(dir, KEY("model")), "gemma4"))
-        pre = sl_span_str("gemma4");
-    memcpy(v->pre, pre.len ? (const char *)pre.ptr : "", SL_MIN(pre.len, sizeof v->pre - 1));
-    if (v->kind != KIND_BPE)
-        return SL_OK;
-    rule = pretok_find(v->pre);
-    if (!rule) {
-        rule = pretok_default();
-        if (strcmp(v->pre, "default") != 0)
-            SL_LOG(SL_LOG_WARN, "token.unknown_pre_tokenizer", SL_F_STR("pre", v->pre),
-                   SL_F_STR("effect", "default rule; output may be silently bad"));
+    if (!merges && strcmp(v->pre, "kimi-k2") != 0)
+        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.merges is missing");
+    SL_TRY(bpe_merges_init(v, merges ? (size_t)merges->count : 0, err));
+    for (uint64_t i = 0; merges && i < merges->count; i++) {
+        sl_span s = gguf_array_next_str(merges, &cursor);
+        const char *text = (const char *)s.ptr,
+                   *cut = s.len > 1 ? memchr(text + 1, ' ', s.len - 1) : NULL;
+
+        if (cut)
+            SL_TRY(bpe_merge_add(v, text, (size_t)(cut - text), cut + 1,
+                                 s.len - (size_t)(cut - text) - 1, (int32_t)i, err));
     }
-    v->byte_level = !rule->raw;
-    v->escape_ws = rule->raw && strcmp(v->pre, "whitespace") != 0;
-    v->ignore_merges = rule->ignore_merges;
-    v->add_bos = rule->add_bos;
-    v->add_sep = rule->add_sep;
-    return pretok_init(&v->split, rule, err);
+    return bpe_finish(v, err);
 }
 
-static int32_t get_id(const gguf_dir *dir, const char *key, int32_t fallback)
+static int32_t special_id(const gguf_dir *dir, const token_vocab *v, const char *key,
+                          int32_t fallback)
 {
     int64_t id = gguf_get_int(dir, key, fallback);
 
-    return id < 0 || id > INT32_MAX ? -1 : (int32_t)id;
+    if (id < 0 || (uint64_t)id >= v->spelling.count)
+        id = fallback;
+    return id >= 0 && (uint64_t)id < v->spelling.count ? (int32_t)id : -1;
 }
 
-static void read_flags(token_vocab *v, const gguf_dir *dir)
+static sl_status choose_kind(const gguf_dir *dir, token_vocab *v, sl_err *err)
 {
-    v->bos = get_id(dir, KEY("bos_token_id"), v->bos);
-    v->eos = get_id(dir, KEY("eos_token_id"), v->eos);
-    v->eot = get_id(dir, KEY("eot_token_id"), -1);
-    v->eom = get_id(dir, KEY("eom_token_id"), -1);
-    v->unk = get_id(dir, KEY("unknown_token_id"), v->unk);
-    v->sep = get_id(dir, KEY("seperator_token_id"), v->sep);
-    if (v->kind == KIND_WPM)
-        v->bos = get_id(dir, KEY("cls_token_id"), v->bos);
-    v->add_bos = gguf_get_bool(dir, KEY("add_bos_token"), v->add_bos);
-    v->add_eos = gguf_get_bool(dir, KEY("add_eos_token"), v->add_eos);
-    v->add_sep = gguf_get_bool(dir, KEY("add_sep_token"), v->add_sep);
-    v->add_space_prefix = gguf_get_bool(dir, KEY("add_space_prefix"), v->add_space_prefix);
-    v->lowercase = gguf_get_bool(dir, KEY("normalizer.lowercase"), v->lowercase);
-    v->strip_accents = gguf_get_bool(dir, KEY("normalizer.strip_accents"), v->lowercase);
-}
+    sl_span model = gguf_get_str(dir, "tokenizer.ggml.model");
 
-static sl_status read_tokens(token_vocab *v, const gguf_dir *dir, sl_err *err)
-{
-    const gguf_kv *toks = gguf_find(dir, KEY("tokens"));
-    const gguf_kv *types = gguf_find(dir, KEY("token_type")),
-                  *scores = gguf_find(dir, KEY("scores"));
-    size_t cursor = 0;
-
-    if (!toks || toks->type != GGUF_ARRAY || toks->elem_type != GGUF_STRING || !toks->count)
-        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.tokens is missing or no string array");
-    if (toks->count > SL_MODEL_VOCAB_MAX)
-        return sl_fail(err, SL_ELIMIT, "tokenizer.ggml.tokens: too many");
-    if (types && (types->type != GGUF_ARRAY || types->elem_type == GGUF_STRING ||
-                  types->count != toks->count))
-        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.token_type does not fit the tokens");
-    if (scores && (scores->type != GGUF_ARRAY || scores->elem_type == GGUF_STRING ||
-                   scores->count != toks->count))
-        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.scores does not fit the tokens");
-    v->toks = sl_calloc(toks->count, sizeof *v->toks);
-    if (!v->toks)
-        return sl_fail(err, SL_ENOMEM, "vocabulary");
-    v->count = toks->count;
-    for (size_t i = 0; i < v->count; i++) {
-        int64_t type = types ? gguf_array_int(types, i) : TOK_NORMAL;
-        double score = scores ? gguf_array_float(scores, i) : 0;
-
-        if (vocab_add(v, i, gguf_array_next_str(toks, &cursor),
-                      type < 0 || type > TOK_BYTE ? TOK_NORMAL : (int)type, (float)score) != SL_OK)
-            return sl_fail(err, SL_ENOMEM, "vocabulary");
+    v->byte_fallback = true;
+    if (sl_span_eq(model, sl_span_str("llama"))) {
+        v->kind = VOCAB_SPM;
+        v->escape_spaces = v->add_space_prefix = v->prefix_each = v->add_bos = true;
+    } else if (sl_span_eq(model, sl_span_str("bert"))) {
+        v->kind = VOCAB_WPM;
+        v->add_bos = true;
+    } else if (sl_span_eq(model, sl_span_str("gpt2")) || sl_span_eq(model, sl_span_str("gemma4"))) {
+        v->kind = VOCAB_BPE;
+        v->byte_level = true;
+    } else if (!model.len) {
+        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.model is missing");
+    } else {
+        return sl_fail(err, SL_ENOTSUP, "tokenizer model \"%.*s\" (supported: gpt2, llama, bert)",
+                       (int)SL_MIN(model.len, 40), (const char *)model.ptr);
     }
     return SL_OK;
 }
 
-static sl_status read_merges(token_vocab *v, const gguf_dir *dir, sl_err *err)
+static void warn_pre(const token_vocab *v)
 {
-    const gguf_kv *kv = gguf_find(dir, KEY("merges"));
-    size_t cursor = 0;
-
-    if (v->kind != KIND_BPE)
-        return SL_OK;
-    if (kv && (kv->type != GGUF_ARRAY || kv->elem_type != GGUF_STRING))
-        return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.merges is no string array");
-    if (vocab_merges_init(v, kv ? kv->count : 0) != SL_OK)
-        return sl_fail(err, SL_ENOMEM, "merges");
-    for (size_t i = 0; kv && i < kv->count; i++) {
-        sl_span s = gguf_array_next_str(kv, &cursor);
-        const uint8_t *sp = s.len > 1 ? memchr(s.ptr + 1, ' ', s.len - 1) : NULL;
-
-        if (sp)
-            vocab_merge_add(v, sl_span_of(s.ptr, (size_t)(sp - s.ptr)),
-                            sl_span_of(sp + 1, (size_t)(s.ptr + s.len - sp - 1)), (uint32_t)i);
-    }
-    return SL_OK;
+    SL_LOG(SL_LOG_WARN, "token.pretokenizer_unknown", SL_F_STR("pre", v->pre),
+           SL_F_STR("effect", "using the default rule: the model may answer worse than it can"));
 }
 
-static void mark_strips(token_vocab *v, const gguf_dir *dir)
+static sl_status choose_pre(const gguf_dir *dir, token_vocab *v, sl_err *err)
+{
+    sl_span pre = gguf_get_str(dir, "tokenizer.ggml.pre");
+    const pre_rule *rule;
+    bool known;
+
+    if (sl_span_eq(gguf_get_str(dir, "tokenizer.ggml.model"), sl_span_str("gemma4")))
+        pre = sl_span_str("gemma4");
+    memcpy(v->pre, pre.len ? (const char *)pre.ptr : "", SL_MIN(pre.len, sizeof v->pre - 1));
+    rule = pre_rule_find(v->pre, strlen(v->pre), &known);
+    if (!known)
+        warn_pre(v);
+    v->ignore_merges = rule->flags & PRE_IGNORE_MERGES;
+    v->add_bos = rule->flags & (PRE_ADD_BOS | PRE_FORCE_BOS);
+    v->byte_level = !(rule->flags & PRE_RAW);
+    v->escape_spaces = rule->flags & PRE_ESCAPE;
+    v->newline_runs = rule->flags & PRE_NEWLINES;
+    v->word_spaces = rule->flags & PRE_WORDS;
+    return pre_rule_build(rule, true, &v->pretok, err);
+}
+
+/* Which ids the metadata name, and what stands in front of and behind a text. */
+static void choose_ids(const gguf_dir *dir, token_vocab *v)
+{
+    bool spm = v->kind == VOCAB_SPM, wpm = v->kind == VOCAB_WPM, known;
+    const pre_rule *rule = pre_rule_find(v->pre, strlen(v->pre), &known);
+    bool no_bos = v->kind == VOCAB_BPE && (rule->flags & (PRE_NO_BOS | PRE_RAW));
+
+    v->bos = special_id(dir, v, "tokenizer.ggml.bos_token_id",
+                        wpm      ? 101
+                        : spm    ? 1
+                        : no_bos ? -1
+                                 : 11);
+    if (wpm) /* real files name [CLS] in either key */
+        v->bos = special_id(dir, v, "tokenizer.ggml.cls_token_id", v->bos);
+    v->eos = special_id(dir, v, "tokenizer.ggml.eos_token_id", spm ? 2 : wpm || no_bos ? -1 : 11);
+    v->unk = special_id(dir, v, "tokenizer.ggml.unknown_token_id", wpm ? 100 : spm ? 0 : -1);
+    v->sep = special_id(dir, v, "tokenizer.ggml.seperator_token_id", wpm ? 102 : -1);
+    v->add_space_prefix =
+        gguf_get_bool(dir, "tokenizer.ggml.add_space_prefix", v->add_space_prefix) && spm;
+    v->add_bos = gguf_get_bool(dir, "tokenizer.ggml.add_bos_token", v->add_bos);
+    if (v->kind == VOCAB_BPE && (rule->flags & PRE_FORCE_BOS))
+        v->add_bos = true;
+    v->add_eos = gguf_get_bool(dir, "tokenizer.ggml.add_eos_token", v->add_eos);
+    v->lowercase = gguf_get_bool(dir, "tokenizer.ggml.normalizer.lowercase", wpm);
+    v->strip_accents = gguf_get_bool(dir, "tokenizer.ggml.normalizer.strip_accents", v->lowercase);
+    if (v->add_bos || wpm)
+        vocab_frame_put(v->prefix, &v->prefix_len, v->bos);
+    if (wpm)
+        vocab_frame_put(v->suffix, &v->suffix_len, v->sep);
+    else if (v->add_eos)
+        vocab_frame_put(v->suffix, &v->suffix_len, v->eos);
+}
+
+static void mark_control_eog(const gguf_dir *dir, token_vocab *v)
+{
+    static const char *const keys[] = { "tokenizer.ggml.eot_token_id",
+                                        "tokenizer.ggml.eom_token_id" };
+
+    for (size_t i = 0; i < SL_COUNT_OF(keys); i++) {
+        int32_t id = special_id(dir, v, keys[i], -1);
+
+        if (id >= 0)
+            v->flags[id] |= TF_EOG;
+    }
+    vocab_mark_eog(v);
+}
+
+/* Per-token stripping of space, which GGUF has no key for: known from the models themselves. */
+static void choose_strips(const gguf_dir *dir, token_vocab *v)
 {
     sl_span name = gguf_get_str(dir, "general.name");
-    char low[128] = { 0 };
+    char low[64] = "";
+    int32_t id = -1;
 
-    for (size_t i = 0; i < name.len && i < sizeof low - 1; i++)
-        low[i] = (char)(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? name.ptr[i] + 32 : name.ptr[i]);
-    if (strstr(low, "phi-3") || strstr(low, "phi3")) {
-        static const char *const plain[] = { "<unk>", "<s>", "<|endoftext|>" };
+    for (size_t i = 0; i < name.len && i + 1 < sizeof low; i++)
+        low[i] = (char)(name.ptr[i] | (name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? 0x20 : 0));
+    if (strstr(v->pre, "jina-v2-"))
+        id = token_find(v, "<mask>", 6);
+    else if (strcmp(v->pre, "modern-bert") == 0)
+        id = token_find(v, "[MASK]", 6);
+    if (id >= 0)
+        v->flags[id] |= TF_LSTRIP;
+    if (!strstr(low, "phi-3") && !strstr(low, "phi3"))
+        return;
+    for (size_t i = 0; i < v->special_count; i++) {
+        sl_span s = str_list_get(&v->spelling, (size_t)v->specials[i].id);
 
-        for (size_t i = 0; i < v->count; i++)
-            v->toks[i].rstrip = v->toks[i].type == TOK_CONTROL || v->toks[i].type == TOK_USER ||
-                                v->toks[i].type == TOK_UNKNOWN;
-        for (size_t i = 0; i < SL_COUNT_OF(plain); i++) {
-            int32_t id = token_find(v, plain[i], strlen(plain[i]));
-            if (id >= 0)
-                v->toks[id].rstrip = false;
-        }
+        if (!sl_span_eq(s, sl_span_str("<unk>")) && !sl_span_eq(s, sl_span_str("<s>")) &&
+            !sl_span_eq(s, sl_span_str("<|endoftext|>")))
+            v->flags[v->specials[i].id] |= TF_RSTRIP;
     }
-    int32_t mask = strstr(v->pre, "jina-v2-")       ? token_find(v, "<mask>", 6)
-                   : !strcmp(v->pre, "modern-bert") ? token_find(v, "[MASK]", 6)
-                                                    : -1;
-    if (mask >= 0)
-        v->toks[mask].lstrip = true;
+}
+
+static sl_status load(const gguf_dir *dir, token_vocab *v, sl_err *err)
+{
+    SL_TRY(choose_kind(dir, v, err));
+    if (v->kind == VOCAB_BPE)
+        SL_TRY(choose_pre(dir, v, err));
+    SL_TRY(load_tokens(dir, v, err));
+    SL_TRY(vocab_index(v, err));
+    choose_ids(dir, v);
+    if (v->kind == VOCAB_BPE)
+        SL_TRY(load_merges(dir, v, err));
+    if (v->kind == VOCAB_SPM)
+        spm_finish(v);
+    mark_control_eog(dir, v);
+    SL_TRY(vocab_index_specials(v, err));
+    choose_strips(dir, v);
+    return SL_OK;
 }
 
 sl_status token_vocab_from_gguf(const gguf_dir *dir, token_vocab **ret, sl_err *err)
 {
-    token_vocab *v = sl_calloc(1, sizeof *v);
-    sl_status st;
+    token_vocab *v = vocab_new();
+    sl_status status = v ? load(dir, v, err) : sl_fail(err, SL_ENOMEM, "vocabulary");
 
-    if (!v)
-        return sl_fail(err, SL_ENOMEM, "vocabulary");
-    sl_buf_init(&v->pool, UINT32_MAX);
-    v->bos = v->eos = v->eot = v->eom = v->unk = v->sep = -1;
-    if ((st = read_kind(v, dir, err)) != SL_OK || (st = read_pre(v, dir, err)) != SL_OK)
-        goto fail;
-    read_flags(v, dir);
-    if ((st = read_tokens(v, dir, err)) != SL_OK || (st = read_merges(v, dir, err)) != SL_OK ||
-        (st = vocab_finish(v, err)) != SL_OK)
-        goto fail;
-    mark_strips(v, dir);
-    *ret = v;
-    return SL_OK;
-fail:
-    token_vocab_destroy(v);
-    return st;
+    if (status == SL_OK)
+        *ret = v;
+    else
+        token_vocab_destroy(v);
+    return status;
 }

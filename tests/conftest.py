@@ -58,14 +58,13 @@ def fake_factory():
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def real():
+def start_real(*args, env=None):
+    """The real binary: `sluice serve ARGS` on a free port."""
     binary, data = os.environ.get("SLUICE_BIN"), os.environ.get("SLUICE_DATA")
     if not binary or not data:
         pytest.skip("SLUICE_BIN and SLUICE_DATA are not set")
-    args = [binary, "serve", "--model", "smollm2", "--model", "minilm", "--listen", "127.0.0.1:0",
-            "--data", data]
-    process = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
+    command = [binary, "serve", "--listen", "127.0.0.1:0", "--data", data, *args]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     address, seen = None, []
     for line in process.stderr:
         seen.append(line)
@@ -80,6 +79,32 @@ def real():
         pytest.fail("the server did not become ready:\n" + "".join(seen[-20:]))
     # Keep the pipe empty, so that the server never waits for us.
     threading.Thread(target=process.stderr.read, daemon=True).start()
-    server = Server(process, f"http://{address}")
+    return Server(process, f"http://{address}")
+
+
+@pytest.fixture(scope="session")
+def real():
+    server = start_real("--model", "smollm2", "--model", "minilm")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def real_factory():
+    started = []
+
+    def make(*args, **kw):
+        started.append(start_real(*args, **kw))
+        return started[-1]
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+def sluice(*args, stdin=None, check=True):
+    """Runs a command of the real binary; returns the finished process."""
+    binary = os.environ.get("SLUICE_BIN")
+    if not binary:
+        pytest.skip("SLUICE_BIN is not set")
+    return subprocess.run([binary, *args], input=stdin, capture_output=True, check=check, timeout=300)
