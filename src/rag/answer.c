@@ -21,9 +21,11 @@ typedef struct run {
     const rag_hits *hits;
     size_t used; /* passages in the prompt */
     bool announced;
+    bool stopped; /* the answer began to repeat itself */
     cite_filter filter;
-    sl_buf piece;  /* what one event delivers */
-    sl_buf answer; /* all of it */
+    sl_buf answer;   /* all of it */
+    size_t sent;     /* bytes of it that the reader has */
+    size_t sentence; /* where its last sentence begins */
 } run;
 
 static llm_passage passage_of(const rag_hits *hits, size_t i)
@@ -64,15 +66,63 @@ static void put(void *ctx, const char *text, size_t len)
 {
     run *a = ctx;
 
-    sl_buf_put(&a->piece, text, len);
     sl_buf_put(&a->answer, text, len);
 }
 
-static void flush(run *a)
+static void deliver(run *a, size_t end)
 {
-    if (a->piece.len && a->sink->on_delta)
-        a->sink->on_delta(a->sink->ctx, sl_buf_str(&a->piece), a->piece.len);
-    sl_buf_clear(&a->piece);
+    if (end > a->sent && a->sink->on_delta)
+        a->sink->on_delta(a->sink->ctx, a->answer.ptr + a->sent, end - a->sent);
+    a->sent = SL_MAX(a->sent, end);
+}
+
+static size_t skip_space(const char *text, size_t at, size_t end)
+{
+    while (at < end && strchr(" \t\r\n", text[at]))
+        at++;
+    return at;
+}
+
+/* Whether answer[begin..end) begins an earlier sentence, or (is_whole) is one. */
+static bool is_said(const run *a, size_t begin, size_t end, bool is_whole)
+{
+    const char *text = a->answer.ptr;
+
+    begin = skip_space(text, begin, end);
+    if (is_whole && end - begin < SENTENCE_MIN)
+        return false;
+    for (size_t at = 0, stop; at < a->sentence; at = stop) {
+        size_t from = skip_space(text, at, a->sentence);
+
+        stop = chunk_sentence_end(text, a->sentence, at);
+        if (stop >= from && (is_whole ? stop - from == end - begin : stop - from >= end - begin) &&
+            memcmp(text + from, text + begin, end - begin) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Delivers what may be delivered. Small models repeat a sentence for ever: the beginning of what
+ * may be a repetition is held back, and a whole one ends the answer in front of it. */
+static void flush(run *a, bool is_end)
+{
+    size_t len = a->answer.len, end;
+
+    while (a->sentence < len) {
+        end = chunk_sentence_end(a->answer.ptr, len, a->sentence);
+        if (end == len && !is_end) {
+            if (!is_said(a, a->sentence, len, false))
+                deliver(a, len);
+            return;
+        }
+        if (is_said(a, a->sentence, end, true)) {
+            a->stopped = true;
+            a->answer.len = SL_MAX(a->sent, a->sentence);
+            return;
+        }
+        deliver(a, end);
+        a->sentence = end;
+    }
 }
 
 static void announce_once(run *a)
@@ -87,10 +137,12 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     run *a = ctx;
 
     announce_once(a);
-    if (ev->kind != LLM_EV_DELTA || ev->choice != 0)
+    if (ev->kind != LLM_EV_DELTA || ev->choice != 0 || a->stopped)
         return;
     cite_filter_push(&a->filter, ev->text, ev->text_len);
-    flush(a);
+    flush(a, false);
+    if (a->stopped)
+        llm_cancel(req);
 }
 
 /* ---- support ------------------------------------------------------------------------------- */
@@ -141,10 +193,9 @@ static void attach_support(run *a, atomic_bool *cancelled)
     rag_model m;
     sl_err ignored = { 0 };
     float *vectors = NULL;
-    sl_buf text = a->answer; /* the markers are appended to a->answer meanwhile */
     bool has_vectors = false;
 
-    split(sl_buf_str(&text), text.len, &s);
+    split(sl_buf_str(&a->answer), a->answer.len, &s);
     if (s.count && rag_embed_model(a->r, &m, &ignored) == SL_OK && m.dim == a->hits->dim)
         vectors = sl_calloc(s.count, m.dim * sizeof *vectors);
     if (vectors)
@@ -155,13 +206,9 @@ static void attach_support(run *a, atomic_bool *cancelled)
         if (n)
             (void)cite_note(&a->filter, n);
     }
-    for (size_t i = 0; i < a->filter.order_count; i++) {
-        char marker[16];
-
-        sl_buf_put(&a->piece, marker,
-                   (size_t)snprintf(marker, sizeof marker, " [%d]", (int)a->filter.order[i]));
-    }
-    sl_free(vectors);
+    sl_free(vectors); /* the sentences point into the answer: no append before this */
+    for (size_t i = 0; i < a->filter.order_count; i++)
+        sl_buf_printf(&a->answer, " [%d]", (int)a->filter.order[i]);
 }
 
 /* The model said nothing: the sentence of the best passage that has most words of the question. */
@@ -173,29 +220,25 @@ static void quote_best(run *a, const char *question)
     cite_filter plain;
 
     for (size_t at = 0, end; at < len; at = end) {
+        char *sentence;
         double share;
 
         end = chunk_sentence_end(text, len, at);
-        a->piece.failed = false;
-        sl_buf_clear(&a->piece);
-        sl_buf_put(&a->piece, text + at, end - at);
-        share = cite_overlap(question, strlen(question), sl_buf_str(&a->piece));
+        at = skip_space(text, at, end);
+        sentence = sl_strndup(text + at, end - at);
+        share = sentence ? cite_overlap(question, strlen(question), sentence) : 0;
+        sl_free(sentence);
         if (share > best) {
             best = share;
             begin = at;
             size = end - at;
         }
     }
-    sl_buf_clear(&a->piece);
     cite_filter_init(&plain, 0, put, a); /* numbers in brackets there are no markers of ours */
-    while (size && strchr(" \t\r\n", text[begin])) {
-        begin++;
-        size--;
-    }
     cite_filter_push(&plain, text + begin, size);
     cite_filter_end(&plain);
     (void)cite_note(&a->filter, 1);
-    sl_buf_puts(&a->piece, " [1]");
+    sl_buf_puts(&a->answer, " [1]");
 }
 
 static bool is_blank(const sl_buf *b)
@@ -210,12 +253,17 @@ static bool is_blank(const sl_buf *b)
 static void complete(run *a, const llm_docs_query *q)
 {
     announce_once(a);
-    cite_filter_end(&a->filter);
+    if (!a->stopped) {
+        cite_filter_end(&a->filter);
+        while (a->answer.len > a->sent && strchr(" \t\r\n", a->answer.ptr[a->answer.len - 1]))
+            a->answer.len--; /* models like to end with empty lines */
+        flush(a, true);
+    }
     if (is_blank(&a->answer))
         quote_best(a, q->question);
     else if (a->filter.order_count == 0)
         attach_support(a, q->cancelled);
-    flush(a);
+    deliver(a, a->answer.len);
     for (size_t i = 0; i < a->filter.order_count && a->sink->on_citation; i++) {
         llm_passage p = passage_of(a->hits, (size_t)a->filter.order[i] - 1);
 
@@ -235,7 +283,6 @@ static sl_status ask_model(rag *r, const llm_backend *b, const llm_docs_query *q
     sl_status status;
 
     SL_TRY(prompt_build(b, q, hits, &req, &a.used, err));
-    sl_buf_init(&a.piece, ANSWER_BYTES_MAX);
     sl_buf_init(&a.answer, ANSWER_BYTES_MAX);
     cite_filter_init(&a.filter, (int32_t)a.used, put, &a);
     status = rag_run(r, req, on_event, &a, q->cancelled, &usage, &failure);
@@ -248,7 +295,6 @@ static sl_status ask_model(rag *r, const llm_backend *b, const llm_docs_query *q
     } else {
         status = sl_fail(err, status, "%s", failure.text);
     }
-    sl_buf_deinit(&a.piece);
     sl_buf_deinit(&a.answer);
     return status;
 }

@@ -11,6 +11,11 @@
 #define MARGIN       16 /* tokens; joints and what a template adds that render does not show */
 #define CUT_MIN      64 /* bytes of a passage that are worth a prompt */
 
+#define FREQUENCY_PENALTY 0.4f /* greedy small models repeat themselves for ever without */
+
+/* A model that goes on with a question or a passage of its own has ended its answer. */
+static const char *stops[] = { "\nQuestion:", "\n\"\"\"" };
+
 static const char system_text[] =
     "Answer the question using only the numbered passages. After each statement write the number "
     "of the passage it comes from, like [1]. If the passages do not answer the question, say that "
@@ -120,6 +125,7 @@ static void put_user(sl_buf *out, const llm_docs_query *q, const rag_hits *hits,
     }
     sl_buf_puts(out, "Question: ");
     prompt_put_data(out, q->question, strlen(q->question));
+    sl_buf_puts(out, "\nAnswer in one or two short sentences.");
 }
 
 static sl_status make_request(const llm_docs_query *q, const rag_hits *hits, const plan *p,
@@ -147,6 +153,9 @@ static sl_status make_request(const llm_docs_query *q, const rag_hits *hits, con
     }
     req->max_tokens = q->max_tokens;
     req->sampling.temperature = q->temperature;
+    req->sampling.frequency_penalty = FREQUENCY_PENALTY;
+    req->stops = stops;
+    req->stop_count = SL_COUNT_OF(stops);
     *ret = req;
     return SL_OK;
 }

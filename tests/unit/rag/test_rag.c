@@ -189,6 +189,28 @@ static void test_support(void **state)
     rag_close(r);
 }
 
+/* A model that says the same again and again is stopped, and the reader sees it once. */
+static void test_repeats(void **state)
+{
+    static const char *const says[] = { "Zebras graze on ", "grassland [1]. ",
+                                        "Zebras graze on ", "clover too. Zeb",
+                                        "ras graze on g",   "rassland [1]. Not",
+                                        " this.",           NULL };
+    static const char *const end[] = { "Zebras graze here. Zebras graze", "\n\n", NULL };
+    rag *r = must_open();
+    heard h;
+
+    add(r, "animals.md", zebra);
+    f.says = says;
+    must_ask(r, "Where does the zebra graze?", &h);
+    assert_string_equal(h.text, "Zebras graze on grassland [1]. Zebras graze on clover too.");
+    assert_int_equal(h.status, SL_OK);
+    f.says = end;
+    must_ask(r, "Where does the zebra graze?", &h);
+    assert_true(strncmp(h.text, "Zebras graze here. Zebras graze", 31) == 0);
+    rag_close(r);
+}
+
 static void test_nothing(void **state)
 {
     rag *r = must_open();
@@ -430,10 +452,10 @@ static void test_context(void **state)
     f.says = says;
     must_ask(r, "zebra", &h);
     assert_int_equal(h.passages, 4);
-    f.context = 220;
+    f.context = 260;
     must_ask(r, "zebra", &h);
     assert_in_range(h.passages, 1, 3);
-    f.context = 150;
+    f.context = 170;
     must_ask(r, "zebra", &h);
     assert_int_equal(h.passages, 1);
     assert_null(strstr(h.text, "[2]"));
@@ -559,6 +581,7 @@ int main(void)
         CASE(test_other_model), CASE(test_bad_documents), CASE(test_cancel),
         CASE(test_failures),    CASE(test_injection),     CASE(test_prompt),
         CASE(test_context),     CASE(test_killed),        CASE(test_threads),
+        CASE(test_repeats),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
