@@ -220,6 +220,24 @@ static bool compare(jctx *c, int op, jval a, jval b)
     }
 }
 
+/* a + b + c ... leans to the left: walked down once, then computed upwards without recursion. */
+static jval eval_chain(jctx *c, const jnode *n)
+{
+    size_t count = 0, i = 0;
+    const jnode **all, *x;
+    jval v;
+
+    for (x = n; x->kind == N_BINARY; x = x->a)
+        count++;
+    all = j_alloc(c, count * sizeof *all);
+    for (x = n; x->kind == N_BINARY; x = x->a)
+        all[i++] = x;
+    v = eval(c, x);
+    while (i-- > 0)
+        v = j_binary(c, all[i]->op, v, eval(c, all[i]->b));
+    return v;
+}
+
 static jval eval_in(jctx *c, const jnode *n)
 {
     jval v, w, *p;
@@ -251,7 +269,7 @@ static jval eval_in(jctx *c, const jnode *n)
     case N_FILTER: { v = eval(c, n->a); jargs a = args_of(c, n); return j_filter(c, n->value, v, &a); }
     case N_TEST: { v = eval(c, n->a); jargs a = args_of(c, n); return j_bool(j_test(c, n->value, v, &a)); }
     case N_UNARY: return j_binary(c, n->op == O_NEG ? O_SUB : O_ADD, j_int(0), eval(c, n->a));
-    case N_BINARY: v = eval(c, n->a); return j_binary(c, n->op, v, eval(c, n->b));
+    case N_BINARY: return eval_chain(c, n);
     case N_AND: v = eval(c, n->a); return j_true(v) ? eval(c, n->b) : v;
     case N_OR: v = eval(c, n->a); return j_true(v) ? v : eval(c, n->b);
     case N_NOT: return j_bool(!j_true(eval(c, n->a)));
@@ -270,8 +288,14 @@ static jval eval_in(jctx *c, const jnode *n)
 
 static jval eval(jctx *c, const jnode *n)
 {
+    jval v;
+
     j_step(c);
-    return eval_in(c, n);
+    if (++c->eval_depth > JINJA_EVAL_DEPTH_MAX)
+        j_fail(c, SL_ELIMIT, "expressions nested too deep");
+    v = eval_in(c, n);
+    c->eval_depth--;
+    return v;
 }
 
 static int run_for(jctx *c, const jnode *n)
@@ -304,7 +328,10 @@ static jval filter_chain(jctx *c, const jnode *f, jval v)
 {
     if (!f)
         return v;
+    if (++c->eval_depth > JINJA_EVAL_DEPTH_MAX)
+        j_fail(c, SL_ELIMIT, "filters chained too deep");
     v = filter_chain(c, f->a, v);
+    c->eval_depth--;
     jargs a = args_of(c, f);
     return j_filter(c, f->value, v, &a);
 }
@@ -338,7 +365,11 @@ static int run(jctx *c, const jnode *n)
         return GO_ON;
     case N_TEXT: jt_put(c, c->out, n->value.s, n->value.len); return GO_ON;
     case N_PRINT: j_print(c, c->out, eval(c, n->a)); return GO_ON;
-    case N_IF: return j_true(eval(c, n->a)) ? run(c, n->b) : n->c ? run(c, n->c) : GO_ON;
+    case N_IF:
+        for (size_t i = 0; i + 1 < n->count; i += 2)
+            if (j_true(eval(c, n->kids[i])))
+                return run(c, n->kids[i + 1]);
+        return n->c ? run(c, n->c) : GO_ON;
     case N_FOR: return run_for(c, n);
     case N_SET: assign(c, n->a, eval(c, n->b)); return GO_ON;
     case N_SETBLOCK: assign(c, n->a, filter_chain(c, n->c, capture(c, n->b, scope_new(c, c->scope)))); return GO_ON;
@@ -372,7 +403,7 @@ sl_status token_template_render(const token_template *t, const json_t *vars, int
     const char *k;
     json_t *e;
 
-    sl_arena_init(&c.arena, 1024 * SL_MIB);
+    sl_arena_init(&c.arena, JINJA_ARENA_BYTES_MAX);
     if (setjmp(c.out_of) == 0) {
         c.scope = c.root = scope_new(&c, NULL);
         json_object_foreach((json_t *)vars, k, e)

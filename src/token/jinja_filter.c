@@ -26,10 +26,16 @@ jval j_global(jctx *c, jval name, const jargs *a)
     if (j_is(name, "range")) {
         int64_t x = a->count > 0 ? a->pos[0].i : 0, y = a->count > 1 ? a->pos[1].i : x, s = a->count > 2 ? a->pos[2].i : 1;
         jval l = j_list(c, J_LIST);
-        if (!s || !a->count || a->pos[0].type != J_INT)
+        for (size_t i = 0; i < a->count; i++)
+            if (a->pos[i].type != J_INT)
+                j_fail(c, SL_EINVAL, "range() wants integers");
+        if (!s || !a->count)
             j_fail(c, SL_EINVAL, "bad range");
-        for (int64_t i = a->count > 1 ? x : 0; s > 0 ? i < y : i > y; i += s)
+        for (int64_t i = a->count > 1 ? x : 0; s > 0 ? i < y : i > y;) {
             j_push(c, l, j_int(i));
+            if (__builtin_add_overflow(i, s, &i))
+                break;
+        }
         return l;
     }
     if (j_is(name, "strftime_now")) {
@@ -243,6 +249,14 @@ static jval select_items(jctx *c, jval n, jval v, const jargs *a)
     return l;
 }
 
+static jval str_int(jval v)
+{
+    char b[32] = { 0 };
+
+    memcpy(b, v.s, SL_MIN(v.len, sizeof b - 1));
+    return j_int(strtoll(b, NULL, 10));
+}
+
 static jval tojson(jctx *c, jval v, const jargs *a)
 {
     jtext t = { 0 };
@@ -280,7 +294,7 @@ jval j_filter(jctx *c, jval n, jval v, const jargs *a)
     if (j_is(n, "items")) return v.type == J_DICT ? j_method(c, v, n, a) : l;
     if (one_of(n, " lower upper title capitalize ")) return j_method(c, j_tostr(c, v), n, a);
     if (j_is(n, "replace")) return j_method(c, j_tostr(c, v), n, a);
-    if (j_is(n, "int")) return v.type == J_STR ? j_int(strtoll(v.s, NULL, 10)) : v.type == J_FLOAT ? j_int((int64_t)v.f) : v.type == J_BOOL ? j_int(v.b) : v;
+    if (j_is(n, "int")) return v.type == J_STR ? str_int(v) : v.type == J_FLOAT ? j_int((int64_t)v.f) : v.type == J_BOOL ? j_int(v.b) : v;
     if (one_of(n, " select reject selectattr rejectattr ")) return select_items(c, n, v, a);
     if (one_of(n, " list first last reverse sort map ")) {
         it = j_items(c, v);

@@ -11,6 +11,10 @@
 #include "base/mem.h"
 #include "token/token.h"
 
+#define JINJA_ARENA_BYTES_MAX (128 * SL_MIB) /* of one rendering */
+#define JINJA_TREE_BYTES_MAX  (256 * SL_MIB) /* a one-byte token makes a node of 150 */
+#define JINJA_EVAL_DEPTH_MAX  1000           /* frames of eval: under 1 MiB of stack */
+
 typedef enum jtok_kind { T_TEXT, T_VBEG, T_VEND, T_BBEG, T_BEND, T_NAME, T_STR, T_INT, T_FLOAT, T_OP, T_EOF } jtok_kind;
 
 typedef struct jtok {
@@ -82,7 +86,7 @@ typedef struct jctx {
     sl_err *err;
     int line;
     int64_t steps, now_s;
-    int depth;
+    int depth, eval_depth;
     jtext *out;
     jscope *scope, *root;
 } jctx;

@@ -202,6 +202,13 @@ static jnode *primary(parser *p)
         return n;
     case T_NAME:
         return name_or_constant(p);
+    case T_TEXT:
+    case T_VBEG:
+    case T_VEND:
+    case T_BBEG:
+    case T_BEND:
+    case T_OP:
+    case T_EOF:
     default:
         break;
     }
@@ -336,11 +343,16 @@ static jnode *binary(parser *p, jnode_kind kind, int op, jnode *a, jnode *b)
 
 static jnode *bare_unary(parser *p)
 {
-    if (take_op(p, "-"))
-        return binary(p, N_UNARY, O_NEG, bare_unary(p), NULL);
-    if (take_op(p, "+"))
-        return binary(p, N_UNARY, O_POS, bare_unary(p), NULL);
-    return postfix(p, primary(p));
+    bool minus = is_op(p->t, "-");
+    jnode *n;
+
+    if (!minus && !is_op(p->t, "+"))
+        return postfix(p, primary(p));
+    p->t++;
+    deeper(p);
+    n = binary(p, N_UNARY, minus ? O_NEG : O_POS, bare_unary(p), NULL);
+    p->depth--;
+    return postfix(p, n);
 }
 
 static jnode *unary(parser *p)
@@ -507,6 +519,7 @@ static jnode *target(parser *p, bool parens)
 {
     jnode *n = node(p, N_TUPLE);
 
+    deeper(p);
     do {
         if (n->count && p->t->kind != T_NAME && !is_op(p->t, "("))
             break;
@@ -525,6 +538,7 @@ static jnode *target(parser *p, bool parens)
         }
         kid(p, n, k);
     } while (take_op(p, ","));
+    p->depth--;
     return n->count == 1 && !is_op(p->t - 1, ",") ? n->kids[0] : n;
 }
 
@@ -536,9 +550,13 @@ static jnode *parse_if(parser *p)
     n->a = tuple(p, true);
     end_tag(p);
     n->b = body(p, ends);
-    if (take_name(p, "elif")) {
-        n->c = parse_if(p);
-        return n;
+    /* A chain of elif is a list of conditions and bodies, so that its length costs no stack. */
+    kid(p, n, n->a);
+    kid(p, n, n->b);
+    while (take_name(p, "elif")) {
+        kid(p, n, tuple(p, true));
+        end_tag(p);
+        kid(p, n, body(p, ends));
     }
     if (take_name(p, "else")) {
         end_tag(p);
@@ -732,7 +750,7 @@ sl_status token_template_parse(const char *text, size_t len, token_template **re
     t = sl_calloc(1, sizeof *t);
     if (!t)
         return sl_fail(err, SL_ENOMEM, "template");
-    sl_arena_init(&t->arena, 512 * SL_MIB);
+    sl_arena_init(&t->arena, JINJA_TREE_BYTES_MAX);
     p.a = &t->arena;
     p.status = jinja_lex(&t->arena, text, len, &p.t, &count, err);
     if (p.status != SL_OK || setjmp(p.out_of) != 0) {
