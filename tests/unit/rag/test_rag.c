@@ -466,6 +466,35 @@ static void test_context(void **state)
     rag_close(r);
 }
 
+/* Allocation n fails, for every n: a status, no leak, and never half a document. */
+static void test_no_memory(void **state)
+{
+    static const char *const says[] = { "The walrus hunts clams below ice.", NULL };
+    bool done = false;
+
+    f.says = says;
+    for (unsigned long n = 1; !done && n < 1000; n++) {
+        rag_options o = { .db_path = path, .chain = &f.chain, .embed_model = "bag" };
+        heard h = { 0 };
+        rag *r = NULL;
+
+        (void)sl_mem_fail_at(n);
+        done = rag_open(&o, &r, NULL) == SL_OK;
+        if (r) {
+            llm_docs d = rag_docs(r);
+
+            done = d.ops->add(d.ctx, NULL, "a.md", sl_span_str(zebra), NULL, NULL) == SL_OK &&
+                   ask(r, &(llm_docs_query){ .question = "walrus clams" }, &h, NULL) == SL_OK &&
+                   strcmp(h.text, "The walrus hunts clams below ice. [1]") == 0 &&
+                   d.ops->remove(d.ctx, NULL, "a.md", NULL) == SL_OK;
+        }
+        (void)sl_mem_fail_at(0);
+        assert_true(h.done <= 1);
+        rag_close(r);
+    }
+    assert_true(done);
+}
+
 /* ---- crashes and threads ------------------------------------------------------------------- */
 
 static void kill_at(void *ctx, int step)
@@ -581,7 +610,7 @@ int main(void)
         CASE(test_other_model), CASE(test_bad_documents), CASE(test_cancel),
         CASE(test_failures),    CASE(test_injection),     CASE(test_prompt),
         CASE(test_context),     CASE(test_killed),        CASE(test_threads),
-        CASE(test_repeats),
+        CASE(test_no_memory),   CASE(test_repeats),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
