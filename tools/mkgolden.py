@@ -41,7 +41,7 @@ class Peer:
             self.port = s.getsockname()[1]
         self.process = subprocess.Popen(
             [os.path.join(bin_dir, "llama-server"), "-m", model, "--port", str(self.port), "-t", "2", "-c", "1024",
-             "-np", "1", "-fa", "on"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+             "-np", "1", "-fa", "off"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(200):
             try:
                 if json.load(urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health")).get("status") == "ok":

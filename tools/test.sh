@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 build=$1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice
 export SLUICE_BIN="$PWD/$build/sluice"
-export SLUICE_FAKE_SERVER="$PWD/$build/tests/api/fake_server"
+export SLUICE_FAKE_SERVER="$PWD/$build/tests/unit/api/fake_server"
 export SLUICE_DATA="$cache/test-data"
 passed=0
 failed=0

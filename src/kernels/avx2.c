@@ -45,10 +45,10 @@ static void quantize_q8_avx2(const float *x, size_t blocks, kernels_q8 *out)
             _mm256_max_ps(_mm256_max_ps(_mm256_and_ps(v0, abs_mask), _mm256_and_ps(v1, abs_mask)),
                           _mm256_max_ps(_mm256_and_ps(v2, abs_mask), _mm256_and_ps(v3, abs_mask)));
         __m128 h = _mm_max_ps(_mm256_castps256_ps128(m), _mm256_extractf128_ps(m, 1));
-        float amax;
+        float amax, d;
         __m256 inv;
         __m256i q, sums;
-        int32_t sum[8];
+        int32_t sum[8], lo, hi;
 
         h = _mm_max_ps(h, _mm_movehl_ps(h, h));
         h = _mm_max_ss(h, _mm_movehdup_ps(h));
@@ -62,9 +62,13 @@ static void quantize_q8_avx2(const float *x, size_t blocks, kernels_q8 *out)
         _mm256_storeu_si256((__m256i *)out[i].q, q);
         sums = _mm256_madd_epi16(_mm256_maddubs_epi16(ones, q), _mm256_set1_epi16(1));
         _mm256_storeu_si256((__m256i *)sum, sums);
-        out[i].d = amax / 127.0f;
-        out[i].s[0] = out[i].d * (float)(sum[0] + sum[1] + sum[2] + sum[3]);
-        out[i].s[1] = out[i].d * (float)(sum[4] + sum[5] + sum[6] + sum[7]);
+        d = amax / 127.0f;
+        lo = sum[0] + sum[1] + sum[2] + sum[3];
+        hi = sum[4] + sum[5] + sum[6] + sum[7];
+        out[i].d = round_f16(d);
+        out[i].s = round_f16(d * (float)(lo + hi));
+        out[i].h[0] = out[i].d * (float)lo;
+        out[i].h[1] = out[i].d * (float)hi;
     }
 }
 
@@ -162,8 +166,8 @@ static ALWAYS_INLINE void block_avx2(kernels_fmt fmt, const uint8_t *p, size_t h
 
             acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(d0, ad), x0, acc[t]);
             acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(d1, ad), x1, acc[t]);
-            acc[t] = _mm256_fmadd_ps(m0, _mm256_set1_ps(b->s[0]), acc[t]);
-            acc[t] = _mm256_fmadd_ps(m1, _mm256_set1_ps(b->s[1]), acc[t]);
+            acc[t] = _mm256_fmadd_ps(m0, _mm256_set1_ps(b->h[0]), acc[t]);
+            acc[t] = _mm256_fmadd_ps(m1, _mm256_set1_ps(b->h[1]), acc[t]);
         }
         return;
     }
@@ -182,7 +186,7 @@ static ALWAYS_INLINE void block_avx2(kernels_fmt fmt, const uint8_t *p, size_t h
         acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(b->d)), _mm256_cvtepi32_ps(dot),
                                  acc[t]);
         if (fmt != KERNELS_S8)
-            acc[t] = _mm256_fmadd_ps(m, _mm256_set1_ps(b->s[0] + b->s[1]), acc[t]);
+            acc[t] = _mm256_fmadd_ps(m, _mm256_set1_ps(b->s), acc[t]);
     }
 }
 

@@ -131,8 +131,8 @@ static ALWAYS_INLINE void block_avx512(kernels_fmt fmt, const uint8_t *p,
 
             acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(d0, ad), x0, acc[t]);
             acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(d1, ad), x1, acc[t]);
-            acc[t] = _mm512_fmadd_ps(m0, _mm512_set1_ps(b->s[0]), acc[t]);
-            acc[t] = _mm512_fmadd_ps(m1, _mm512_set1_ps(b->s[1]), acc[t]);
+            acc[t] = _mm512_fmadd_ps(m0, _mm512_set1_ps(b->h[0]), acc[t]);
+            acc[t] = _mm512_fmadd_ps(m1, _mm512_set1_ps(b->h[1]), acc[t]);
         }
         return;
     }
@@ -147,7 +147,7 @@ static ALWAYS_INLINE void block_avx512(kernels_fmt fmt, const uint8_t *p,
 
         acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(b->d)), _mm512_cvtepi32_ps(dot),
                                  acc[t]);
-        acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(b->s[0] + b->s[1]), acc[t]);
+        acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(b->s), acc[t]);
     }
 }
 

@@ -41,10 +41,12 @@ typedef enum kernels_fmt {
     KERNELS_FMT_COUNT
 } kernels_fmt;
 
-/* 32 activations: x = d * q; s holds d * sum(q) of either half, for the weights' offsets. */
+/* 32 activations: x = d * q; s = d * sum(q) and h the same for either half, for the weights'
+ * offsets. d and s are rounded to f16, as in GGUF's Q8_0 and Q8_1, so that results compare with
+ * other engines' to the last few bits. */
 typedef struct kernels_q8 {
-    float d;
-    float s[2];
+    float d, s;
+    float h[2];
     int8_t q[KERNELS_BLOCK];
 } kernels_q8;
 

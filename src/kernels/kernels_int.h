@@ -58,4 +58,13 @@ static inline uint16_t f32_f16(float f)
     return (uint16_t)(sign | ((mag - 0x38000000) >> 13));
 }
 
+/* f rounded to f16 where f16 has it as a normal number; f itself elsewhere, so that no activation
+ * is too large or too small. */
+static inline float round_f16(float f)
+{
+    float mag = f < 0 ? -f : f;
+
+    return mag >= 0x1p-14f && mag <= 65504.0f ? f16_f32(f32_f16(f)) : f;
+}
+
 #endif

