@@ -11,7 +11,7 @@
 #define MARGIN       16 /* tokens; joints and what a template adds that render does not show */
 #define CUT_MIN      64 /* bytes of a passage that are worth a prompt */
 
-#define FREQUENCY_PENALTY 0.4f /* greedy small models repeat themselves for ever without */
+#define FREQUENCY_PENALTY 0.2f /* greedy small models repeat themselves for ever without */
 
 /* A model that goes on with a question or a passage of its own has ended its answer. */
 static const char *stops[] = { "\nQuestion:", "\n\"\"\"" };
@@ -114,7 +114,8 @@ static void put_user(sl_buf *out, const llm_docs_query *q, const rag_hits *hits,
 {
     if (p->is_merged)
         sl_buf_printf(out, "%s\n\n", system_text);
-    for (size_t i = 0; i < p->used; i++) {
+    /* The best passage stands next to the question: small models read that most faithfully. */
+    for (size_t i = p->used; i-- > 0;) {
         const rag_hit *h = &hits->items[i];
 
         sl_buf_printf(out, "[%zu]", i + 1);
