@@ -8,8 +8,7 @@
 #define SL_MIB ((size_t)1024 * 1024)
 #define SL_GIB ((size_t)1024 * 1024 * 1024)
 
-/* Model files: real ones stay under 3,000 tensors and 100 keys; the room above is for MoE shards.
- */
+/* Model files: real ones stay under 3,000 tensors and 100 keys; the rest is for MoE shards. */
 #define SL_GGUF_TENSORS_MAX             (1 << 17)
 #define SL_GGUF_KEYS_MAX                (1 << 16)
 #define SL_GGUF_KEY_BYTES_MAX           65535     /* the GGUF specification's bound */
@@ -18,7 +17,8 @@
 #define SL_TENSOR_NAME_MAX              256 /* GGUF says 64; Hugging Face names reach 120 */
 #define SL_TENSOR_DIMS_MAX              4
 #define SL_SAFETENSORS_HEADER_BYTES_MAX (100 * SL_MIB) /* the format's own bound */
-#define SL_JSON_BYTES_MAX               (64 * SL_MIB) /* tokenizer.json of a 262,144-token vocabulary: 33 MiB */
+/* tokenizer.json of a vocabulary of 262,144 takes 33 MiB. */
+#define SL_JSON_BYTES_MAX (64 * SL_MIB)
 
 /* Shapes: bounds that keep products of two in 32 bits and catch hostile metadata early. */
 #define SL_MODEL_LAYERS_MAX  512
