@@ -195,9 +195,15 @@ void fake_init(fake *f)
     f->chain.route_count = 2;
 }
 
-void fake_deinit(fake *f)
+void fake_join(fake *f)
 {
     for (int i = 0; i < atomic_load(&f->thread_count); i++)
         pthread_join(f->threads[i], NULL);
+    atomic_store(&f->thread_count, 0);
+}
+
+void fake_deinit(fake *f)
+{
+    fake_join(f);
     pthread_mutex_destroy(&f->lock);
 }

@@ -29,6 +29,8 @@ typedef struct fake {
 
 void fake_init(fake *f);
 void fake_deinit(fake *f); /* joins what it started */
+/* Waits for the threads of all requests so far; no request may run meanwhile. */
+void fake_join(fake *f);
 /* Whitespace-separated words and single CJK characters. */
 size_t fake_tokens(const char *text, size_t len);
 
