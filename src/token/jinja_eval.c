@@ -81,143 +81,133 @@ static jval capture(jctx *c, const jnode *body, jscope *scope)
     run(c, body);
     c->out = old;
     c->scope = old_scope;
-    return jt_val(c, &t);
+    return jt_val(&t);
 }
 
-static jval call_macro(jctx *c, jmacro *m, const jargs *a)
+static jval *find_kw(const jargs *a, jval name, jpair **ret)
+{
+    for (size_t i = 0; i < a->kw_count; i++) {
+        if (a->kw[i].key.len == name.len && !memcmp(a->kw[i].key.s, name.s, name.len)) {
+            *ret = &a->kw[i];
+            return &a->kw[i].value;
+        }
+    }
+    return NULL;
+}
+
+/* What a call gives beyond the parameters: varargs, kwargs and caller. */
+static void bind_rest(jctx *c, const jnode *n, jscope *s, const jargs *a)
+{
+    jval rest = j_list(c, J_TUPLE), more = j_dict(c), caller = j_undef("caller", 6);
+
+    for (size_t i = n->count; i < a->count; i++)
+        j_push(c, rest, a->pos[i]);
+    for (size_t k = 0; k < a->kw_count; k++) {
+        bool param = false;
+        for (size_t i = 0; i < n->count; i++)
+            param = param || (i >= a->count && n->kids[i]->value.len == a->kw[k].key.len &&
+                              !memcmp(n->kids[i]->value.s, a->kw[k].key.s, a->kw[k].key.len));
+        if (param)
+            continue;
+        if (j_is(a->kw[k].key, "caller") && (n->op & JM_CALLER)) {
+            caller = a->kw[k].value;
+        } else {
+            j_put(c, more.dict, a->kw[k].key, a->kw[k].value);
+        }
+    }
+    if (more.dict->count && !(n->op & JM_KWARGS))
+        j_fail(c, SL_EINVAL, "macro '%.*s' takes no keyword argument '%.*s'",
+               (int)SL_MIN(n->value.len, 60u), n->value.s,
+               (int)SL_MIN(more.dict->items[0].key.len, 60u), more.dict->items[0].key.s);
+    if (a->count > n->count && !(n->op & JM_VARARGS))
+        j_fail(c, SL_EINVAL, "macro '%.*s' takes not more than %zu argument(s)",
+               (int)SL_MIN(n->value.len, 60u), n->value.s, n->count);
+    if (n->op & JM_VARARGS)
+        define(c, s, j_strz("varargs"), rest);
+    if (n->op & JM_KWARGS)
+        define(c, s, j_strz("kwargs"), more);
+    if (n->op & JM_CALLER)
+        define(c, s, j_strz("caller"), caller);
+}
+
+static jval call_macro(jctx *c, const jmacro *m, const jargs *a)
 {
     jscope *s = scope_new(c, m->scope), *old = c->scope;
     const jnode *n = m->node;
-    jval rest = j_list(c, J_TUPLE);
+    jpair *kw = NULL;
 
     if (++c->depth > SL_TEMPLATE_DEPTH_MAX / 2)
         j_fail(c, SL_ELIMIT, "macros nested too deep");
+    bind_rest(c, n, s, a);
+    c->scope = s;
     for (size_t i = 0; i < n->count; i++) {
         jval name = n->kids[i]->value, v = j_undef(name.s, name.len);
-        bool given = i < a->count;
+        const jval *given = i < a->count ? &a->pos[i] : find_kw(a, name, &kw);
+
         if (given)
-            v = a->pos[i];
-        for (size_t k = 0; k < a->kw_count; k++)
-            if (j_eq(c, a->kw[k].key, name))
-                v = a->kw[k].value, given = true;
-        c->scope = s;
-        if (!given && n->kids[i]->a)
+            v = *given;
+        else if (n->kids[i]->a)
             v = eval(c, n->kids[i]->a);
-        c->scope = old;
         define(c, s, name, v);
     }
-    for (size_t i = n->count; i < a->count; i++)
-        j_push(c, rest, a->pos[i]);
-    define(c, s, j_strz("varargs"), rest);
-    for (size_t k = 0; k < a->kw_count; k++)
-        if (j_is(a->kw[k].key, "caller"))
-            define(c, s, a->kw[k].key, a->kw[k].value);
+    c->scope = old;
     jval v = capture(c, n->b, s);
     c->depth--;
     return v;
 }
 
+static int run_items(jctx *c, const jnode *n, jval v, size_t depth, jscope *scope, bool *empty);
+
+/* loop(items) of a recursive loop. */
+static jval call_loop(jctx *c, const jloop *l, const jargs *a)
+{
+    jtext t = { 0 }, *old = c->out;
+    jscope *old_scope = c->scope;
+    bool empty;
+
+    if (!l->node || l->node->op != 1)
+        j_fail(c, SL_EINVAL, "The loop must have the 'recursive' marker to be called recursively.");
+    if (a->count != 1)
+        j_fail(c, SL_EINVAL, "loop() takes one argument");
+    if (++c->depth > SL_TEMPLATE_DEPTH_MAX / 2)
+        j_fail(c, SL_ELIMIT, "loops nested too deep");
+    c->out = &t;
+    c->scope = l->scope;
+    run_items(c, l->node, a->pos[0], l->depth + 1, l->scope, &empty);
+    c->out = old;
+    c->scope = old_scope;
+    c->depth--;
+    return jt_val(&t);
+}
+
 jval j_call(jctx *c, jval fn, const jargs *a)
 {
     j_step(c);
-    if (fn.type == J_MACRO)
+    switch (fn.type) {
+    case J_MACRO:
         return call_macro(c, fn.macro, a);
-    if (fn.type == J_METHOD)
+    case J_METHOD:
         return j_method(c, fn.method->self, j_str(fn.method->name, fn.method->len), a);
-    if (fn.type == J_GLOBAL)
+    case J_GLOBAL:
         return j_global(c, fn, a);
-    if (fn.type == J_UNDEF)
-        j_fail(c, SL_EINVAL, "'%.*s' is undefined", (int)SL_MIN(fn.len, 80), fn.s);
-    j_fail(c, SL_EINVAL, "'%s' object is not callable", j_type_name(fn));
-}
-
-static jval loop_attr(jloop *l, jval name)
-{
-    int64_t n = (int64_t)l->items.list->count, i = (int64_t)l->at;
-    jval *x = l->items.list->items;
-
-    if (j_is(name, "index")) return j_int(i + 1);
-    if (j_is(name, "index0")) return j_int(i);
-    if (j_is(name, "revindex")) return j_int(n - i);
-    if (j_is(name, "revindex0")) return j_int(n - i - 1);
-    if (j_is(name, "first")) return j_bool(i == 0);
-    if (j_is(name, "last")) return j_bool(i == n - 1);
-    if (j_is(name, "length")) return j_int(n);
-    if (j_is(name, "depth")) return j_int((int64_t)l->depth + 1);
-    if (j_is(name, "depth0")) return j_int((int64_t)l->depth);
-    if (j_is(name, "previtem") && i > 0) return x[i - 1];
-    if (j_is(name, "nextitem") && i + 1 < n) return x[i + 1];
-    return j_undef(name.s, name.len);
-}
-
-jval j_attr(jctx *c, jval v, jval name)
-{
-    jval *p;
-
-    if (v.type == J_UNDEF)
-        j_fail(c, SL_EINVAL, "'%.*s' is undefined", (int)SL_MIN(v.len, 80), v.s);
-    if (j_has_method(v, name)) {
-        jval m = { .type = J_METHOD };
-        m.method = j_alloc(c, sizeof *m.method);
-        *m.method = (jmethod){ v, name.s, name.len };
-        return m;
+    case J_LOOP:
+        return call_loop(c, fn.loop, a);
+    case J_JOINER:
+        if (!fn.iter->started) {
+            fn.iter->started = true;
+            return j_strz("");
+        }
+        return fn.iter->list->items[0];
+    case J_UNDEF:
+        j_fail(c, SL_EINVAL, "'%.*s' is undefined", (int)SL_MIN(fn.len, 80u), fn.s);
+    default:
+        j_fail(c, SL_EINVAL, "'%s' object is not callable", j_type_name(fn));
     }
-    if (v.type == J_LOOP)
-        return loop_attr(v.loop, name);
-    if ((v.type == J_DICT || v.type == J_NS) && (p = j_get(v.dict, name)))
-        return *p;
-    return j_undef(name.s, name.len);
 }
 
-jval j_item(jctx *c, jval v, jval key)
+static jval eval_or_none(jctx *c, const jnode *n)
 {
-    jval *p;
-
-    if ((v.type == J_LIST || v.type == J_TUPLE || v.type == J_STR) && key.type == J_INT) {
-        jval l = j_items(c, v);
-        int64_t i = key.i < 0 ? key.i + (int64_t)l.list->count : key.i;
-        return i >= 0 && i < (int64_t)l.list->count ? l.list->items[i] : j_undef("item", 4);
-    }
-    if (v.type == J_DICT && (p = j_get(v.dict, key)))
-        return *p;
-    if (v.type == J_UNDEF || key.type == J_STR)
-        return j_attr(c, v, key.type == J_STR ? key : j_strz("item"));
-    return j_undef("item", 4);
-}
-
-static jval slice(jctx *c, const jnode *n)
-{
-    jval v = eval(c, n->a), l = j_items(c, v), out = j_list(c, v.type == J_TUPLE ? J_TUPLE : J_LIST);
-    jval a = n->b ? eval(c, n->b) : j_none(), b = n->c ? eval(c, n->c) : j_none(), s = n->d ? eval(c, n->d) : j_none();
-    int64_t len = (int64_t)l.list->count, step = s.type == J_INT ? s.i : 1, from, to;
-    jtext t = { 0 };
-
-    if (!step)
-        j_fail(c, SL_EINVAL, "slice step cannot be zero");
-    int64_t low = step < 0 ? -1 : 0, high = step < 0 ? len - 1 : len;
-    from = a.type == J_INT ? (a.i < 0 ? SL_MAX(a.i + len, low) : SL_MIN(a.i, high)) : step < 0 ? high : 0;
-    to = b.type == J_INT ? (b.i < 0 ? SL_MAX(b.i + len, low) : SL_MIN(b.i, high)) : step < 0 ? -1 : len;
-    step = SL_MAX(SL_MIN(step, len + 1), -len - 1);
-    for (int64_t i = from; step > 0 ? i < to : i > to; i += step)
-        j_push(c, out, l.list->items[i]);
-    if (v.type != J_STR)
-        return out;
-    for (size_t i = 0; i < out.list->count; i++)
-        jt_put(c, &t, out.list->items[i].s, out.list->items[i].len);
-    return jt_val(c, &t);
-}
-
-static bool compare(jctx *c, int op, jval a, jval b)
-{
-    switch (op) {
-    case O_EQ: return j_eq(c, a, b);
-    case O_NE: return !j_eq(c, a, b);
-    case O_LT: return j_cmp(c, a, b, "<") < 0;
-    case O_LE: return j_cmp(c, a, b, "<=") <= 0;
-    case O_GT: return j_cmp(c, a, b, ">") > 0;
-    case O_GE: return j_cmp(c, a, b, ">=") >= 0;
-    default: return j_in(c, a, b) == (op == O_IN);
-    }
+    return n ? eval(c, n) : j_none();
 }
 
 /* a + b + c ... leans to the left: walked down once, then computed upwards without recursion. */
@@ -238,6 +228,26 @@ static jval eval_chain(jctx *c, const jnode *n)
     return v;
 }
 
+/* A method is called without making a bound method first. */
+static jval eval_call(jctx *c, const jnode *n)
+{
+    jval v;
+    jargs a;
+
+    if (n->a->kind == N_ATTR) {
+        v = eval(c, n->a->a);
+        if (j_has_method(v, n->a->value)) {
+            a = args_of(c, n);
+            return j_method(c, v, n->a->value, &a);
+        }
+        v = j_attr(c, v, n->a->value);
+    } else {
+        v = eval(c, n->a);
+    }
+    a = args_of(c, n);
+    return j_call(c, v, &a);
+}
+
 static jval eval_in(jctx *c, const jnode *n)
 {
     jval v, w, *p;
@@ -248,6 +258,7 @@ static jval eval_in(jctx *c, const jnode *n)
         if ((p = lookup(c->scope, n->value)))
             return *p;
         v = n->value;
+        v.safe = false;
         v.type = j_is_global(v) ? J_GLOBAL : J_UNDEF;
         return v;
     case N_LIST: case N_TUPLE:
@@ -264,11 +275,15 @@ static jval eval_in(jctx *c, const jnode *n)
         return v;
     case N_ATTR: return j_attr(c, eval(c, n->a), n->value);
     case N_ITEM: v = eval(c, n->a); return j_item(c, v, eval(c, n->b));
-    case N_SLICE: return slice(c, n);
-    case N_CALL: { v = eval(c, n->a); jargs a = args_of(c, n); return j_call(c, v, &a); }
+    case N_SLICE: {
+        v = eval(c, n->a);
+        jval from = eval_or_none(c, n->b), to = eval_or_none(c, n->c);
+        return j_slice(c, v, from, to, eval_or_none(c, n->d));
+    }
+    case N_CALL: return eval_call(c, n);
     case N_FILTER: { v = eval(c, n->a); jargs a = args_of(c, n); return j_filter(c, n->value, v, &a); }
     case N_TEST: { v = eval(c, n->a); jargs a = args_of(c, n); return j_bool(j_test(c, n->value, v, &a)); }
-    case N_UNARY: return j_binary(c, n->op == O_NEG ? O_SUB : O_ADD, j_int(0), eval(c, n->a));
+    case N_UNARY: return j_negate(c, n->op, eval(c, n->a));
     case N_BINARY: return eval_chain(c, n);
     case N_AND: v = eval(c, n->a); return j_true(v) ? eval(c, n->b) : v;
     case N_OR: v = eval(c, n->a); return j_true(v) ? v : eval(c, n->b);
@@ -277,7 +292,7 @@ static jval eval_in(jctx *c, const jnode *n)
         v = eval(c, n->a);
         for (size_t i = 0; i < n->count; i++, v = w) {
             w = eval(c, n->kids[i]->b);
-            if (!compare(c, n->kids[i]->op, v, w))
+            if (!j_compare(c, n->kids[i]->op, v, w))
                 return j_bool(false);
         }
         return j_bool(true);
@@ -298,30 +313,90 @@ static jval eval(jctx *c, const jnode *n)
     return v;
 }
 
-static int run_for(jctx *c, const jnode *n)
+/* The items that pass the loop's filter; each is tried in a scope of its own. */
+static jval filter_items(jctx *c, const jnode *n, jval all, size_t count)
 {
-    jval all = j_items(c, eval(c, n->a)), items = j_list(c, J_LIST), lv = { .type = J_LOOP };
+    jval items = j_list(c, J_LIST);
     jscope *old = c->scope;
-    int r = GO_ON;
 
-    for (size_t i = 0; i < all.list->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         c->scope = scope_new(c, old);
-        if (n->d)
-            assign(c, n->kids[0], all.list->items[i]);
-        if (!n->d || j_true(eval(c, n->d)))
-            j_push(c, items, all.list->items[i]);
-    }
-    lv.loop = j_alloc(c, sizeof *lv.loop);
-    lv.loop->items = items;
-    for (size_t i = 0; i < items.list->count && r != GO_BREAK; i++) {
-        c->scope = scope_new(c, old);
-        lv.loop->at = i;
-        define(c, c->scope, j_strz("loop"), lv);
-        assign(c, n->kids[0], items.list->items[i]);
-        r = run(c, n->b);
+        assign(c, n->kids[0], j_nth(all, i));
+        if (j_true(eval(c, n->d)))
+            j_push(c, items, j_nth(all, i));
     }
     c->scope = old;
-    return items.list->count == 0 && n->c ? run(c, n->c) : GO_ON;
+    return items;
+}
+
+static int run_items(jctx *c, const jnode *n, jval v, size_t depth, jscope *scope, bool *empty)
+{
+    jval lv = { .type = J_LOOP };
+    jscope *s = NULL;
+    size_t count;
+    int r = GO_ON;
+
+    v = j_seq(c, v, &count);
+    if (n->d) {
+        v = filter_items(c, n, v, count);
+        count = v.list->count;
+    }
+    *empty = count == 0;
+    lv.loop = j_alloc(c, sizeof *lv.loop);
+    *lv.loop = (jloop){ .items = v, .count = count, .depth = depth, .node = n, .scope = scope };
+    for (size_t i = 0; i < count && r != GO_BREAK; i++) {
+        j_step(c);
+        if (s && !s->kept)
+            s->count = 0;
+        else
+            s = scope_new(c, scope);
+        c->scope = s;
+        lv.loop->at = i;
+        define(c, s, j_strz("loop"), lv);
+        assign(c, n->kids[0], j_nth(v, i));
+        r = run(c, n->b);
+    }
+    c->scope = scope;
+    return r;
+}
+
+static int run_for(jctx *c, const jnode *n)
+{
+    jscope *old = c->scope;
+    bool empty;
+
+    run_items(c, n, eval(c, n->a), 0, old, &empty);
+    if (empty && n->c) {
+        c->scope = scope_new(c, old);
+        run(c, n->c);
+        c->scope = old;
+    }
+    return GO_ON;
+}
+
+/* A macro looks into the scopes around it later, so loops may not reuse them. */
+static jval make_macro(jctx *c, const jnode *n)
+{
+    jval v = { .type = J_MACRO };
+
+    for (jscope *s = c->scope; s; s = s->up)
+        s->kept = true;
+    v.macro = j_alloc(c, sizeof *v.macro);
+    *v.macro = (jmacro){ n, c->scope };
+    return v;
+}
+
+static void run_callblock(jctx *c, const jnode *n)
+{
+    jval fn = eval(c, n->a->a);
+    jargs a = args_of(c, n->a);
+    jpair *kw = j_alloc(c, (a.kw_count + 1) * sizeof *kw);
+
+    if (a.kw_count)
+        memcpy(kw, a.kw, a.kw_count * sizeof *kw);
+    kw[a.kw_count++] = (jpair){ j_strz("caller"), make_macro(c, n) };
+    a.kw = kw;
+    j_print(c, c->out, j_call(c, fn, &a));
 }
 
 static jval filter_chain(jctx *c, const jnode *f, jval v)
@@ -341,78 +416,126 @@ static int run_scoped(jctx *c, const jnode *n)
     jscope *old = c->scope;
     int r;
 
-    c->scope = scope_new(c, old);
-    for (size_t i = 0; i < n->count; i++)
-        assign(c, n->kids[i]->a, eval(c, n->kids[i]->b));
+    jscope *inner = scope_new(c, old);
+
+    for (size_t i = 0; i < n->count; i++) { /* the values see the scope outside */
+        jval v = eval(c, n->kids[i]->b);
+        c->scope = inner;
+        assign(c, n->kids[i]->a, v);
+        c->scope = old;
+    }
+    c->scope = inner;
     r = run(c, n->b);
     c->scope = old;
     return r;
 }
 
+static int run_if(jctx *c, const jnode *n)
+{
+    for (size_t i = 0; i + 1 < n->count; i += 2)
+        if (j_true(eval(c, n->kids[i])))
+            return run(c, n->kids[i + 1]);
+    return n->c ? run(c, n->c) : GO_ON;
+}
+
+static int run_seq(jctx *c, const jnode *n)
+{
+    int r = GO_ON;
+
+    for (size_t i = 0; i < n->count && r == GO_ON; i++)
+        r = run(c, n->kids[i]);
+    return r;
+}
+
+static int run_in(jctx *c, const jnode *n)
+{
+    jval v;
+
+    switch (n->kind) {
+    case N_SEQ:
+        return run_seq(c, n);
+    case N_TEXT:
+        jt_put(c, c->out, n->value.s, n->value.len);
+        return GO_ON;
+    case N_PRINT:
+        v = eval(c, n->a);
+        j_print(c, c->out, v);
+        return GO_ON;
+    case N_IF:
+        return run_if(c, n);
+    case N_FOR:
+        return run_for(c, n);
+    case N_SET:
+        assign(c, n->a, eval(c, n->b));
+        return GO_ON;
+    case N_SETBLOCK:
+        v = filter_chain(c, n->c, capture(c, n->b, scope_new(c, c->scope)));
+        assign(c, n->a, v);
+        return GO_ON;
+    case N_FILTERBLOCK:
+        v = filter_chain(c, n->c, capture(c, n->b, scope_new(c, c->scope)));
+        j_print(c, c->out, v);
+        return GO_ON;
+    case N_WITH:
+        return run_scoped(c, n);
+    case N_BREAK:
+        return GO_BREAK;
+    case N_CONTINUE:
+        return GO_CONTINUE;
+    case N_MACRO:
+        define(c, c->scope, n->value, make_macro(c, n));
+        return GO_ON;
+    case N_CALLBLOCK:
+        run_callblock(c, n);
+        return GO_ON;
+    default:
+        j_fail(c, SL_EINVAL, "bad statement");
+    }
+}
+
 static int run(jctx *c, const jnode *n)
 {
-    jval v = { .type = J_MACRO };
     int r;
 
     j_step(c);
     if (n->kind != N_SEQ)
         c->line = n->line;
-    switch (n->kind) {
-    case N_SEQ:
-        for (size_t i = 0; i < n->count; i++)
-            if ((r = run(c, n->kids[i])) != GO_ON)
-                return r;
-        return GO_ON;
-    case N_TEXT: jt_put(c, c->out, n->value.s, n->value.len); return GO_ON;
-    case N_PRINT: j_print(c, c->out, eval(c, n->a)); return GO_ON;
-    case N_IF:
-        for (size_t i = 0; i + 1 < n->count; i += 2)
-            if (j_true(eval(c, n->kids[i])))
-                return run(c, n->kids[i + 1]);
-        return n->c ? run(c, n->c) : GO_ON;
-    case N_FOR: return run_for(c, n);
-    case N_SET: assign(c, n->a, eval(c, n->b)); return GO_ON;
-    case N_SETBLOCK: assign(c, n->a, filter_chain(c, n->c, capture(c, n->b, scope_new(c, c->scope)))); return GO_ON;
-    case N_FILTERBLOCK: j_print(c, c->out, filter_chain(c, n->c, capture(c, n->b, scope_new(c, c->scope)))); return GO_ON;
-    case N_WITH: return run_scoped(c, n);
-    case N_BREAK: return GO_BREAK;
-    case N_CONTINUE: return GO_CONTINUE;
-    case N_MACRO: case N_CALLBLOCK:
-        v.macro = j_alloc(c, sizeof *v.macro);
-        *v.macro = (jmacro){ n, c->scope };
-        if (n->kind == N_MACRO) {
-            define(c, c->scope, n->value, v);
-        } else if (n->a->kind == N_CALL) {
-            jval fn = eval(c, n->a->a);
-            jargs a = args_of(c, n->a);
-            jpair *kw = j_alloc(c, (a.kw_count + 1) * sizeof *kw);
-            memcpy(kw, a.kw, a.kw_count * sizeof *kw);
-            kw[a.kw_count++] = (jpair){ j_strz("caller"), v };
-            a.kw = kw;
-            j_print(c, c->out, j_call(c, fn, &a));
-        }
-        return GO_ON;
-    default: j_print(c, c->out, eval(c, n)); return GO_ON;
-    }
+    if (++c->eval_depth > JINJA_EVAL_DEPTH_MAX)
+        j_fail(c, SL_ELIMIT, "blocks nested too deep");
+    r = run_in(c, n);
+    c->eval_depth--;
+    return r;
 }
 
-sl_status token_template_render(const token_template *t, const json_t *vars, int64_t now_s, sl_buf *out, sl_err *err)
+/* Errors come back here; c and what it points to stay readable because they live outside. */
+static sl_status guarded(jctx *c, const token_template *t, const json_t *vars)
 {
-    jtext text = { 0 };
-    jctx c = { .err = err, .now_s = now_s, .out = &text };
     const char *k;
     json_t *e;
 
+    if (setjmp(c->out_of) != 0)
+        return c->status;
+    c->scope = c->root = scope_new(c, NULL);
+    json_object_foreach((json_t *)vars, k, e)
+        define(c, c->root, j_strz(k), j_from_json(c, e));
+    c->scope = scope_new(c, c->root);
+    run(c, t->body);
+    return SL_OK;
+}
+
+sl_status token_template_render(const token_template *t, const json_t *vars, int64_t now_s,
+                                sl_buf *out, sl_err *err)
+{
+    jtext text = { 0 };
+    jctx c = { .err = err, .now_s = now_s, .out = &text };
+    sl_status st;
+
     sl_arena_init(&c.arena, JINJA_ARENA_BYTES_MAX);
-    if (setjmp(c.out_of) == 0) {
-        c.scope = c.root = scope_new(&c, NULL);
-        json_object_foreach((json_t *)vars, k, e)
-            define(&c, c.root, j_strz(k), j_from_json(&c, e));
-        c.scope = scope_new(&c, c.root);
-        run(&c, t->body);
+    st = guarded(&c, t, vars);
+    if (st == SL_OK) {
         sl_buf_put(out, text.p, text.len);
-        c.status = sl_buf_ok(out, "rendered template", err);
+        st = sl_buf_ok(out, "rendered template", err);
     }
     sl_arena_deinit(&c.arena);
-    return c.status;
+    return st;
 }

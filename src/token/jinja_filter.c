@@ -1,316 +1,414 @@
-/* jinja_filter.c - filters, tests, methods and globals. */
+/* jinja_filter.c - filters on single values; those on sequences are in jinja_seq.c. */
+#include <ctype.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include <utf8proc.h>
 
 #include "token/jinja_int.h"
 
-jval j_arg(const jargs *a, size_t at, const char *name, jval fallback)
+bool j_filter_known(jval n)
 {
-    for (size_t i = 0; i < a->kw_count; i++)
-        if (j_is(a->kw[i].key, name))
-            return a->kw[i].value;
-    return at < a->count ? a->pos[at] : fallback;
+    return j_one_of(n, " abs attr batch capitalize center count d default dictsort e escape float "
+                       "first format forceescape groupby indent int items join last length list "
+                       "lower map ") ||
+           j_one_of(n, " max min pprint reject rejectattr replace reverse round safe select "
+                       "selectattr slice sort string striptags sum title tojson trim truncate ") ||
+           j_one_of(n, " unique upper urlencode wordcount xmlattr random filesizeformat urlize "
+                       "wordwrap ");
 }
 
-bool j_is_global(jval n)
+/* The number a Python literal of that base spells; false when it spells none. */
+static bool parse_int(jval s, int64_t base, int64_t *ret)
 {
-    return j_is(n, "raise_exception") || j_is(n, "strftime_now") || j_is(n, "namespace") || j_is(n, "dict") || j_is(n, "range");
-}
+    char b[80], *end;
+    size_t n = 0;
 
-jval j_global(jctx *c, jval name, const jargs *a)
-{
-    if (j_is(name, "raise_exception")) {
-        jval m = j_tostr(c, j_arg(a, 0, "message", j_strz("")));
-        j_fail(c, SL_EINVAL, "%.*s", (int)SL_MIN(m.len, 380), m.s);
-    }
-    if (j_is(name, "range")) {
-        int64_t x = a->count > 0 ? a->pos[0].i : 0, y = a->count > 1 ? a->pos[1].i : x, s = a->count > 2 ? a->pos[2].i : 1;
-        jval l = j_list(c, J_LIST);
-        for (size_t i = 0; i < a->count; i++)
-            if (a->pos[i].type != J_INT)
-                j_fail(c, SL_EINVAL, "range() wants integers");
-        if (!s || !a->count)
-            j_fail(c, SL_EINVAL, "bad range");
-        for (int64_t i = a->count > 1 ? x : 0; s > 0 ? i < y : i > y;) {
-            j_push(c, l, j_int(i));
-            if (__builtin_add_overflow(i, s, &i))
-                break;
-        }
-        return l;
-    }
-    if (j_is(name, "strftime_now")) {
-        jval f = j_tostr(c, j_arg(a, 0, "format", j_strz("")));
-        char *b = j_alloc(c, 512), *z = j_alloc(c, f.len + 1);
-        struct tm tm;
-        time_t t = c->now_s;
-        memcpy(z, f.s, f.len);
-        gmtime_r(&t, &tm);
-        return j_str(b, strftime(b, 512, z, &tm));
-    }
-    jval d = j_dict(c);
-    if (a->count && a->pos[0].type == J_DICT)
-        for (size_t i = 0; i < a->pos[0].dict->count; i++)
-            j_put(c, d.dict, a->pos[0].dict->items[i].key, a->pos[0].dict->items[i].value);
-    for (size_t i = 0; i < a->kw_count; i++)
-        j_put(c, d.dict, a->kw[i].key, a->kw[i].value);
-    if (j_is(name, "namespace"))
-        d.type = J_NS;
-    return d;
-}
-
-static bool one_of(jval n, const char *names)
-{
-    char key[40] = " ";
-
-    if (n.len > 30)
+    s = jx_strip(NULL, s, j_none(), 3);
+    if (!s.len || s.len >= sizeof b || isspace((uint8_t)s.s[0]))
         return false;
-    memcpy(key + 1, n.s, n.len);
-    key[n.len + 1] = ' ';
-    return strstr(names, key) != NULL;
-}
-
-bool j_has_method(jval v, jval n)
-{
-    if (v.type == J_STR)
-        return one_of(n, " strip lstrip rstrip split startswith endswith upper lower title capitalize replace join find ");
-    return v.type == J_DICT && one_of(n, " items keys values get ");
-}
-
-static jval strip(jval s, jval chars, int sides)
-{
-    const char *set = " \n\t\r\v\f";
-    size_t n = 6, from = 0, to = s.len;
-
-    if (chars.type == J_STR)
-        set = chars.s, n = chars.len;
-    while ((sides & 1) && from < to && memchr(set, s.s[from], n))
-        from++;
-    while ((sides & 2) && to > from && memchr(set, s.s[to - 1], n))
-        to--;
-    return j_str(s.s + from, to - from);
-}
-
-static jval replace(jctx *c, jval s, jval a, jval b)
-{
-    jtext t = { 0 };
-
-    for (size_t i = 0; i < s.len;) {
-        if (a.len && i + a.len <= s.len && !memcmp(s.s + i, a.s, a.len)) {
-            jt_put(c, &t, b.s, b.len);
-            i += a.len;
-        } else {
-            jt_put(c, &t, s.s + i++, 1);
-        }
-    }
-    return jt_val(c, &t);
-}
-
-static jval split(jctx *c, jval s, jval sep, jval max)
-{
-    jval l = j_list(c, J_LIST);
-    int64_t left = max.type == J_INT && max.i >= 0 ? max.i : INT64_MAX;
-    size_t from = 0;
-
-    if (sep.type != J_STR || !sep.len) {
-        for (s = strip(s, j_none(), 1); s.len; s = strip(j_str(s.s + from, s.len - from), j_none(), 1)) {
-            for (from = 0; from < s.len && (left == 0 || !strchr(" \n\t\r\v\f", s.s[from]));)
-                from++;
-            left--;
-            j_push(c, l, j_str(s.s, from));
-        }
-        return l;
-    }
-    for (size_t i = 0; i + sep.len <= s.len && left;) {
-        if (memcmp(s.s + i, sep.s, sep.len)) {
-            i++;
+    for (size_t i = 0; i < s.len; i++) {
+        bool inner = i && i + 1 < s.len && isalnum((uint8_t)s.s[i - 1]) &&
+                     isalnum((uint8_t)s.s[i + 1]);
+        if (s.s[i] == '_' && inner)
             continue;
-        }
-        j_push(c, l, j_str(s.s + from, i - from));
-        from = i += sep.len;
-        left--;
+        if (!isalnum((uint8_t)s.s[i]) && !(i == 0 && strchr("+-", s.s[0])))
+            return false;
+        b[n++] = s.s[i];
     }
-    j_push(c, l, j_str(s.s + from, s.len - from));
-    return l;
+    b[n] = 0;
+    size_t sign = b[0] == '-' || b[0] == '+';
+    const char *prefix = base == 2 ? "bB" : base == 8 ? "oO" : NULL;
+    if (prefix && b[sign] == '0' && b[sign + 1] && strchr(prefix, b[sign + 1]))
+        memmove(b + sign, b + sign + 2, n - sign - 1);
+    if (b[sign] == 0 || isspace((uint8_t)b[sign]))
+        return false;
+    *ret = strtoll(b, &end, (int)base);
+    return *end == 0;
 }
 
-static jval recase(jctx *c, jval s, int how)
+static bool parse_float(jval s, double *ret)
 {
-    char *p = j_alloc(c, s.len);
-    bool word = false;
+    char b[400], *end;
+    size_t n = 0;
+
+    s = jx_strip(NULL, s, j_none(), 3);
+    if (!s.len || s.len >= sizeof b)
+        return false;
+    for (size_t i = 0; i < s.len; i++) {
+        if (!s.s[i] || s.s[i] == 'x' || s.s[i] == 'X' || s.s[i] == '(')
+            return false;
+        if (s.s[i] == '_' && i && i + 1 < s.len && isdigit((uint8_t)s.s[i - 1]) &&
+            isdigit((uint8_t)s.s[i + 1]))
+            continue;
+        b[n++] = s.s[i];
+    }
+    b[n] = 0;
+    *ret = strtod(b, &end);
+    return *end == 0;
+}
+
+static bool to_float(jctx *c, jval v, double *ret)
+{
+    if (v.type == J_UNDEF)
+        j_fail(c, SL_EINVAL, "'%.*s' is undefined", (int)SL_MIN(v.len, 80u), v.s);
+    if (j_is_num(v)) {
+        *ret = j_num(v);
+        return true;
+    }
+    return v.type == J_STR && parse_float(v, ret);
+}
+
+static jval to_int(jctx *c, jval v, const jargs *a)
+{
+    int64_t base = j_want_int(c, j_arg(a, 1, "base", j_int(10)), "base"), i;
+    jval fallback = j_arg(a, 0, "default", j_int(0));
+    double f;
+
+    if (base != 0 && (base < 2 || base > 36))
+        return fallback;
+    if (j_is_int(v))
+        return j_int(j_intval(v));
+    if (v.type == J_STR && parse_int(v, base, &i))
+        return j_int(i);
+    if (!to_float(c, v, &f) || !(f > -9.2e18 && f < 9.2e18))
+        return fallback;
+    return j_int((int64_t)f);
+}
+
+static jval to_round(jctx *c, jval v, const jargs *a)
+{
+    int64_t digits = j_want_int(c, j_arg(a, 0, "precision", j_int(0)), "precision");
+    jval method = j_arg(a, 1, "method", j_strz("common"));
+    char b[700];
+    double f, p;
+
+    if (!j_one_of(method, " common ceil floor "))
+        j_fail(c, SL_EINVAL, "method must be common, ceil or floor");
+    if (!j_is_num(v))
+        j_fail(c, SL_EINVAL, "type %s doesn't define __round__ method", j_type_name(v));
+    f = j_num(v);
+    digits = SL_MAX(SL_MIN(digits, (int64_t)320), (int64_t)-320);
+    p = pow(10, (double)digits);
+    if (!j_is(method, "common")) {
+        f = method.s[0] == 'c' ? ceil(f * p) / p : floor(f * p) / p;
+        return j_float(f);
+    }
+    if (j_is_int(v) && digits >= 0)
+        return j_int(j_intval(v));
+    if (j_is_int(v))
+        return digits < -18 ? j_int(0) : j_int((int64_t)(rint(f * p) / p));
+    if (digits < 0)
+        return j_float(rint(f * p) / p);
+    if (isnan(f) || isinf(f))
+        return v;
+    snprintf(b, sizeof b, "%.*f", (int)digits, f);
+    return j_float(strtod(b, NULL));
+}
+
+static jval indent(jctx *c, jval s, const jargs *a)
+{
+    jval width = j_arg(a, 0, "width", j_int(4)), lines;
+    bool first = j_true(j_arg(a, 1, "first", j_bool(false)));
+    bool blank = j_true(j_arg(a, 2, "blank", j_bool(false)));
+    jtext pad = { 0 }, t = { 0 }, s2 = { 0 };
+
+    if (s.type != J_STR)
+        j_fail(c, SL_EINVAL, "indent wants a string, not '%s'", j_type_name(s));
+    if (width.type == J_STR)
+        jt_put(c, &pad, width.s, width.len);
+    else
+        jt_fill(c, &pad, " ", 1, j_want_int(c, width, "width"));
+    jt_put(c, &s2, s.s, s.len);
+    jt_puts(c, &s2, "\n");
+    lines = jx_lines(c, jt_val(&s2), false);
+    for (size_t i = 0; i < lines.list->count; i++) {
+        jval line = lines.list->items[i];
+        if (i)
+            jt_puts(c, &t, "\n");
+        if (i ? line.len || blank : first)
+            jt_put(c, &t, pad.p, pad.len);
+        jt_put(c, &t, line.s, line.len);
+    }
+    return jt_val(&t);
+}
+
+static jval truncate(jctx *c, jval s, const jargs *a)
+{
+    int64_t length = j_want_int(c, j_arg(a, 0, "length", j_int(255)), "length");
+    bool kill = j_true(j_arg(a, 1, "killwords", j_bool(false)));
+    jval end = j_arg(a, 2, "end", j_strz("...")), leeway = j_arg(a, 3, "leeway", j_none());
+    int64_t slack = leeway.type == J_NONE ? 5 : j_want_int(c, leeway, "leeway");
+
+    if (s.type != J_STR || end.type != J_STR)
+        j_fail(c, SL_EINVAL, "truncate wants a string");
+    if (length < (int64_t)jx_count(end) || slack < 0)
+        j_fail(c, SL_EINVAL, "expected length >= %zu, got %lld", jx_count(end), (long long)length);
+    if ((int64_t)jx_count(s) <= length || (int64_t)jx_count(s) - length <= slack)
+        return s;
+    s.len = jx_offset(s, length - (int64_t)jx_count(end));
+    const char *cut = kill || !s.len ? NULL : memrchr(s.s, ' ', s.len);
+    if (cut)
+        s.len = (size_t)(cut - s.s);
+    return j_binary(c, O_ADD, s, end);
+}
+
+/* The filter, unlike the method, starts a word behind a space, a hyphen or an opening bracket. */
+static jval title(jctx *c, jval s)
+{
+    bool start = true;
+    jtext t = { 0 };
+    uint32_t cp;
+
+    for (size_t i = 0, n; i < s.len; i += n) {
+        n = jx_next(s.s + i, s.len - i, &cp);
+        jval ch = jx_case(c, j_str(s.s + i, n), start ? "upper" : "lower");
+        jt_put(c, &t, ch.s, ch.len);
+        start = jx_space(cp) || (cp < 128 && cp && strchr("-({[<", (int)cp));
+    }
+    return jt_val(&t);
+}
+
+static jval wordcount(jctx *c, jval s)
+{
+    int64_t words = 0;
+    bool in = false;
+    uint32_t cp;
+
+    j_work(c, s.len);
+    for (size_t i = 0, n; i < s.len; i += n) {
+        n = jx_next(s.s + i, s.len - i, &cp);
+        jval ch = j_str(s.s + i, n);
+        bool word = cp == '_' || jx_is(ch, "isalnum");
+        words += word && !in;
+        in = word;
+    }
+    return j_int(words);
+}
+
+static void quote(jctx *c, jtext *t, jval s, bool query)
+{
+    char b[4];
 
     for (size_t i = 0; i < s.len; i++) {
-        char ch = s.s[i], low = (char)(ch >= 'A' && ch <= 'Z' ? ch + 32 : ch), up = (char)(ch >= 'a' && ch <= 'z' ? ch - 32 : ch);
-        p[i] = how == 0 ? low : how == 1 ? up : word ? low : up;
-        word = how == 3 || low != up;
-    }
-    return j_str(p, s.len);
-}
-
-jval j_method(jctx *c, jval s, jval n, const jargs *a)
-{
-    jval x = j_arg(a, 0, "", j_none()), l = j_list(c, J_LIST);
-
-    if (s.type == J_DICT && j_is(n, "get")) {
-        jval *p = j_get(s.dict, x);
-        return p ? *p : j_arg(a, 1, "default", j_none());
-    }
-    if (s.type == J_DICT) {
-        for (size_t i = 0; i < s.dict->count; i++) {
-            jval t = j_list(c, J_TUPLE);
-            j_push(c, t, s.dict->items[i].key);
-            j_push(c, t, s.dict->items[i].value);
-            j_push(c, l, j_is(n, "items") ? t : t.list->items[j_is(n, "values")]);
+        uint8_t ch = (uint8_t)s.s[i];
+        if ((ch < 128 && isalnum(ch)) || (ch && strchr("_.-~", ch)) || (!query && ch == '/')) {
+            jt_put(c, t, s.s + i, 1);
+        } else if (query && ch == ' ') {
+            jt_puts(c, t, "+");
+        } else {
+            snprintf(b, sizeof b, "%%%02X", ch);
+            jt_puts(c, t, b);
         }
-        return l;
     }
-    if (j_is(n, "strip")) return strip(s, x, 3);
-    if (j_is(n, "lstrip")) return strip(s, x, 1);
-    if (j_is(n, "rstrip")) return strip(s, x, 2);
-    if (j_is(n, "lower")) return recase(c, s, 0);
-    if (j_is(n, "upper")) return recase(c, s, 1);
-    if (j_is(n, "title")) return recase(c, s, 2);
-    if (j_is(n, "capitalize")) return recase(c, s, 3);
-    if (j_is(n, "split")) return split(c, s, x, j_arg(a, 1, "maxsplit", j_none()));
-    if (j_is(n, "join")) return j_filter(c, n, x, &(jargs){ .pos = &s, .count = 1 });
-    jval many = x;
-    if (x.type != J_TUPLE) {
-        many = l;
-        j_push(c, l, x);
-    }
-    for (size_t i = 0; i < many.list->count; i++)
-        if (many.list->items[i].type != J_STR)
-            j_fail(c, SL_EINVAL, "a string is required");
-    if (j_is(n, "replace")) return replace(c, s, x, j_tostr(c, j_arg(a, 1, "new", j_strz(""))));
-    if (j_is(n, "find")) { char *p = memmem(s.s, s.len, x.s, x.len); return j_int(p ? p - s.s : -1); }
-    for (size_t i = 0; i < many.list->count; i++) {
-        jval y = many.list->items[i];
-        if (y.len <= s.len && !memcmp(j_is(n, "startswith") ? s.s : s.s + s.len - y.len, y.s, y.len))
-            return j_bool(true);
-    }
-    return j_bool(false);
 }
 
-bool j_test(jctx *c, jval n, jval v, const jargs *a)
-{
-    jval x = j_arg(a, 0, "", j_none());
-
-    if (j_is(n, "defined")) return v.type != J_UNDEF;
-    if (j_is(n, "undefined")) return v.type == J_UNDEF;
-    if (j_is(n, "none")) return v.type == J_NONE;
-    if (j_is(n, "string")) return v.type == J_STR;
-    if (j_is(n, "mapping")) return v.type == J_DICT;
-    if (j_is(n, "sequence") || j_is(n, "iterable")) return v.type == J_STR || v.type == J_LIST || v.type == J_TUPLE || v.type == J_DICT || v.type == J_UNDEF;
-    if (j_is(n, "number")) return v.type == J_INT || v.type == J_FLOAT || v.type == J_BOOL;
-    if (j_is(n, "integer")) return v.type == J_INT;
-    if (j_is(n, "float")) return v.type == J_FLOAT;
-    if (j_is(n, "boolean")) return v.type == J_BOOL;
-    if (j_is(n, "true")) return v.type == J_BOOL && v.b;
-    if (j_is(n, "false")) return v.type == J_BOOL && !v.b;
-    if (j_is(n, "odd")) return v.type == J_INT && v.i % 2;
-    if (j_is(n, "even")) return v.type == J_INT && v.i % 2 == 0;
-    if (j_is(n, "callable")) return v.type == J_MACRO || v.type == J_METHOD || v.type == J_GLOBAL;
-    if (j_is(n, "in")) return j_in(c, v, x);
-    if (j_is(n, "divisibleby")) return x.type == J_INT && x.i && v.type == J_INT && v.i % x.i == 0;
-    if (one_of(n, " eq equalto sameas ")) return j_eq(c, v, x);
-    if (j_is(n, "ne")) return !j_eq(c, v, x);
-    if (one_of(n, " gt greaterthan ")) return j_cmp(c, v, x, ">") > 0;
-    if (one_of(n, " lt lessthan ")) return j_cmp(c, v, x, "<") < 0;
-    j_fail(c, SL_EINVAL, "no test named '%.*s'", (int)SL_MIN(n.len, 60), n.s);
-}
-
-void j_sort(jctx *c, jval l, jval attr, bool reverse, bool fold)
-{
-    (void)attr, (void)fold;
-    for (size_t i = 1; i < l.list->count; i++)
-        for (size_t k = i; k > 0; k--) {
-            int r = j_cmp(c, l.list->items[k - 1], l.list->items[k], "<");
-            j_step(c);
-            if (reverse ? r >= 0 : r <= 0)
-                break;
-            jval t = l.list->items[k];
-            l.list->items[k] = l.list->items[k - 1];
-            l.list->items[k - 1] = t;
-        }
-}
-
-static jval select_items(jctx *c, jval n, jval v, const jargs *a)
-{
-    bool attr = n.len > 6, keep = n.s[0] == 's';
-    jval l = j_list(c, J_LIST), it = j_items(c, v);
-    size_t used = attr ? 1 : 0;
-
-    for (size_t i = 0; i < it.list->count; i++) {
-        jval x = it.list->items[i], y = attr && a->count ? j_item(c, x, a->pos[0]) : x;
-        jargs rest = { a->pos + used + 1, a->count > used + 1 ? a->count - used - 1 : 0, NULL, 0 };
-        bool ok = a->count > used ? j_test(c, a->pos[used], y, &rest) : j_true(y);
-        if (ok == keep)
-            j_push(c, l, x);
-    }
-    return l;
-}
-
-static jval str_int(jval v)
-{
-    char b[32] = { 0 };
-
-    memcpy(b, v.s, SL_MIN(v.len, sizeof b - 1));
-    return j_int(strtoll(b, NULL, 10));
-}
-
-static jval tojson(jctx *c, jval v, const jargs *a)
+static jval urlencode(jctx *c, jval v)
 {
     jtext t = { 0 };
-    jval indent = j_arg(a, 1, "indent", j_none()), seps = j_arg(a, 2, "separators", j_none());
-    bool pair = (seps.type == J_TUPLE || seps.type == J_LIST) && seps.list->count == 2;
 
-    j_json(c, &t, v, indent, pair ? seps.list->items[0] : j_strz(indent.type == J_NONE ? ", " : ","), pair ? seps.list->items[1] : j_strz(": "), j_true(j_arg(a, 3, "sort_keys", j_bool(false))), false, 0);
-    return jt_val(c, &t);
-}
-
-static jval join(jctx *c, jval v, jval sep, jval attr)
-{
-    jval it = j_items(c, v);
-    jtext t = { 0 };
-
-    for (size_t i = 0; i < it.list->count; i++) {
+    if (v.type == J_STR || !j_iterable(v)) {
+        quote(c, &t, j_tostr(c, v), false);
+        return jt_val(&t);
+    }
+    if (v.type == J_DICT)
+        v = j_method(c, v, j_strz("items"), &(jargs){ 0 });
+    v = j_items(c, v);
+    for (size_t i = 0; i < v.list->count; i++) {
+        jval p = j_items(c, v.list->items[i]);
+        if (p.list->count != 2)
+            j_fail(c, SL_EINVAL, "urlencode wants pairs");
         if (i)
-            j_print(c, &t, sep);
-        j_print(c, &t, attr.type == J_STR ? j_item(c, it.list->items[i], attr) : it.list->items[i]);
+            jt_puts(c, &t, "&");
+        quote(c, &t, j_tostr(c, p.list->items[0]), true);
+        jt_puts(c, &t, "=");
+        quote(c, &t, j_tostr(c, p.list->items[1]), true);
     }
-    return jt_val(c, &t);
+    return jt_val(&t);
+}
+
+static jval striptags(jctx *c, jval s)
+{
+    static const char *const entities[] = { "&lt;", "<", "&gt;", ">", "&#39;", "'",
+                                            "&#34;", "\"", "&quot;", "\"", "&amp;", "&" };
+    jtext t = { 0 }, out = { 0 };
+    jval words;
+
+    for (size_t i = 0; i < s.len; i++) {
+        bool comment = s.len - i >= 4 && !memcmp(s.s + i, "<!--", 4);
+        const char *p = s.s[i] != '<' ? NULL
+                        : comment ? memmem(s.s + i, s.len - i, "-->", 3)
+                                  : memchr(s.s + i, '>', s.len - i);
+        j_work(c, p ? 0 : 256);
+        if (p)
+            i = (size_t)(p - s.s) + (comment ? 2 : 0);
+        else
+            jt_put(c, &t, s.s + i, 1);
+    }
+    words = j_str_method(c, jt_val(&t), j_strz("split"), &(jargs){ 0 });
+    for (size_t i = 0; i < words.list->count; i++) {
+        if (i)
+            jt_puts(c, &out, " ");
+        jt_put(c, &out, words.list->items[i].s, words.list->items[i].len);
+    }
+    s = jt_val(&out);
+    for (size_t i = 0; i < SL_COUNT_OF(entities); i += 2) {
+        jval pair[2] = { j_strz(entities[i]), j_strz(entities[i + 1]) };
+        s = j_str_method(c, s, j_strz("replace"), &(jargs){ .pos = pair, .count = 2 });
+    }
+    return s;
+}
+
+static jval xmlattr(jctx *c, jval v, const jargs *a)
+{
+    bool space = j_true(j_arg(a, 0, "autospace", j_bool(true)));
+    jtext t = { 0 };
+
+    if (v.type != J_DICT)
+        j_fail(c, SL_EINVAL, "xmlattr wants a dict");
+    for (size_t i = 0; i < v.dict->count; i++) {
+        jval k = jx_escape(c, j_tostr(c, v.dict->items[i].key)), x = v.dict->items[i].value;
+        if (x.type == J_NONE || x.type == J_UNDEF)
+            continue;
+        if (t.len || space)
+            jt_puts(c, &t, " ");
+        x = jx_escape(c, j_tostr(c, x));
+        jt_put(c, &t, k.s, k.len);
+        jt_puts(c, &t, "=\"");
+        jt_put(c, &t, x.s, x.len);
+        jt_puts(c, &t, "\"");
+    }
+    return jt_val(&t);
+}
+
+static jval format(jctx *c, jval s, const jargs *a)
+{
+    jval t = j_list(c, J_TUPLE), d = j_dict(c);
+
+    if (a->count && a->kw_count)
+        j_fail(c, SL_EINVAL, "can't handle positional and keyword arguments at the same time");
+    for (size_t i = 0; i < a->count; i++)
+        j_push(c, t, a->pos[i]);
+    for (size_t i = 0; i < a->kw_count; i++)
+        j_put(c, d.dict, a->kw[i].key, a->kw[i].value);
+    return j_percent(c, s, t, a->kw_count ? d.dict : NULL);
+}
+
+static jval text_filter(jctx *c, jval n, jval v, const jargs *a)
+{
+    jval s = j_tostr(c, v), args[3];
+
+    if (j_is(n, "trim"))
+        return jx_strip(c, s, j_arg(a, 0, "chars", j_none()), 3);
+    if (j_one_of(n, " lower upper capitalize "))
+        return jx_case(c, s, n.s);
+    if (j_is(n, "title"))
+        return title(c, s);
+    if (j_is(n, "string"))
+        return s;
+    if (j_is(n, "wordcount"))
+        return wordcount(c, s);
+    if (j_is(n, "striptags"))
+        return striptags(c, s);
+    if (j_is(n, "format"))
+        return format(c, s, a);
+    if (j_is(n, "center")) {
+        args[0] = j_arg(a, 0, "width", j_int(80));
+        return j_str_method(c, s, n, &(jargs){ .pos = args, .count = 1 });
+    }
+    args[0] = j_tostr(c, j_arg(a, 0, "old", j_none()));
+    args[1] = j_tostr(c, j_arg(a, 1, "new", j_none()));
+    args[2] = j_arg(a, 2, "count", j_none());
+    if (a->count + a->kw_count < 2)
+        j_fail(c, SL_EINVAL, "replace wants two arguments");
+    return j_str_method(c, s, j_strz("replace"), &(jargs){ .pos = args, .count = 3 });
+}
+
+static jval value_filter(jctx *c, jval n, jval v, const jargs *a)
+{
+    double f;
+
+    if (j_one_of(n, " default d "))
+        return v.type == J_UNDEF || (j_true(j_arg(a, 1, "boolean", j_bool(false))) && !j_true(v))
+                   ? j_arg(a, 0, "default_value", j_strz(""))
+                   : v;
+    if (j_is(n, "tojson"))
+        return j_tojson(c, v, a);
+    if (j_is(n, "int"))
+        return to_int(c, v, a);
+    if (j_is(n, "float"))
+        return to_float(c, v, &f) ? j_float(f) : j_arg(a, 0, "default", j_float(0));
+    if (j_is(n, "abs")) {
+        if (!j_is_num(v))
+            j_fail(c, SL_EINVAL, "bad operand type for abs(): '%s'", j_type_name(v));
+        return j_num(v) < 0 ? j_negate(c, O_NEG, v) : j_negate(c, O_POS, v);
+    }
+    if (j_is(n, "round"))
+        return to_round(c, v, a);
+    if (j_one_of(n, " length count "))
+        return j_int(j_len(c, v));
+    if (j_is(n, "indent"))
+        return indent(c, v, a);
+    if (j_is(n, "truncate"))
+        return truncate(c, v, a);
+    if (j_is(n, "urlencode"))
+        return urlencode(c, v);
+    if (j_is(n, "attr"))
+        return v.type == J_DICT || v.type == J_NS
+                   ? (j_has_method(v, j_arg(a, 0, "name", j_strz("")))
+                          ? j_attr(c, v, j_arg(a, 0, "name", j_strz("")))
+                          : j_undef("attr", 4))
+                   : j_attr(c, v, j_tostr(c, j_arg(a, 0, "name", j_strz(""))));
+    j_fail(c, SL_EINVAL, "filter '%.*s' is not supported", (int)n.len, n.s);
 }
 
 jval j_filter(jctx *c, jval n, jval v, const jargs *a)
 {
-    jval l = j_list(c, J_LIST), it;
+    jtext t = { 0 };
 
-    if (j_is(n, "tojson")) return tojson(c, v, a);
-    if (j_is(n, "trim")) return strip(j_tostr(c, v), j_arg(a, 0, "chars", j_none()), 3);
-    if (one_of(n, " length count ")) return j_int(j_len(c, v));
-    if (j_is(n, "join")) return join(c, v, j_arg(a, 0, "d", j_strz("")), j_arg(a, 1, "attribute", j_none()));
-    if (one_of(n, " default d ")) return v.type == J_UNDEF || (j_true(j_arg(a, 1, "boolean", j_bool(false))) && !j_true(v)) ? j_arg(a, 0, "default_value", j_strz("")) : v;
-    if (one_of(n, " string ")) return j_tostr(c, v);
-    if (j_is(n, "safe")) return v;
-    if (j_is(n, "items")) return v.type == J_DICT ? j_method(c, v, n, a) : l;
-    if (one_of(n, " lower upper title capitalize ")) return j_method(c, j_tostr(c, v), n, a);
-    if (j_is(n, "replace")) return j_method(c, j_tostr(c, v), n, a);
-    if (j_is(n, "int")) return v.type == J_STR ? str_int(v) : v.type == J_FLOAT ? j_int((int64_t)v.f) : v.type == J_BOOL ? j_int(v.b) : v;
-    if (one_of(n, " select reject selectattr rejectattr ")) return select_items(c, n, v, a);
-    if (one_of(n, " list first last reverse sort map ")) {
-        it = j_items(c, v);
-        size_t k = it.list->count;
-        if (j_is(n, "first")) return k ? it.list->items[0] : j_undef("first", 5);
-        if (j_is(n, "last")) return k ? it.list->items[k - 1] : j_undef("last", 4);
-        jval attr = j_arg(a, 99, "attribute", j_none());
-        for (size_t i = 0; i < k; i++) {
-            jval x = it.list->items[j_is(n, "reverse") ? k - 1 - i : i];
-            if (j_is(n, "map"))
-                x = attr.type == J_STR ? j_item(c, x, attr) : j_filter(c, j_tostr(c, j_arg(a, 0, "", j_none())), x, &(jargs){ a->pos + 1, a->count ? a->count - 1 : 0, NULL, 0 });
-            j_push(c, l, x);
-        }
-        if (j_is(n, "sort"))
-            j_sort(c, l, attr, j_true(j_arg(a, 0, "reverse", j_bool(false))), true);
-        return l;
+    j_step(c);
+    if (!j_filter_known(n))
+        j_fail(c, SL_EINVAL, "No filter named '%.*s'.", (int)SL_MIN(n.len, 60u), n.s);
+    if (j_one_of(n, " trim lower upper capitalize title string wordcount striptags format center "
+                    "replace "))
+        return text_filter(c, n, v, a);
+    if (j_one_of(n, " e escape ") && v.type == J_STR && v.safe)
+        return v;
+    if (j_one_of(n, " e escape forceescape "))
+        return jx_escape(c, j_tostr(c, v));
+    if (j_is(n, "safe")) {
+        v = j_tostr(c, v);
+        v.safe = true;
+        return v;
     }
-    j_fail(c, SL_EINVAL, "no filter named '%.*s'", (int)SL_MIN(n.len, 60), n.s);
+    if (j_is(n, "xmlattr"))
+        return xmlattr(c, v, a);
+    if (j_is(n, "pprint")) {
+        j_repr(c, &t, v);
+        return jt_val(&t);
+    }
+    if (j_one_of(n, " batch dictsort first groupby items join last list map max min reject "
+                    "rejectattr reverse select selectattr slice sort sum unique "))
+        return j_filter_seq(c, n, v, a);
+    return value_filter(c, n, v, a);
 }

@@ -111,12 +111,42 @@ static void lex_string(lexer *l, char quote)
     add(l, T_STR, out, n);
 }
 
+/* 0x, 0o and 0b; false when the number is decimal. */
+static bool lex_based(lexer *l)
+{
+    size_t from = l->at;
+    char k = from + 1 < l->len && l->s[from] == '0' ? (char)(l->s[from + 1] | 32) : 0;
+    int base = k == 'x' ? 16 : k == 'o' ? 8 : k == 'b' ? 2 : 0;
+    char buf[32], *end;
+    size_t n = 0;
+
+    if (!base)
+        return false;
+    for (l->at += 2; l->at < l->len && n < sizeof buf - 1; l->at++) {
+        if (l->s[l->at] != '_' && !isxdigit((uint8_t)l->s[l->at]))
+            break;
+        if (l->s[l->at] != '_')
+            buf[n++] = l->s[l->at];
+    }
+    buf[n] = 0;
+    int64_t i = strtoll(buf, &end, base);
+    if (!n || *end) {
+        l->at = from;
+        return false;
+    }
+    add(l, T_INT, l->s + from, l->at - from)->i = i;
+    return true;
+}
+
 static void lex_number(lexer *l)
 {
     char buf[64];
     size_t n = 0, from = l->at;
-    bool is_float = false;
+    bool is_float = l->count && l->toks[l->count - 1].kind == T_OP &&
+                    *l->toks[l->count - 1].s == '.' && l->toks[l->count - 1].len == 1;
 
+    if (!is_float && lex_based(l))
+        return;
     while (l->at < l->len && n < sizeof buf - 1) {
         char c = l->s[l->at];
         if (c == '.' && (is_float || l->at + 1 >= l->len || !isdigit((uint8_t)l->s[l->at + 1])))
@@ -134,6 +164,7 @@ static void lex_number(lexer *l)
             buf[n++] = l->s[l->at++];
     }
     buf[n] = 0;
+    is_float = memchr(buf, '.', n) || memchr(buf, 'e', n) || memchr(buf, 'E', n);
     jtok *t = add(l, is_float ? T_FLOAT : T_INT, l->s + from, l->at - from);
     t->i = strtoll(buf, NULL, 10);
     t->f = strtod(buf, NULL);
@@ -263,7 +294,7 @@ static sl_status lex_tag(lexer *l, size_t tag, bool *line_start)
     if (kind == '%' && l->count == before + 1 && l->toks[before].len == 3 &&
         !memcmp(l->toks[before].s, "raw", 3)) {
         l->count = before - 1;
-        skip_close(l, true);
+        skip_close(l, false);
         size_t from = l->at;
         SL_TRY(lex_raw(l, from, &end, &after));
         add(l, T_TEXT, l->s + from, end - from);

@@ -10,7 +10,8 @@ typedef struct parser {
     sl_err *err;
     sl_status status;
     jmp_buf out_of;
-    int depth;
+    bool soft; /* inside an if: an unknown filter fails only when it is reached */
+    int depth, uses; /* uses: JM_* seen so far */
 } parser;
 
 static jnode *expr(parser *p);
@@ -162,6 +163,12 @@ static jnode *name_or_constant(parser *p)
     jnode *n = node(p, N_NAME);
 
     n->value = want_name(p);
+    if (j_is(n->value, "varargs"))
+        p->uses |= JM_VARARGS;
+    if (j_is(n->value, "kwargs"))
+        p->uses |= JM_KWARGS;
+    if (j_is(n->value, "caller"))
+        p->uses |= JM_CALLER;
     if (j_is(n->value, "true") || j_is(n->value, "True"))
         return constant(p, j_bool(true));
     if (j_is(n->value, "false") || j_is(n->value, "False"))
@@ -287,6 +294,8 @@ static jnode *filter(parser *p, jnode *of)
     jnode *n = node(p, N_FILTER);
 
     n->value = want_name(p);
+    if (!p->soft && !j_filter_known(n->value))
+        fail(p, "No filter of that name");
     n->a = of;
     if (take_op(p, "("))
         call_args(p, n);
@@ -303,12 +312,15 @@ static jnode *test(parser *p, jnode *of)
     if (take_op(p, "(")) {
         call_args(p, n);
     } else if ((p->t->kind == T_NAME && !is_name(p->t, "else") && !is_name(p->t, "or") &&
-                !is_name(p->t, "and") && !is_name(p->t, "is") && !is_name(p->t, "if") &&
-                !is_name(p->t, "in") && !is_name(p->t, "not") && !is_name(p->t, "recursive")) ||
+                !is_name(p->t, "and")) ||
                p->t->kind == T_STR || p->t->kind == T_INT || p->t->kind == T_FLOAT ||
                is_op(p->t, "(") || is_op(p->t, "[") || is_op(p->t, "{")) {
+        if (is_name(p->t, "is"))
+            fail(p, "You cannot chain multiple tests with is");
         kid(p, n, postfix(p, primary(p)));
     }
+    if (!p->soft && !j_test_known(n->value))
+        fail(p, "No test of that name");
     if (negated) {
         jnode *m = node(p, N_NOT);
         m->a = n;
@@ -530,6 +542,8 @@ static jnode *target(parser *p, bool parens)
         }
         jnode *k = node(p, N_NAME);
         k->value = want_name(p);
+        if (j_one_of(k->value, " true false none True False None "))
+            fail(p, "can't assign to a constant");
         if (take_op(p, ".")) {
             jnode *m = node(p, N_ATTR);
             m->a = k;
@@ -547,6 +561,9 @@ static jnode *parse_if(parser *p)
     static const char *const ends[] = { "elif", "else", "endif", NULL };
     jnode *n = node(p, N_IF);
 
+    bool soft = p->soft;
+
+    p->soft = true;
     n->a = tuple(p, true);
     end_tag(p);
     n->b = body(p, ends);
@@ -562,6 +579,7 @@ static jnode *parse_if(parser *p)
         end_tag(p);
         n->c = body(p, ends + 2);
     }
+    p->soft = soft;
     p->t++;
     end_tag(p);
     return n;
@@ -571,21 +589,26 @@ static jnode *parse_for(parser *p)
 {
     static const char *const ends[] = { "else", "endfor", NULL };
     jnode *n = node(p, N_FOR), *else_body = NULL;
+    bool soft = p->soft;
 
     kid(p, n, target(p, false));
+    if (n->kids[0]->kind == N_NAME && j_is(n->kids[0]->value, "loop"))
+        fail(p, "can't assign to special loop variable in for-loop target");
     if (!take_name(p, "in"))
         fail(p, "expected 'in'");
     n->a = tuple(p, false);
     if (take_name(p, "if"))
         n->d = expr(p);
     if (take_name(p, "recursive"))
-        fail(p, "recursive loops are not supported");
+        n->op = 1;
     end_tag(p);
+    p->soft = false;
     n->b = body(p, ends);
     if (take_name(p, "else")) {
         end_tag(p);
         else_body = body(p, ends + 1);
     }
+    p->soft = soft;
     n->c = else_body;
     p->t++;
     end_tag(p);
@@ -671,18 +694,29 @@ static jnode *statement(parser *p)
     if (take_name(p, "generation"))
         return block(p, "endgeneration");
     if (take_name(p, "macro")) {
+        int uses = p->uses;
         n = node(p, N_MACRO);
         n->value = want_name(p);
         parse_params(p, n);
+        p->uses = 0;
         n->b = block(p, "endmacro");
+        n->op = p->uses;
+        p->uses |= uses;
         return n;
     }
     if (take_name(p, "call")) {
         n = node(p, N_CALLBLOCK);
+        n->value = j_strz("caller");
         if (is_op(p->t, "("))
             parse_params(p, n);
         n->a = expr(p);
+        if (n->a->kind != N_CALL)
+            fail(p, "expected call");
+        int uses = p->uses;
+        p->uses = 0;
         n->b = block(p, "endcall");
+        n->op = p->uses;
+        p->uses |= uses;
         return n;
     }
     if (take_name(p, "filter")) {
@@ -691,6 +725,12 @@ static jnode *statement(parser *p)
         while (take_op(p, "|"))
             n->c = filter(p, n->c);
         n->b = block(p, "endfilter");
+        return n;
+    }
+    if (take_name(p, "print")) {
+        n = node(p, N_PRINT);
+        n->a = tuple(p, true);
+        end_tag(p);
         return n;
     }
     if (is_name(p->t, "break") || is_name(p->t, "continue")) {
