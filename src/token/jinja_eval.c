@@ -52,7 +52,8 @@ static void assign(jctx *c, const jnode *t, jval v)
     } else {
         v = j_items(c, v);
         if (v.list->count != t->count)
-            j_fail(c, SL_EINVAL, "cannot unpack %zu values into %zu names", v.list->count, t->count);
+            j_fail(c, SL_EINVAL, "cannot unpack %zu values into %zu names", v.list->count,
+                   t->count);
         for (size_t i = 0; i < t->count; i++)
             assign(c, t->kids[i], v.list->items[i]);
     }
@@ -253,7 +254,8 @@ static jval eval_in(jctx *c, const jnode *n)
     jval v, w, *p;
 
     switch (n->kind) {
-    case N_CONST: return n->value;
+    case N_CONST:
+        return n->value;
     case N_NAME:
         if ((p = lookup(c->scope, n->value)))
             return *p;
@@ -261,7 +263,8 @@ static jval eval_in(jctx *c, const jnode *n)
         v.safe = false;
         v.type = j_is_global(v) ? J_GLOBAL : J_UNDEF;
         return v;
-    case N_LIST: case N_TUPLE:
+    case N_LIST:
+    case N_TUPLE:
         v = j_list(c, n->kind == N_LIST ? J_LIST : J_TUPLE);
         for (size_t i = 0; i < n->count; i++)
             j_push(c, v, eval(c, n->kids[i]));
@@ -273,21 +276,40 @@ static jval eval_in(jctx *c, const jnode *n)
             j_put(c, v.dict, w, eval(c, n->kids[i + 1]));
         }
         return v;
-    case N_ATTR: return j_attr(c, eval(c, n->a), n->value);
-    case N_ITEM: v = eval(c, n->a); return j_item(c, v, eval(c, n->b));
+    case N_ATTR:
+        return j_attr(c, eval(c, n->a), n->value);
+    case N_ITEM:
+        v = eval(c, n->a);
+        return j_item(c, v, eval(c, n->b));
     case N_SLICE: {
         v = eval(c, n->a);
         jval from = eval_or_none(c, n->b), to = eval_or_none(c, n->c);
         return j_slice(c, v, from, to, eval_or_none(c, n->d));
     }
-    case N_CALL: return eval_call(c, n);
-    case N_FILTER: { v = eval(c, n->a); jargs a = args_of(c, n); return j_filter(c, n->value, v, &a); }
-    case N_TEST: { v = eval(c, n->a); jargs a = args_of(c, n); return j_bool(j_test(c, n->value, v, &a)); }
-    case N_UNARY: return j_negate(c, n->op, eval(c, n->a));
-    case N_BINARY: return eval_chain(c, n);
-    case N_AND: v = eval(c, n->a); return j_true(v) ? eval(c, n->b) : v;
-    case N_OR: v = eval(c, n->a); return j_true(v) ? v : eval(c, n->b);
-    case N_NOT: return j_bool(!j_true(eval(c, n->a)));
+    case N_CALL:
+        return eval_call(c, n);
+    case N_FILTER: {
+        v = eval(c, n->a);
+        jargs a = args_of(c, n);
+        return j_filter(c, n->value, v, &a);
+    }
+    case N_TEST: {
+        v = eval(c, n->a);
+        jargs a = args_of(c, n);
+        return j_bool(j_test(c, n->value, v, &a));
+    }
+    case N_UNARY:
+        return j_negate(c, n->op, eval(c, n->a));
+    case N_BINARY:
+        return eval_chain(c, n);
+    case N_AND:
+        v = eval(c, n->a);
+        return j_true(v) ? eval(c, n->b) : v;
+    case N_OR:
+        v = eval(c, n->a);
+        return j_true(v) ? v : eval(c, n->b);
+    case N_NOT:
+        return j_bool(!j_true(eval(c, n->a)));
     case N_COMPARE:
         v = eval(c, n->a);
         for (size_t i = 0; i < n->count; i++, v = w) {
@@ -296,8 +318,10 @@ static jval eval_in(jctx *c, const jnode *n)
                 return j_bool(false);
         }
         return j_bool(true);
-    case N_COND: return j_true(eval(c, n->b)) ? eval(c, n->a) : n->c ? eval(c, n->c) : j_undef("", 0);
-    default: j_fail(c, SL_EINVAL, "bad expression");
+    case N_COND:
+        return j_true(eval(c, n->b)) ? eval(c, n->a) : n->c ? eval(c, n->c) : j_undef("", 0);
+    default:
+        j_fail(c, SL_EINVAL, "bad expression");
     }
 }
 
@@ -516,8 +540,7 @@ static sl_status guarded(jctx *c, const token_template *t, const json_t *vars)
     if (setjmp(c->out_of) != 0)
         return c->status;
     c->scope = c->root = scope_new(c, NULL);
-    json_object_foreach((json_t *)vars, k, e)
-        define(c, c->root, j_strz(k), j_from_json(c, e));
+    json_object_foreach((json_t *)vars, k, e) define(c, c->root, j_strz(k), j_from_json(c, e));
     c->scope = scope_new(c, c->root);
     run(c, t->body);
     return SL_OK;
@@ -535,6 +558,8 @@ sl_status token_template_render(const token_template *t, const json_t *vars, int
     if (st == SL_OK) {
         sl_buf_put(out, text.p, text.len);
         st = sl_buf_ok(out, "rendered template", err);
+        if (st != SL_OK && text.len <= out->max && out->len <= out->max - text.len)
+            st = sl_fail(err, SL_ENOMEM, "no memory for the rendered template");
     }
     sl_arena_deinit(&c.arena);
     return st;

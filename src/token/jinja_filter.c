@@ -28,8 +28,8 @@ static bool parse_int(jval s, int64_t base, int64_t *ret)
     if (!s.len || s.len >= sizeof b || isspace((uint8_t)s.s[0]))
         return false;
     for (size_t i = 0; i < s.len; i++) {
-        bool inner = i && i + 1 < s.len && isalnum((uint8_t)s.s[i - 1]) &&
-                     isalnum((uint8_t)s.s[i + 1]);
+        bool inner =
+            i && i + 1 < s.len && isalnum((uint8_t)s.s[i - 1]) && isalnum((uint8_t)s.s[i + 1]);
         if (s.s[i] == '_' && inner)
             continue;
         if (!isalnum((uint8_t)s.s[i]) && !(i == 0 && strchr("+-", s.s[0])))
@@ -249,7 +249,7 @@ static jval urlencode(jctx *c, jval v)
 
 static jval striptags(jctx *c, jval s)
 {
-    static const char *const entities[] = { "&lt;", "<", "&gt;", ">", "&#39;", "'",
+    static const char *const entities[] = { "&lt;",  "<",  "&gt;",   ">",  "&#39;", "'",
                                             "&#34;", "\"", "&quot;", "\"", "&amp;", "&" };
     jtext t = { 0 }, out = { 0 };
     jval words;
@@ -257,8 +257,8 @@ static jval striptags(jctx *c, jval s)
     for (size_t i = 0; i < s.len; i++) {
         bool comment = s.len - i >= 4 && !memcmp(s.s + i, "<!--", 4);
         const char *p = s.s[i] != '<' ? NULL
-                        : comment ? memmem(s.s + i, s.len - i, "-->", 3)
-                                  : memchr(s.s + i, '>', s.len - i);
+                        : comment     ? memmem(s.s + i, s.len - i, "-->", 3)
+                                      : memchr(s.s + i, '>', s.len - i);
         j_work(c, p ? 0 : 256);
         if (p)
             i = (size_t)(p - s.s) + (comment ? 2 : 0);

@@ -59,8 +59,10 @@ static void put_int(jctx *c, jtext *t, const spec *sp, int64_t i)
     uint64_t u = i < 0 ? -(uint64_t)i : (uint64_t)i;
     char b[80];
     size_t at = sizeof b;
-    unsigned base = sp->type == 'x' || sp->type == 'X' ? 16 : sp->type == 'o' ? 8
-                    : sp->type == 'b' ? 2 : 10;
+    unsigned base = sp->type == 'x' || sp->type == 'X' ? 16
+                    : sp->type == 'o'                  ? 8
+                    : sp->type == 'b'                  ? 2
+                                                       : 10;
     char head[4] = { 0 };
     size_t n = 0;
     jtext padded = { 0 };
@@ -181,8 +183,7 @@ static int64_t star_or_digits(jctx *c, jval f, size_t *i, jval args, size_t *use
     if (*i >= f.len || f.s[*i] != '*')
         return digits(c, f, i);
     ++*i;
-    if (args.type != J_TUPLE || *used >= args.list->count ||
-        !j_is_int(args.list->items[*used]))
+    if (args.type != J_TUPLE || *used >= args.list->count || !j_is_int(args.list->items[*used]))
         j_fail(c, SL_EINVAL, "* wants int");
     int64_t n = j_intval(args.list->items[(*used)++]);
     return SL_MIN(n, (int64_t)SL_TEMPLATE_OUTPUT_BYTES_MAX + 1);
@@ -415,8 +416,7 @@ jval j_format(jctx *c, jval f, const jargs *a)
             conversion = f.s[at + 1];
             at += 2;
         }
-        if (at > end || (at < end && f.s[at] != ':') ||
-            (conversion && !strchr("sra", conversion)))
+        if (at > end || (at < end && f.s[at] != ':') || (conversion && !strchr("sra", conversion)))
             j_fail(c, SL_EINVAL, "bad conversion in format string");
         jval v = format_field(c, j_str(f.s + i + 1, to - i - 1), a, &next);
         if (conversion)

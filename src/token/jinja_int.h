@@ -16,7 +16,19 @@
 #define JINJA_RANGE_MAX       100000         /* as Jinja's sandbox */
 #define JINJA_EVAL_DEPTH_MAX  1000           /* frames of eval: under 1 MiB of stack */
 
-typedef enum jtok_kind { T_TEXT, T_VBEG, T_VEND, T_BBEG, T_BEND, T_NAME, T_STR, T_INT, T_FLOAT, T_OP, T_EOF } jtok_kind;
+typedef enum jtok_kind {
+    T_TEXT,
+    T_VBEG,
+    T_VEND,
+    T_BBEG,
+    T_BEND,
+    T_NAME,
+    T_STR,
+    T_INT,
+    T_FLOAT,
+    T_OP,
+    T_EOF
+} jtok_kind;
 
 typedef struct jtok {
     jtok_kind kind;
@@ -28,26 +40,92 @@ typedef struct jtok {
 } jtok;
 
 typedef enum jnode_kind {
-    N_TEXT, N_PRINT, N_SEQ, N_IF, N_FOR, N_SET, N_SETBLOCK, N_MACRO, N_CALLBLOCK, N_FILTERBLOCK,
-    N_BREAK, N_CONTINUE, N_WITH, N_NAME, N_CONST, N_LIST, N_TUPLE, N_DICT, N_ATTR, N_ITEM, N_SLICE,
-    N_CALL, N_FILTER, N_TEST, N_UNARY, N_BINARY, N_AND, N_OR, N_NOT, N_COMPARE, N_COND, N_KWARG
+    N_TEXT,
+    N_PRINT,
+    N_SEQ,
+    N_IF,
+    N_FOR,
+    N_SET,
+    N_SETBLOCK,
+    N_MACRO,
+    N_CALLBLOCK,
+    N_FILTERBLOCK,
+    N_BREAK,
+    N_CONTINUE,
+    N_WITH,
+    N_NAME,
+    N_CONST,
+    N_LIST,
+    N_TUPLE,
+    N_DICT,
+    N_ATTR,
+    N_ITEM,
+    N_SLICE,
+    N_CALL,
+    N_FILTER,
+    N_TEST,
+    N_UNARY,
+    N_BINARY,
+    N_AND,
+    N_OR,
+    N_NOT,
+    N_COMPARE,
+    N_COND,
+    N_KWARG
 } jnode_kind;
 
-typedef enum jtype { J_UNDEF, J_NONE, J_BOOL, J_INT, J_FLOAT, J_STR, J_LIST, J_TUPLE, J_DICT, J_RANGE, J_VIEW, J_ITER, J_NS,
-    J_MACRO, J_METHOD, J_GLOBAL, J_LOOP, J_CYCLER, J_JOINER } jtype;
+typedef enum jtype {
+    J_UNDEF,
+    J_NONE,
+    J_BOOL,
+    J_INT,
+    J_FLOAT,
+    J_STR,
+    J_LIST,
+    J_TUPLE,
+    J_DICT,
+    J_RANGE,
+    J_VIEW,
+    J_ITER,
+    J_NS,
+    J_MACRO,
+    J_METHOD,
+    J_GLOBAL,
+    J_LOOP,
+    J_CYCLER,
+    J_JOINER
+} jtype;
 
 typedef struct jval jval;
 typedef struct jnode jnode;
 typedef struct jscope jscope;
-typedef struct jlist { jval *items; size_t count, cap; } jlist;
+typedef struct jlist {
+    jval *items;
+    size_t count, cap;
+} jlist;
 typedef struct jpair jpair;
-typedef struct jdict { jpair *items; size_t count, cap; uint32_t *map; size_t map_size; } jdict;
-typedef struct jmacro { const jnode *node; jscope *scope; } jmacro;
+typedef struct jdict {
+    jpair *items;
+    size_t count, cap;
+    uint32_t *map;
+    size_t map_size;
+} jdict;
+typedef struct jmacro {
+    const jnode *node;
+    jscope *scope;
+} jmacro;
 typedef struct jmethod jmethod;
 typedef struct jloop jloop;
-typedef struct jrange { int64_t start, step, count; } jrange;
+typedef struct jrange {
+    int64_t start, step, count;
+} jrange;
 /* A generator (consumed once), a dict view (kind "dict_keys") or a cycler; made from a list. */
-typedef struct jiter { jlist *list; size_t at; const char *kind; bool started; } jiter;
+typedef struct jiter {
+    jlist *list;
+    size_t at;
+    const char *kind;
+    bool started;
+} jiter;
 
 struct jval {
     jtype type;
@@ -56,7 +134,10 @@ struct jval {
         bool b;
         int64_t i;
         double f;
-        struct { const char *s; size_t len; }; /* STR; UNDEF, GLOBAL: name */
+        struct {
+            const char *s;
+            size_t len;
+        }; /* STR; UNDEF, GLOBAL: name */
         jlist *list;
         jdict *dict;
         jmacro *macro;
@@ -66,25 +147,55 @@ struct jval {
         jiter *iter;
     };
 };
-struct jpair { jval key, value; };
-struct jmethod { jval self; const char *name; size_t len; };
-struct jloop { jval items; size_t at, count, depth; jval changed; bool has_changed; const jnode *node; jscope *scope; };
+struct jpair {
+    jval key, value;
+};
+struct jmethod {
+    jval self;
+    const char *name;
+    size_t len;
+};
+struct jloop {
+    jval items;
+    size_t at, count, depth;
+    jval changed;
+    bool has_changed;
+    const jnode *node;
+    jscope *scope;
+};
 
 struct jnode {
     jnode_kind kind;
     int line, col;
-    jval value;          /* CONST, TEXT; NAME, ATTR, FILTER, TEST, KWARG: the name */
+    jval value; /* CONST, TEXT; NAME, ATTR, FILTER, TEST, KWARG: the name */
     int op;
     jnode **kids;
     size_t count, cap;
     jnode *a, *b, *c, *d;
 };
 
-typedef struct jvar { const char *name; size_t len; jval value; } jvar;
-struct jscope { jscope *up; jvar *vars; size_t count, cap; bool kept; /* a macro looks into it */ };
-typedef struct jtext { char *p; size_t len, cap; } jtext;
+typedef struct jvar {
+    const char *name;
+    size_t len;
+    jval value;
+} jvar;
+struct jscope {
+    jscope *up;
+    jvar *vars;
+    size_t count, cap;
+    bool kept; /* a macro looks into it */
+};
+typedef struct jtext {
+    char *p;
+    size_t len, cap;
+} jtext;
 
-typedef struct jargs { jval *pos; size_t count; jpair *kw; size_t kw_count; } jargs;
+typedef struct jargs {
+    jval *pos;
+    size_t count;
+    jpair *kw;
+    size_t kw_count;
+} jargs;
 
 typedef struct jctx {
     sl_arena arena;
@@ -105,7 +216,26 @@ struct token_template {
 };
 
 /* Ops of N_BINARY and N_COMPARE. */
-enum { O_ADD, O_SUB, O_MUL, O_DIV, O_FDIV, O_MOD, O_POW, O_CAT, O_EQ, O_NE, O_LT, O_LE, O_GT, O_GE, O_IN, O_NOTIN, O_NEG, O_POS };
+enum {
+    O_ADD,
+    O_SUB,
+    O_MUL,
+    O_DIV,
+    O_FDIV,
+    O_MOD,
+    O_POW,
+    O_CAT,
+    O_EQ,
+    O_NE,
+    O_LT,
+    O_LE,
+    O_GT,
+    O_GE,
+    O_IN,
+    O_NOTIN,
+    O_NEG,
+    O_POS
+};
 
 /* What the body of a macro mentions; in op of its node. */
 enum { JM_VARARGS = 1, JM_KWARGS = 2, JM_CALLER = 4 };

@@ -152,8 +152,8 @@ static void lex_number(lexer *l)
         if (c == '.' && (is_float || l->at + 1 >= l->len || !isdigit((uint8_t)l->s[l->at + 1])))
             break;
         if (!(isdigit((uint8_t)c) || c == '_' || c == '.' ||
-              ((c == 'e' || c == 'E') && l->at > from &&
-               l->at + 1 < l->len && (isdigit((uint8_t)l->s[l->at + 1]) || l->s[l->at + 1] == '-'))))
+              ((c == 'e' || c == 'E') && l->at > from && l->at + 1 < l->len &&
+               (isdigit((uint8_t)l->s[l->at + 1]) || l->s[l->at + 1] == '-'))))
             break;
         if (c == '.' || c == 'e' || c == 'E')
             is_float = true;
@@ -185,7 +185,9 @@ static sl_status lex_inside(lexer *l, const char *close)
             l->at++;
             continue;
         }
-        if (!depth && left >= 2 && (!memcmp(p, close, 2) || (left >= 3 && (*p == '-' || *p == '+') && !memcmp(p + 1, close, 2))))
+        if (!depth && left >= 2 &&
+            (!memcmp(p, close, 2) ||
+             (left >= 3 && (*p == '-' || *p == '+') && !memcmp(p + 1, close, 2))))
             return SL_OK;
         if (*p == '"' || *p == '\'') {
             l->at++;
@@ -195,7 +197,8 @@ static sl_status lex_inside(lexer *l, const char *close)
         } else if (isdigit((uint8_t)*p)) {
             lex_number(l);
         } else if (isalpha((uint8_t)*p) || *p == '_' || (uint8_t)*p >= 128) {
-            while (l->at < l->len && (isalnum((uint8_t)l->s[l->at]) || l->s[l->at] == '_' || (uint8_t)l->s[l->at] >= 128))
+            while (l->at < l->len && (isalnum((uint8_t)l->s[l->at]) || l->s[l->at] == '_' ||
+                                      (uint8_t)l->s[l->at] >= 128))
                 l->at++;
             add(l, T_NAME, p, l->at - start);
         } else {

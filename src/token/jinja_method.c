@@ -200,8 +200,7 @@ static jval search(jctx *c, jval s, jval n, const jargs *a)
         return j_int((int64_t)count);
     if (!found && j_one_of(n, " index rindex "))
         j_fail(c, SL_EINVAL, "substring not found");
-    return j_int(!found ? -1
-                        : (int64_t)jx_count(j_str(s.s, (size_t)(part.s - s.s) + at)));
+    return j_int(!found ? -1 : (int64_t)jx_count(j_str(s.s, (size_t)(part.s - s.s) + at)));
 }
 
 static jval pad(jctx *c, jval s, jval n, const jargs *a)
@@ -303,9 +302,9 @@ jval j_str_method(jctx *c, jval s, jval n, const jargs *a)
     if (j_is(n, "splitlines"))
         return jx_lines(c, s, j_true(j_arg(a, 0, "keepends", j_bool(false))));
     if (j_one_of(n, " startswith endswith "))
-        return j_bool(affix(c, j_slice(c, s, j_arg(a, 1, "", j_none()), j_arg(a, 2, "", j_none()),
-                                       j_none()),
-                            x, n.s[0] == 's'));
+        return j_bool(
+            affix(c, j_slice(c, s, j_arg(a, 1, "", j_none()), j_arg(a, 2, "", j_none()), j_none()),
+                  x, n.s[0] == 's'));
     if (j_is(n, "replace"))
         return replace(c, s, j_arg(a, 0, "old", j_none()), j_arg(a, 1, "new", j_none()),
                        j_arg(a, 2, "count", j_none()));
@@ -358,11 +357,15 @@ static jval dict_method(jctx *c, jval s, jval n, const jargs *a)
     }
     for (size_t i = 0; i < s.dict->count; i++) {
         const jpair *p = &s.dict->items[i];
-        j_push(c, l, j_is(n, "items") ? j_pair(c, p->key, p->value)
-                                      : j_is(n, "keys") ? p->key : p->value);
+        j_push(c, l,
+               j_is(n, "items")  ? j_pair(c, p->key, p->value)
+               : j_is(n, "keys") ? p->key
+                                 : p->value);
     }
-    return j_iter(c, l, j_is(n, "items") ? "dict_items" : j_is(n, "keys") ? "dict_keys"
-                                                                           : "dict_values");
+    return j_iter(c, l,
+                  j_is(n, "items")  ? "dict_items"
+                  : j_is(n, "keys") ? "dict_keys"
+                                    : "dict_values");
 }
 
 static jval list_method(jctx *c, jval s, jval n, const jargs *a)

@@ -10,7 +10,7 @@ typedef struct parser {
     sl_err *err;
     sl_status status;
     jmp_buf out_of;
-    bool soft; /* inside an if: an unknown filter fails only when it is reached */
+    bool soft;       /* inside an if: an unknown filter fails only when it is reached */
     int depth, uses; /* uses: JM_* seen so far */
 } parser;
 
@@ -20,7 +20,8 @@ static jnode *body(parser *p, const char *const *ends);
 
 SL_NORETURN static void fail(parser *p, const char *what)
 {
-    p->status = sl_fail(p->err, SL_EINVAL, "template line %d column %d: %s", p->t->line, p->t->col, what);
+    p->status =
+        sl_fail(p->err, SL_EINVAL, "template line %d column %d: %s", p->t->line, p->t->col, what);
     longjmp(p->out_of, 1);
 }
 
@@ -29,7 +30,8 @@ static void *alloc(parser *p, size_t n)
     void *m = sl_arena_alloc(p->a, n);
 
     if (!m) {
-        p->status = sl_fail(p->err, SL_ELIMIT, "template too large");
+        bool full = p->a->used_bytes > p->a->max_bytes - n - 16;
+        p->status = sl_fail(p->err, full ? SL_ELIMIT : SL_ENOMEM, "no memory for the template");
         longjmp(p->out_of, 1);
     }
     return m;
@@ -512,7 +514,8 @@ static jnode *tuple(parser *p, bool with_cond)
     n = node(p, N_TUPLE);
     kid(p, n, first);
     while (take_op(p, ",")) {
-        if (p->t->kind == T_VEND || p->t->kind == T_BEND || is_op(p->t, ")") || is_name(p->t, "in") || is_op(p->t, "="))
+        if (p->t->kind == T_VEND || p->t->kind == T_BEND || is_op(p->t, ")") ||
+            is_name(p->t, "in") || is_op(p->t, "="))
             break;
         kid(p, n, with_cond ? expr(p) : disjunction(p));
     }

@@ -82,7 +82,8 @@ static jval dictsort(jctx *c, jval v, const jargs *a)
     if (v.type == J_UNDEF || v.type != J_DICT)
         j_fail(c, SL_EINVAL, "dictsort wants a dict, not '%s'", j_type_name(v));
     v = j_method(c, v, j_strz("items"), &(jargs){ .pos = &none });
-    return sort(c, v, j_int(j_is(by, "value")), exact, j_true(j_arg(a, 2, "reverse", j_bool(false))));
+    return sort(c, v, j_int(j_is(by, "value")), exact,
+                j_true(j_arg(a, 2, "reverse", j_bool(false))));
 }
 
 static jval groupby(jctx *c, jval v, const jargs *a)
@@ -132,9 +133,9 @@ static jval extreme(jctx *c, jval v, const jargs *a, bool max)
 
     v = j_items(c, v);
     for (size_t i = 0; i < v.list->count; i++) {
-        jval key = fold(c, attr.type == J_NONE ? v.list->items[i]
-                                               : j_path(c, v.list->items[i], attr, j_none()),
-                        exact);
+        jval key = fold(
+            c, attr.type == J_NONE ? v.list->items[i] : j_path(c, v.list->items[i], attr, j_none()),
+            exact);
         if (!i || j_cmp(c, key, best_key, max ? ">" : "<") == (max ? 1 : -1)) {
             best = v.list->items[i];
             best_key = key;
@@ -151,9 +152,9 @@ static jval sum(jctx *c, jval v, const jargs *a)
     if (total.type == J_STR)
         j_fail(c, SL_EINVAL, "sum() can't sum strings [use ''.join(seq) instead]");
     for (size_t i = 0; i < v.list->count; i++)
-        total = j_binary(c, O_ADD, total, attr.type == J_NONE
-                                              ? v.list->items[i]
-                                              : j_path(c, v.list->items[i], attr, j_none()));
+        total = j_binary(c, O_ADD, total,
+                         attr.type == J_NONE ? v.list->items[i]
+                                             : j_path(c, v.list->items[i], attr, j_none()));
     return total;
 }
 
@@ -230,8 +231,9 @@ static jval map(jctx *c, jval v, const jargs *a)
         j_fail(c, SL_EINVAL, "map requires a filter argument");
     v = j_items(c, v);
     for (size_t i = 0; i < v.list->count; i++)
-        j_push(c, l, by_attr ? j_path(c, v.list->items[i], attr, fallback)
-                             : j_filter(c, j_tostr(c, a->pos[0]), v.list->items[i], &rest));
+        j_push(c, l,
+               by_attr ? j_path(c, v.list->items[i], attr, fallback)
+                       : j_filter(c, j_tostr(c, a->pos[0]), v.list->items[i], &rest));
     return j_iter(c, l, NULL);
 }
 
@@ -244,8 +246,9 @@ static jval join(jctx *c, jval v, jval sep, jval attr)
     for (size_t i = 0; i < v.list->count; i++) {
         if (i)
             jt_put(c, &t, sep.s, sep.len);
-        j_print(c, &t, attr.type == J_NONE ? v.list->items[i]
-                                           : j_path(c, v.list->items[i], attr, j_none()));
+        j_print(c, &t,
+                attr.type == J_NONE ? v.list->items[i]
+                                    : j_path(c, v.list->items[i], attr, j_none()));
     }
     return jt_val(&t);
 }

@@ -45,7 +45,8 @@ static jval make_range(jctx *c, const jargs *a)
     if (step > 0 ? x >= y : x <= y)
         return v;
     span = step > 0 ? (unsigned __int128)((__int128)y - x) : (unsigned __int128)((__int128)x - y);
-    unsigned __int128 width = step > 0 ? (unsigned __int128)step : (unsigned __int128)(-(__int128)step);
+    unsigned __int128 width =
+        step > 0 ? (unsigned __int128)step : (unsigned __int128)(-(__int128)step);
     span = (span + width - 1) / width;
     if (span > JINJA_RANGE_MAX)
         j_fail(c, SL_EINVAL, "Range too big. The sandbox blocks ranges larger than %d.",
@@ -196,8 +197,8 @@ static int type_test(jval n, jval v)
     if (j_is(n, "escaped"))
         return v.type == J_STR && v.safe;
     if (j_is(n, "callable"))
-        return v.type == J_MACRO || v.type == J_METHOD || v.type == J_GLOBAL ||
-               v.type == J_UNDEF || v.type == J_JOINER || v.type == J_LOOP;
+        return v.type == J_MACRO || v.type == J_METHOD || v.type == J_GLOBAL || v.type == J_UNDEF ||
+               v.type == J_JOINER || v.type == J_LOOP;
     return -1;
 }
 

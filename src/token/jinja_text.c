@@ -72,8 +72,7 @@ static bool is_numeric(uint32_t cp)
 {
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)cp);
 
-    return is_digit(cp) ||
-           (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
+    return is_digit(cp) || (k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO);
 }
 
 static bool is_title_word(jval s)
@@ -146,8 +145,9 @@ static void put_upper(jctx *c, jtext *t, uint32_t cp, bool title)
     else if (cp >= 0xfb00 && cp <= 0xfb06)
         jt_puts(c, t, title ? titled[cp - 0xfb00] : ligatures[cp - 0xfb00]);
     else
-        put_cp(c, t, (uint32_t)(title ? utf8proc_totitle((utf8proc_int32_t)cp)
-                                      : utf8proc_toupper((utf8proc_int32_t)cp)));
+        put_cp(c, t,
+               (uint32_t)(title ? utf8proc_totitle((utf8proc_int32_t)cp)
+                                : utf8proc_toupper((utf8proc_int32_t)cp)));
 }
 
 static void put_lower(jctx *c, jtext *t, jval s, size_t at, size_t n, uint32_t cp, bool after)

@@ -282,8 +282,7 @@ jval j_from_json(jctx *c, const json_t *j)
         break;
     case JSON_ARRAY:
         v = j_list(c, J_LIST);
-        json_array_foreach(j, i, e)
-            j_push(c, v, j_from_json(c, e));
+        json_array_foreach(j, i, e) j_push(c, v, j_from_json(c, e));
         break;
     case JSON_STRING:
         v = j_str(json_string_value(j), json_string_length(j));
@@ -453,18 +452,18 @@ int j_cmp(jctx *c, jval a, jval b, const char *op)
         return a.list->count < b.list->count ? -1 : a.list->count > b.list->count;
     }
     if (a.type == J_UNDEF || b.type == J_UNDEF)
-        j_fail(c, SL_EINVAL, "'%.*s' is undefined", (int)SL_MIN((a.type == J_UNDEF ? a : b).len, 80u),
-               (a.type == J_UNDEF ? a : b).s);
+        j_fail(c, SL_EINVAL, "'%.*s' is undefined",
+               (int)SL_MIN((a.type == J_UNDEF ? a : b).len, 80u), (a.type == J_UNDEF ? a : b).s);
     j_fail(c, SL_EINVAL, "'%s' not supported between instances of '%s' and '%s'", op,
            j_type_name(a), j_type_name(b));
 }
 
 const char *j_type_name(jval v)
 {
-    static const char *const n[] = { "Undefined", "NoneType", "bool", "int", "float", "str", "list",
-                                     "tuple", "dict", "range", "dict view", "generator",
-                                     "Namespace", "Macro", "method", "function", "LoopContext",
-                                     "Cycler", "Joiner" };
+    static const char *const n[] = { "Undefined", "NoneType",    "bool",      "int",   "float",
+                                     "str",       "list",        "tuple",     "dict",  "range",
+                                     "dict view", "generator",   "Namespace", "Macro", "method",
+                                     "function",  "LoopContext", "Cycler",    "Joiner" };
     return n[v.type];
 }
 
