@@ -79,7 +79,13 @@ static void plan_prefills(planner *p)
             (p->holders >= p->l->seqs_max ||
              (p->holders > 0 && blocks_for(p, s, s->pending + 1) > p->free_blocks)))
             return; /* nobody overtakes */
+        /* Who began goes on before those who came later. */
+        while (s->blocks > 0 && blocks_for(p, s, 1) > p->free_blocks && preempt_youngest(p) > i)
+            continue;
+        if (s->preempt)
+            continue;
         room = (s->blocks + p->free_blocks) * p->l->block_tokens - s->len;
+        tokens = SL_MIN(tokens, s->pending);
         tokens = SL_MIN(SL_MIN(tokens, budget - p->tokens), room);
         if (s->all_rows)
             tokens = SL_MIN(tokens, p->l->rows_max - p->rows);

@@ -1,14 +1,25 @@
 /* dispatch.c - which kernels this processor gets. */
 #include "kernels/kernels_int.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* __builtin_cpu_supports does not know F16C in every compiler. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c, d;
+
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 unsigned kernels_cpu(void)
 {
     unsigned mask = 0;
 
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c())
         mask |= KERNELS_CPU_AVX2;
     if ((mask & KERNELS_CPU_AVX2) && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&

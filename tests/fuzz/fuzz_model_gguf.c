@@ -5,12 +5,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+volatile uint64_t fuzz_sum; /* so that what was read counts as used */
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     gguf_dir dir;
     sl_err err;
     model_params params;
-    volatile uint64_t sum = 0;
+    uint64_t sum = 0;
 
     if (gguf_parse(sl_span_of(data, size), &dir, &err) != SL_OK)
         return 0;
@@ -28,6 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (dir.tensors[i].data.len)
             sum += dir.tensors[i].data.ptr[dir.tensors[i].data.len - 1];
     (void)!model_params_from_gguf(&dir, &params, &err);
+    fuzz_sum = sum;
     gguf_deinit(&dir);
     return 0;
 }
