@@ -564,3 +564,11 @@ sl_status token_template_render(const token_template *t, const json_t *vars, int
     sl_arena_deinit(&c.arena);
     return st;
 }
+
+void token_template_destroy(token_template *t)
+{
+    if (!t)
+        return;
+    sl_arena_deinit(&t->arena);
+    sl_free(t);
+}

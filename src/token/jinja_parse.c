@@ -211,13 +211,6 @@ static jnode *primary(parser *p)
         return n;
     case T_NAME:
         return name_or_constant(p);
-    case T_TEXT:
-    case T_VBEG:
-    case T_VEND:
-    case T_BBEG:
-    case T_BEND:
-    case T_OP:
-    case T_EOF:
     default:
         break;
     }
@@ -804,12 +797,4 @@ sl_status token_template_parse(const char *text, size_t len, token_template **re
     t->body = body(&p, NULL);
     *ret = t;
     return SL_OK;
-}
-
-void token_template_destroy(token_template *t)
-{
-    if (!t)
-        return;
-    sl_arena_deinit(&t->arena);
-    sl_free(t);
 }
