@@ -15,7 +15,6 @@ typedef struct parser {
 } parser;
 
 static jnode *expr(parser *p);
-static jnode *unary(parser *p);
 static jnode *body(parser *p, const char *const *ends);
 
 SL_NORETURN static void fail(parser *p, const char *what)
