@@ -249,6 +249,7 @@ static jval eval_call(jctx *c, const jnode *n)
     return j_call(c, v, &a);
 }
 
+/* tidy: long: one case for each kind of node */
 static jval eval_in(jctx *c, const jnode *n)
 {
     jval v, w, *p;
