@@ -8,7 +8,7 @@
 #define SL_MIB ((size_t)1024 * 1024)
 #define SL_GIB ((size_t)1024 * 1024 * 1024)
 
-/* Model files: real ones stay under 3,000 tensors and 100 keys; the rest is for MoE shards. */
+/* Model files: real ones have under 3,000 tensors and 100 keys; the rest is for MoE. */
 #define SL_GGUF_TENSORS_MAX             (1 << 17)
 #define SL_GGUF_KEYS_MAX                (1 << 16)
 #define SL_GGUF_KEY_BYTES_MAX           65535     /* the GGUF specification's bound */
@@ -16,7 +16,7 @@
 #define SL_GGUF_SHARDS_MAX              1024
 #define SL_TENSOR_NAME_MAX              256 /* GGUF says 64; Hugging Face names reach 120 */
 #define SL_TENSOR_DIMS_MAX              4
-#define SL_SAFETENSORS_HEADER_BYTES_MAX (100 * SL_MIB) /* the format's own bound */
+#define SL_SAFETENSORS_HEADER_BYTES_MAX (100 * SL_MIB) /* the format's own */
 /* tokenizer.json of a vocabulary of 262,144 takes 33 MiB. */
 #define SL_JSON_BYTES_MAX (64 * SL_MIB)
 
