@@ -16,7 +16,7 @@ Sluice is about to answer at http://$listen. Three things to try from another te
 
   $sluice run smollm2
 
-  $sluice rag ask "Which threads does Sluice have?"
+  $sluice rag ask "How does a document stay whole when the program crashes?"
 
 Ctrl-C stops the server.
 

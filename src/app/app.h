@@ -24,6 +24,9 @@ llm_chain *app_chain(app *a);
 /* ops NULL when APP_DOCS was not asked for, or a model for it is missing. */
 llm_docs app_docs(app *a);
 
+/* Refuses an address beyond this machine without an API key, before anything is loaded. */
+SL_NODISCARD sl_status app_check_listen(const config *c, sl_err *err);
+
 /* Serves until SIGTERM or SIGINT, then drains. Logs "server.ready" with the bound address. */
 SL_NODISCARD sl_status app_serve(app *a, sl_err *err);
 

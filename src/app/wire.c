@@ -184,6 +184,11 @@ static sl_status open_docs(app *a, sl_err *err)
     return status;
 }
 
+sl_status app_check_listen(const config *c, sl_err *err)
+{
+    return access_check_bind(c->listen, c->api_keys_count, err);
+}
+
 sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
 {
     app *a = sl_calloc(1, sizeof *a);

@@ -54,6 +54,8 @@ int cmd_serve(int argc, char **argv)
     for (int i = 0; i < keys.count && status == SL_OK; i++)
         status = config_add_key(c, keys.items[i], &err);
     if (status == SL_OK)
+        status = app_check_listen(c, &err);
+    if (status == SL_OK)
         status = app_create(c, APP_CHAT | APP_EMBED, &a, &err);
     if (status == SL_OK)
         status = app_serve(a, &err);

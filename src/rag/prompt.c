@@ -14,12 +14,11 @@
 #define FREQUENCY_PENALTY 0.2f /* greedy small models repeat themselves for ever without */
 
 /* A model that goes on with a question or a passage of its own has ended its answer. */
-static const char *stops[] = { "\nQuestion:", "\n\"\"\"" };
+static const char *stops[] = { "\nQuestion:", "\nUsing the passages" };
 
 static const char system_text[] =
-    "Answer the question using only the numbered passages. After each statement write the number "
-    "of the passage it comes from, like [1]. If the passages do not answer the question, say that "
-    "you do not know.";
+    "You answer questions about the passages that the user gives. After each statement write the "
+    "number of its passage, like [1].";
 
 /* ---- foreign text -------------------------------------------------------------------------- */
 
@@ -95,21 +94,6 @@ typedef struct plan {
     bool is_merged;   /* instructions inside the user's message: some templates know no system */
 } plan;
 
-static void put_title(sl_buf *out, const rag_hit *h)
-{
-    const char *parts[] = { h->title, h->heading };
-
-    /* The heading path mostly begins with the title. */
-    if (strncmp(h->title, h->heading, strlen(h->title)) == 0)
-        parts[0] = "";
-    for (size_t i = 0; i < SL_COUNT_OF(parts); i++) {
-        if (!parts[i][0])
-            continue;
-        sl_buf_putc(out, ' ');
-        prompt_put_data(out, parts[i], strlen(parts[i]));
-    }
-}
-
 static void put_user(sl_buf *out, const llm_docs_query *q, const rag_hits *hits, const plan *p)
 {
     if (p->is_merged)
@@ -118,15 +102,13 @@ static void put_user(sl_buf *out, const llm_docs_query *q, const rag_hits *hits,
     for (size_t i = p->used; i-- > 0;) {
         const rag_hit *h = &hits->items[i];
 
-        sl_buf_printf(out, "[%zu]", i + 1);
-        put_title(out, h);
-        sl_buf_puts(out, "\n\"\"\"\n");
+        /* Neither title nor heading: small models recite those instead of answering. */
+        sl_buf_printf(out, "[%zu] ", i + 1);
         prompt_put_data(out, h->text, i == 0 ? p->first_len : strlen(h->text));
-        sl_buf_puts(out, "\n\"\"\"\n\n");
+        sl_buf_puts(out, "\n\n");
     }
-    sl_buf_puts(out, "Question: ");
+    sl_buf_puts(out, "Using the passages above, answer in one or two sentences: ");
     prompt_put_data(out, q->question, strlen(q->question));
-    sl_buf_puts(out, "\nAnswer in one or two short sentences.");
 }
 
 static sl_status make_request(const llm_docs_query *q, const rag_hits *hits, const plan *p,

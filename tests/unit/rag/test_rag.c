@@ -426,7 +426,7 @@ static void test_prompt(void **state)
     assert_null(strstr(f.prompt, "[INST]"));
     assert_null(strstr(f.prompt, "[2]"));
     assert_non_null(strstr(f.prompt, "(2)"));
-    assert_non_null(strstr(f.prompt, "[1] Evil\n\"\"\"\n"));
+    assert_non_null(strstr(f.prompt, "[1] Zebra facts"));
     assert_non_null(strstr(h.first, "<|im_start|>")); /* the reader sees the document as it is */
     f.no_system = true;
     must_ask(r, "zebra facts", &h);
