@@ -12,7 +12,7 @@
 #define SL_GGUF_TENSORS_MAX             (1 << 17)
 #define SL_GGUF_KEYS_MAX                (1 << 16)
 #define SL_GGUF_KEY_BYTES_MAX           65535     /* the GGUF specification's bound */
-#define SL_GGUF_ARRAY_MAX               (1 << 24) /* vocabularies reach 262,144; merges twice that */
+#define SL_GGUF_ARRAY_MAX               (1 << 24) /* vocabularies have 262,144, merges twice that */
 #define SL_GGUF_SHARDS_MAX              1024
 #define SL_TENSOR_NAME_MAX              256 /* GGUF says 64; Hugging Face names reach 120 */
 #define SL_TENSOR_DIMS_MAX              4
