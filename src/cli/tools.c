@@ -77,7 +77,7 @@ static sl_status print_text(const token_vocab *v, const sl_buf *in, bool special
         id = strtol(p, &end, 10);
         if (end == p || id < 0 || (size_t)id >= token_count(v)) {
             sl_buf_deinit(&out);
-            return sl_fail(err, SL_EINVAL, "'%.20s' is not a token id below %zu", p,
+            return sl_fail(err, SL_EFORMAT, "'%.20s' is not a token id below %zu", p,
                            token_count(v));
         }
         token_decoder_push(&d, (int32_t)id, &out);
@@ -216,10 +216,13 @@ int cmd_template(int argc, char **argv)
         status = load_chat(input, &vars, &err);
     if (status == SL_OK)
         status = template_text(c, model, path, &text, vars, &err);
-    if (status == SL_OK)
+    if (status == SL_OK) {
         status = token_template_parse(sl_buf_str(&text), text.len, &t, &err);
-    if (status == SL_OK)
-        status = token_template_render(t, vars, sl_clock_wall_ms() / 1000, &out, &err);
+        if (status == SL_OK)
+            status = token_template_render(t, vars, sl_clock_wall_ms() / 1000, &out, &err);
+        if (status != SL_OK) /* what the template says is no wrong use of the command */
+            err.status = SL_EFORMAT;
+    }
     if (status == SL_OK)
         fwrite(sl_buf_str(&out), 1, out.len, stdout);
     token_template_destroy(t);
