@@ -34,4 +34,8 @@ SL_NODISCARD sl_status app_serve(app *a, sl_err *err);
 SL_NODISCARD sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,
                                          sl_err *err);
 
+/* The same, opened. */
+SL_NODISCARD sl_status app_open_model(const config *c, const char *name, model_file **ret,
+                                      sl_err *err);
+
 #endif

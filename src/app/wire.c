@@ -44,6 +44,21 @@ sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,
     return status;
 }
 
+sl_status app_open_model(const config *c, const char *name, model_file **ret, sl_err *err)
+{
+    sl_buf path;
+    sl_status status;
+
+    if (!name)
+        return sl_fail(err, SL_EINVAL, "which model? Give -m MODEL");
+    sl_buf_init(&path, 8192);
+    status = app_resolve_model(c, name, &path, err);
+    if (status == SL_OK)
+        status = model_file_open(path.ptr, ret, err);
+    sl_buf_deinit(&path);
+    return status;
+}
+
 /* Whether a command that needs `needs` has use for the model at path. */
 static sl_status is_wanted(const char *path, unsigned needs, bool *ret, sl_err *err)
 {

@@ -41,18 +41,9 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
     const decoder_options o = { STEP_TOKENS, ROWS_MAX, context };
     int64_t start = sl_clock_mono_ns();
     kv_shape shape;
-    sl_buf path;
-    sl_status status;
 
     *r = (rig){ 0 };
-    if (!model)
-        return sl_fail(err, SL_EINVAL, "which model? Give -m MODEL");
-    sl_buf_init(&path, 8192);
-    status = app_resolve_model(c, model, &path, err);
-    if (status == SL_OK)
-        status = model_file_open(path.ptr, &r->file, err);
-    sl_buf_deinit(&path);
-    SL_TRY(status);
+    SL_TRY(app_open_model(c, model, &r->file, err));
     if (vocab)
         SL_TRY(engine_load_vocab(r->file, &r->vocab, err));
     SL_TRY(team_create(c->threads > 0 ? c->threads : sl_cpu_count(), &r->team, err));

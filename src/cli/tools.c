@@ -25,17 +25,8 @@ static sl_status read_stdin(sl_buf *out, sl_err *err)
 static sl_status open_vocab(const config *c, const char *model, model_file **ret_file,
                             token_vocab **ret_vocab, sl_err *err)
 {
-    sl_buf path;
-    sl_status status;
-
-    if (!model)
-        return sl_fail(err, SL_EINVAL, "which model? Give -m MODEL");
-    sl_buf_init(&path, 8192);
-    status = app_resolve_model(c, model, &path, err);
-    if (status == SL_OK)
-        status = model_file_open(path.ptr, ret_file, err);
-    sl_buf_deinit(&path);
-    return status == SL_OK ? engine_load_vocab(*ret_file, ret_vocab, err) : status;
+    SL_TRY(app_open_model(c, model, ret_file, err));
+    return engine_load_vocab(*ret_file, ret_vocab, err);
 }
 
 /* ---- tokenize ----------------------------------------------------------------------------------

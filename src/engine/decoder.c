@@ -59,14 +59,9 @@ struct decoder {
     atomic_int *next_task; /* [layers] */
 };
 
-static size_t pad(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
 kv_shape decoder_kv_shape(const model_params *p)
 {
-    return (kv_shape){ p->layers, p->kv_heads, (int)pad((size_t)p->head_dim, 16) };
+    return (kv_shape){ p->layers, p->kv_heads, (int)pad_to((size_t)p->head_dim, 16) };
 }
 
 /* ---- RoPE (Su et al. 2021) ------------------------------------------------------------------- */
@@ -454,28 +449,15 @@ float *decoder_logits(decoder *d, int i)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static bool alloc_floats(float **p, size_t a, size_t b)
-{
-    *p = sl_calloc(a, b * sizeof **p);
-    return *p != NULL;
-}
-
-static bool alloc_activations(activations *x, size_t tokens, size_t cols)
-{
-    x->stride = pad(cols, KERNELS_BLOCK);
-    x->q = sl_calloc(tokens, x->stride / KERNELS_BLOCK * sizeof *x->q);
-    return x->q && alloc_floats(&x->f, tokens, x->stride);
-}
-
 static bool alloc_scratch(decoder *d, member_scratch *s)
 {
     size_t p = (size_t)d->head_pad;
 
     s->half = sl_calloc(p, sizeof *s->half);
     s->blocks = sl_calloc((size_t)d->o.context_max / SL_KV_BLOCK_TOKENS + 2, sizeof *s->blocks);
-    return s->half && s->blocks && alloc_floats(&s->q, TILE_QUERIES, p) &&
-           alloc_floats(&s->out, TILE_QUERIES, p) && alloc_floats(&s->scores, TILE_QUERIES, 18) &&
-           alloc_floats(&s->up, MATMUL_TOKENS, KERNELS_ROWS) && alloc_floats(&s->head, 1, p);
+    return s->half && s->blocks && floats_alloc(&s->q, TILE_QUERIES, p) &&
+           floats_alloc(&s->out, TILE_QUERIES, p) && floats_alloc(&s->scores, TILE_QUERIES, 18) &&
+           floats_alloc(&s->up, MATMUL_TOKENS, KERNELS_ROWS) && floats_alloc(&s->head, 1, p);
 }
 
 static bool alloc_all(decoder *d)
@@ -484,10 +466,10 @@ static bool alloc_all(decoder *d)
     size_t tokens = (size_t)d->o.tokens_max, half = (size_t)p->rope_dim / 2 + 1;
     int members = team_count(d->t);
 
-    d->x_stride = pad((size_t)p->dim, KERNELS_ROWS);
-    d->q_stride = pad((size_t)(p->heads * p->head_dim), KERNELS_ROWS);
-    d->kv_stride = pad((size_t)(p->kv_heads * p->head_dim), KERNELS_ROWS);
-    d->logit_stride = pad((size_t)p->vocab, KERNELS_ROWS);
+    d->x_stride = pad_to((size_t)p->dim, KERNELS_ROWS);
+    d->q_stride = pad_to((size_t)(p->heads * p->head_dim), KERNELS_ROWS);
+    d->kv_stride = pad_to((size_t)(p->kv_heads * p->head_dim), KERNELS_ROWS);
+    d->logit_stride = pad_to((size_t)p->vocab, KERNELS_ROWS);
     d->ids = sl_calloc(tokens, sizeof *d->ids);
     d->pos = sl_calloc(tokens, sizeof *d->pos);
     d->run_of = sl_calloc(tokens, sizeof *d->run_of);
@@ -501,15 +483,15 @@ static bool alloc_all(decoder *d)
         if (!alloc_scratch(d, &d->scratch[i]))
             return false;
     for (int i = 0; i < 2; i++)
-        if (!alloc_floats(&d->rope[i], tokens, half * 2) || !alloc_floats(&d->freq[i], 1, half))
+        if (!floats_alloc(&d->rope[i], tokens, half * 2) || !floats_alloc(&d->freq[i], 1, half))
             return false;
-    return alloc_activations(&d->x_norm, tokens, (size_t)p->dim) &&
-           alloc_activations(&d->att, tokens, (size_t)(p->heads * p->head_dim)) &&
-           alloc_activations(&d->ff, tokens, (size_t)p->ff_dim) &&
-           alloc_floats(&d->x, tokens, d->x_stride) && alloc_floats(&d->tmp, tokens, d->x_stride) &&
-           alloc_floats(&d->q, tokens, d->q_stride) && alloc_floats(&d->kk, tokens, d->kv_stride) &&
-           alloc_floats(&d->v, tokens, d->kv_stride) &&
-           alloc_floats(&d->logits, (size_t)d->o.logit_rows_max, d->logit_stride);
+    return activations_alloc(&d->x_norm, tokens, (size_t)p->dim) &&
+           activations_alloc(&d->att, tokens, (size_t)(p->heads * p->head_dim)) &&
+           activations_alloc(&d->ff, tokens, (size_t)p->ff_dim) &&
+           floats_alloc(&d->x, tokens, d->x_stride) && floats_alloc(&d->tmp, tokens, d->x_stride) &&
+           floats_alloc(&d->q, tokens, d->q_stride) && floats_alloc(&d->kk, tokens, d->kv_stride) &&
+           floats_alloc(&d->v, tokens, d->kv_stride) &&
+           floats_alloc(&d->logits, (size_t)d->o.logit_rows_max, d->logit_stride);
 }
 
 sl_status decoder_create(const weights *w, team *t, const kernels *k, const decoder_options *o,

@@ -42,11 +42,6 @@ struct encoder {
     atomic_int *next_task; /* [layers] */
 };
 
-static size_t pad(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
 static uint16_t *kv_block(const encoder *e, int block, int head)
 {
     size_t elems = 2 * (size_t)e->head_pad * KERNELS_KV_TOKENS;
@@ -293,26 +288,13 @@ void encoder_run(encoder *e, const encoder_text *texts, int text_count)
     team_run(e->t, run_member, e);
 }
 
-static bool alloc_floats(float **p, size_t a, size_t b)
-{
-    *p = sl_calloc(a, b * sizeof **p);
-    return *p != NULL;
-}
-
-static bool alloc_activations(activations *x, size_t tokens, size_t cols)
-{
-    x->stride = pad(cols, KERNELS_BLOCK);
-    x->q = sl_calloc(tokens, x->stride / KERNELS_BLOCK * sizeof *x->q);
-    return x->q && alloc_floats(&x->f, tokens, x->stride);
-}
-
 static bool alloc_all(encoder *e)
 {
     const model_params *p = &e->w->params;
     size_t tokens = (size_t)e->tokens_max, padded = (size_t)e->head_pad;
     int members = team_count(e->t);
 
-    e->stride = pad((size_t)p->dim, KERNELS_ROWS);
+    e->stride = pad_to((size_t)p->dim, KERNELS_ROWS);
     e->ids = sl_calloc(tokens, sizeof *e->ids);
     e->pos = sl_calloc(tokens, sizeof *e->pos);
     e->text_of = sl_calloc(tokens, sizeof *e->text_of);
@@ -331,16 +313,16 @@ static bool alloc_all(encoder *e)
 
         s->half = sl_calloc(padded, sizeof *s->half);
         s->blocks = sl_calloc((size_t)p->context / KERNELS_KV_TOKENS + 2, sizeof *s->blocks);
-        if (!s->half || !s->blocks || !alloc_floats(&s->q, TILE_QUERIES, padded) ||
-            !alloc_floats(&s->out, TILE_QUERIES, padded) ||
-            !alloc_floats(&s->scores, TILE_QUERIES, 18))
+        if (!s->half || !s->blocks || !floats_alloc(&s->q, TILE_QUERIES, padded) ||
+            !floats_alloc(&s->out, TILE_QUERIES, padded) ||
+            !floats_alloc(&s->scores, TILE_QUERIES, 18))
             return false;
     }
-    return alloc_activations(&e->x, tokens, e->stride) &&
-           alloc_activations(&e->att, tokens, e->stride) &&
-           alloc_activations(&e->ff, tokens, pad((size_t)p->ff_dim, KERNELS_ROWS)) &&
-           alloc_floats(&e->tmp, tokens, e->stride) && alloc_floats(&e->q, tokens, e->stride) &&
-           alloc_floats(&e->kk, tokens, e->stride) && alloc_floats(&e->v, tokens, e->stride);
+    return activations_alloc(&e->x, tokens, e->stride) &&
+           activations_alloc(&e->att, tokens, e->stride) &&
+           activations_alloc(&e->ff, tokens, pad_to((size_t)p->ff_dim, KERNELS_ROWS)) &&
+           floats_alloc(&e->tmp, tokens, e->stride) && floats_alloc(&e->q, tokens, e->stride) &&
+           floats_alloc(&e->kk, tokens, e->stride) && floats_alloc(&e->v, tokens, e->stride);
 }
 
 sl_status encoder_create(const weights *w, team *t, const kernels *k, int tokens_max, encoder **ret,
@@ -357,7 +339,7 @@ sl_status encoder_create(const weights *w, team *t, const kernels *k, int tokens
     e->t = t;
     e->k = k;
     e->tokens_max = SL_MAX(tokens_max, w->params.context);
-    e->head_pad = (int)pad((size_t)w->params.head_dim, 16);
+    e->head_pad = (int)pad_to((size_t)w->params.head_dim, 16);
     if (!alloc_all(e)) {
         encoder_destroy(e);
         return sl_fail(err, SL_ENOMEM, "out of memory for a batch of %d tokens", tokens_max);

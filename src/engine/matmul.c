@@ -2,6 +2,21 @@
  * values do not depend on how many members there are. */
 #include "engine/matmul.h"
 
+#include "base/mem.h"
+
+bool floats_alloc(float **p, size_t count, size_t width)
+{
+    *p = sl_calloc(count, width * sizeof **p);
+    return *p != NULL;
+}
+
+bool activations_alloc(activations *x, size_t tokens, size_t cols)
+{
+    x->stride = pad_to(cols, KERNELS_BLOCK);
+    x->q = sl_calloc(tokens, x->stride / KERNELS_BLOCK * sizeof *x->q);
+    return x->q && floats_alloc(&x->f, tokens, x->stride);
+}
+
 void matmul_panel(const kernels *k, const weight *w, int p, const activations *x, int begin,
                   int end, float *out, size_t out_stride)
 {

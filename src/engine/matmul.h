@@ -13,6 +13,16 @@ typedef struct activations {
     kernels_q8 *q; /* [tokens, stride / 32] */
 } activations;
 
+static inline size_t pad_to(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* count rows of width floats; NULL-able and released with sl_free. False: out of memory. */
+bool floats_alloc(float **p, size_t count, size_t width) SL_NODISCARD;
+/* Room for tokens rows of cols columns, quantized form included; release f and q with sl_free. */
+bool activations_alloc(activations *x, size_t tokens, size_t cols) SL_NODISCARD;
+
 /* One product: out[t][0..rows) = w . x[t] + bias. out rows are out_stride floats apart and have
  * room for whole panels. */
 typedef struct matmul_job {

@@ -172,26 +172,6 @@ static ALWAYS_INLINE void tile_quant(kernels_fmt fmt, size_t block_bytes, const 
         _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t]);
 }
 
-#define GEMM_QUANT(name, fmt, block_bytes)                                                         \
-    static void name(const void *panel, size_t cols, const void *x, size_t x_stride,               \
-                     size_t tokens, float *y, size_t y_stride)                                     \
-    {                                                                                              \
-        const char *xs = x;                                                                        \
-        size_t t = 0;                                                                              \
-                                                                                                   \
-        for (; t + TILE_TOKENS <= tokens; t += TILE_TOKENS)                                        \
-            tile_quant(fmt, block_bytes, panel, cols / KERNELS_BLOCK, xs + t * x_stride, x_stride, \
-                       y + t * y_stride, y_stride, TILE_TOKENS);                                   \
-        for (; t < tokens; t++)                                                                    \
-            tile_quant(fmt, block_bytes, panel, cols / KERNELS_BLOCK, xs + t * x_stride, x_stride, \
-                       y + t * y_stride, y_stride, 1);                                             \
-    }
-GEMM_QUANT(gemm_u4_avx512, KERNELS_U4, 320)
-GEMM_QUANT(gemm_u4w_avx512, KERNELS_U4W, 384)
-GEMM_QUANT(gemm_u8_avx512, KERNELS_U8, 640)
-GEMM_QUANT(gemm_u8h_avx512, KERNELS_U8H, 768)
-GEMM_QUANT(gemm_s8_avx512, KERNELS_S8, 544)
-
 static ALWAYS_INLINE __m512 load_weight(kernels_fmt fmt, const void *panel, size_t i)
 {
     if (fmt == KERNELS_F32)
@@ -224,20 +204,13 @@ static ALWAYS_INLINE void tile_float(kernels_fmt fmt, const void *panel, size_t 
         _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t]);
 }
 
-#define GEMM_FLOAT(name, fmt)                                                                      \
-    static void name(const void *panel, size_t cols, const void *x, size_t x_stride,               \
-                     size_t tokens, float *y, size_t y_stride)                                     \
-    {                                                                                              \
-        const char *xs = x;                                                                        \
-        size_t t = 0;                                                                              \
-                                                                                                   \
-        for (; t + TILE_TOKENS <= tokens; t += TILE_TOKENS)                                        \
-            tile_float(fmt, panel, cols, xs + t * x_stride, x_stride, y + t * y_stride, y_stride,  \
-                       TILE_TOKENS);                                                               \
-        for (; t < tokens; t++)                                                                    \
-            tile_float(fmt, panel, cols, xs + t * x_stride, x_stride, y + t * y_stride, y_stride,  \
-                       1);                                                                         \
-    }
+#include "kernels/tiles.h"
+
+GEMM_QUANT(gemm_u4_avx512, KERNELS_U4, 320)
+GEMM_QUANT(gemm_u4w_avx512, KERNELS_U4W, 384)
+GEMM_QUANT(gemm_u8_avx512, KERNELS_U8, 640)
+GEMM_QUANT(gemm_u8h_avx512, KERNELS_U8H, 768)
+GEMM_QUANT(gemm_s8_avx512, KERNELS_S8, 544)
 GEMM_FLOAT(gemm_f32_avx512, KERNELS_F32)
 GEMM_FLOAT(gemm_f16_avx512, KERNELS_F16)
 GEMM_FLOAT(gemm_bf16_avx512, KERNELS_BF16)
