@@ -90,12 +90,13 @@ def vocabulary(w):
     return len(tokens)
 
 
-def write(path, name):
+def write(path, name, shard_tensors=0):
+    """shard_tensors > 0: several files of so many tensors, named as the format asks."""
     arch, kind = name.rsplit("-", 1)
     freqs = arch == "llama-rope-freqs"
     arch = arch.split("-")[0]
     r = Random(1000 + (ARCHS.index("llama-rope-freqs" if freqs else arch) * 50) + TYPES.index(kind))
-    w = gguf.GGUFWriter(path, arch)
+    w = gguf.GGUFWriter(path, arch, split_max_tensors=shard_tensors)
     dim, heads, kv, ff, layers = 256, 4, 2, 512, 7 if arch == "gemma3" else 2
     head = 128 if arch in ("qwen3", "gemma3") else dim // heads
 

@@ -14,6 +14,8 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
 
 import mkmodel  # noqa: E402
 
+from conftest import sluice  # noqa: E402
+
 NAMES = {"attn_norm.weight": "input_layernorm.weight", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
          "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj",
          "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "attn_q_norm": "self_attn.q_norm",
@@ -108,3 +110,17 @@ def test_hugging_face_layout_equals_gguf(tmp_path, real_factory, arch, shards):
     a = logprobs(real_factory("--model", path))
     b = logprobs(real_factory("--model", str(tmp_path / "hf")))
     assert max(abs(x - y) for x, y in zip(a, b, strict=True)) < 2e-3
+
+
+def test_gguf_shards_equal_one_file(tmp_path, real_factory):
+    mkmodel.write(str(tmp_path / "m.gguf"), "llama-Q4_0")
+    mkmodel.write(str(tmp_path / "s.gguf"), "llama-Q4_0", shard_tensors=7)
+    shards = sorted(p.name for p in tmp_path.glob("s-*.gguf"))
+    assert len(shards) == 3 and shards[0] == "s-00001-of-00003.gguf"
+    a = logprobs(real_factory("--model", str(tmp_path / "m.gguf")))
+    b = logprobs(real_factory("--model", str(tmp_path / shards[0])))
+    assert a == b
+    assert b"00001-of-00003" in sluice("show", str(tmp_path / shards[1]), check=False).stderr
+    (tmp_path / shards[2]).unlink()
+    failed = sluice("show", str(tmp_path / shards[0]), check=False)
+    assert failed.returncode == 1 and shards[2].encode() in failed.stderr
