@@ -32,6 +32,19 @@ static sl_status open_vocab(const config *c, const char *model, model_file **ret
 /* ---- tokenize ----------------------------------------------------------------------------------
  */
 
+/* printf would take longer than the tokenizer. */
+static void put_id(sl_buf *b, int32_t id)
+{
+    char digits[12];
+    size_t at = sizeof digits;
+
+    do {
+        digits[--at] = (char)('0' + id % 10);
+        id /= 10;
+    } while (id > 0);
+    sl_buf_put(b, digits + at, sizeof digits - at);
+}
+
 static sl_status print_ids(const token_vocab *v, const sl_buf *in, bool special, sl_err *err)
 {
     token_ids ids = { 0 };
@@ -41,8 +54,13 @@ static sl_status print_ids(const token_vocab *v, const sl_buf *in, bool special,
                      special ? TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL : 0, &ids, err);
 
     sl_buf_init(&line, INPUT_BYTES_MAX);
-    for (size_t i = 0; i < ids.count && status == SL_OK; i++)
-        sl_buf_printf(&line, "%s%d", i ? " " : "", ids.ids[i]);
+    for (size_t i = 0; i < ids.count && status == SL_OK; i++) {
+        if (i)
+            sl_buf_putc(&line, ' ');
+        put_id(&line, ids.ids[i]);
+    }
+    if (status == SL_OK)
+        status = sl_buf_ok(&line, "token ids", err);
     if (status == SL_OK)
         printf("%s\n", sl_buf_str(&line));
     sl_buf_deinit(&line);
