@@ -6,7 +6,7 @@ sluice=$1/sluice
 listen=${SLUICE_LISTEN:-127.0.0.1:8080}
 
 "$sluice" pull smollm2 minilm >/dev/null
-"$sluice" rag add README.md docs | tail -n 1
+"$sluice" rag add docs | tail -n 1
 cat <<END
 
 Sluice is about to answer at http://$listen. Three things to try from another terminal:
