@@ -24,6 +24,7 @@ typedef struct seq {
     kv_seq kv;
     uint64_t rng;
     bool done;
+    int echoed;      /* prompt tokens delivered */
     bool needs_echo; /* the prompt's text is still to be delivered */
     bool sampled;    /* the last token is output and not in the cache */
     const token_vocab *vocab;

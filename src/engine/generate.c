@@ -3,39 +3,6 @@
 
 #include <math.h>
 
-/* The prompt's tokens as the caller will see them, with the logprobs of rows when asked. Called
- * chunk by chunk: rows [0, rows) belong to tokens from `first` on. */
-static void echo_chunk(engine *e, seq *s, int first, int count, int row)
-{
-    const llm_request *req = s->job->req;
-
-    for (int i = first; i < first + count; i++) {
-        llm_token_prob top[SL_TOP_LOGPROBS_MAX];
-        int32_t ids[SL_TOP_LOGPROBS_MAX];
-        float *logits, log_sum;
-
-        if (i == 0)
-            emit_token(s, s->tokens[0], NAN, NULL, 0, true);
-        if (i + 1 >= s->prompt_count)
-            break; /* the next token is sampled */
-        if (!req->logprobs) {
-            emit_token(s, s->tokens[i + 1], 0, NULL, 0, true);
-            continue;
-        }
-        logits = decoder_logits(e->dec, row + i - first);
-        log_sum = sampler_log_sum(logits, e->w->params.vocab);
-        sampler_top(logits, e->w->params.vocab, req->top_logprobs, ids);
-        for (int t = 0; t < req->top_logprobs; t++) {
-            sl_span text = token_bytes(e->vocab, ids[t], true);
-
-            top[t] = (llm_token_prob){ ids[t], logits[ids[t]] - log_sum, (const char *)text.ptr,
-                                       text.len };
-        }
-        emit_token(s, s->tokens[i + 1], logits[s->tokens[i + 1]] - log_sum, top,
-                   (size_t)req->top_logprobs, true);
-    }
-}
-
 /* Logprob of the token and the likeliest ones, from unchanged logits. */
 static size_t read_top(const engine *e, const llm_request *req, const float *logits, float log_sum,
                        llm_token_prob *top)
@@ -50,6 +17,37 @@ static size_t read_top(const engine *e, const llm_request *req, const float *log
             (llm_token_prob){ ids[i], logits[ids[i]] - log_sum, (const char *)text.ptr, text.len };
     }
     return (size_t)req->top_logprobs;
+}
+
+/* The prompt's tokens as the caller will see them, with the logprobs of rows when asked. Called
+ * chunk by chunk: the rows from `row` on belong to tokens from `first` on. What was delivered
+ * before a preemption is not delivered again. */
+static void echo_chunk(engine *e, seq *s, int first, int count, int row)
+{
+    const llm_request *req = s->job->req;
+
+    if (s->echoed == 0)
+        emit_token(s, s->tokens[s->echoed++], NAN, NULL, 0, true);
+    /* A token's logprob is in the row of the one before it; the token after the prompt is sampled.
+     */
+    for (int i = first; i < first + count && i + 1 < s->prompt_count; i++) {
+        llm_token_prob top[SL_TOP_LOGPROBS_MAX];
+        int32_t id = s->tokens[i + 1];
+        float logprob = 0;
+        size_t top_count = 0;
+
+        if (i + 1 < s->echoed)
+            continue;
+        if (req->logprobs) {
+            const float *logits = decoder_logits(e->dec, row + i - first);
+            float log_sum = sampler_log_sum(logits, e->w->params.vocab);
+
+            top_count = read_top(e, req, logits, log_sum, top);
+            logprob = logits[id] - log_sum;
+        }
+        emit_token(s, id, logprob, top, top_count, true);
+        s->echoed++;
+    }
 }
 
 static bool is_stop_token(const engine *e, const llm_request *req, int32_t id)
