@@ -95,11 +95,10 @@ static sl_status download_once(pull *p, const char *url, const char *bearer, con
 }
 
 /* Answers that another try cannot change. */
-static bool is_final(sl_status status, int http)
+static bool is_final(sl_status status)
 {
     return status == SL_OK || status == SL_EAUTH || status == SL_ENOTFOUND || status == SL_EINVAL ||
-           status == SL_ELIMIT || status == SL_EIO ||
-           (status == SL_ECANCELLED && http >= 0 && errno != EINTR);
+           status == SL_ELIMIT || status == SL_EIO || status == SL_ECANCELLED;
 }
 
 sl_status pull_download(pull *p, const char *url, const char *key, const char *bearer,
@@ -121,7 +120,7 @@ sl_status pull_download(pull *p, const char *url, const char *key, const char *b
             unlink(ret_path->ptr);
             continue;
         }
-        if (is_final(status, http))
+        if (is_final(status))
             break;
         nanosleep(&(struct timespec){ .tv_sec = attempt < PULL_TRIES ? attempt : 0 }, NULL);
     }
@@ -152,7 +151,7 @@ sl_status pull_json(pull *p, const char *url, const char *accept, const char *be
     for (int attempt = 1; attempt <= PULL_TRIES; attempt++) {
         sl_buf_clear(&body);
         status = http_fetch(&o, &body, &http, p->err);
-        if (is_final(status, http))
+        if (is_final(status))
             break;
         nanosleep(&(struct timespec){ .tv_sec = attempt < PULL_TRIES ? attempt : 0 }, NULL);
     }

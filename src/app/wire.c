@@ -102,7 +102,7 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
     uint64_t kv_bytes = 0;
     char name[129];
     sl_buf path;
-    bool wanted = false;
+    bool wanted = (needs & APP_CHAT) && (needs & APP_EMBED);
     sl_status status = SL_OK;
 
     sl_buf_init(&path, 8192);
@@ -113,13 +113,13 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
     o.kv_bytes = (size_t)kv_bytes;
     if (status == SL_OK)
         status = app_resolve_model(a->c, m->path, &path, err);
-    if (status == SL_OK)
+    if (status == SL_OK && !wanted) /* a command that wants both kinds need not look */
         status = is_wanted(path.ptr, needs, &wanted, err);
     if (status == SL_OK && wanted) {
         engine *e = NULL;
 
         /* "smollm2" stays "smollm2"; "dir/Model.gguf" is called "model". */
-        if (model_store_name_ok(m->path) && !strchr(m->path, '/') && !sl_file_exists(m->path))
+        if (model_store_name_ok(m->path) && !sl_file_exists(m->path))
             snprintf(name, sizeof name, "%s", m->path);
         else
             pull_model_name(m->path, name);
@@ -286,8 +286,7 @@ static sl_status make_access(const config *c, access_control **ret, sl_err *err)
     return status;
 }
 
-/* Blocks the signals that end the program, so that one thread can wait for them. Called before any
- * thread starts by main; here again it is harmless. */
+/* Waits for a signal that ends the program; cmd_serve blocked them before any thread started. */
 static void wait_for_end(void)
 {
     sigset_t set;

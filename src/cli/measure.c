@@ -144,8 +144,7 @@ static json_t *result_json(const result *r)
                      rates);
 }
 
-static void print_results(const rig *r, const config *c, result *const *results, int count,
-                          bool json)
+static void print_results(const rig *r, result *const *results, int count, bool json)
 {
     if (json) {
         json_t *list = json_array(), *root;
@@ -161,7 +160,6 @@ static void print_results(const rig *r, const config *c, result *const *results,
         json_decref(root);
         return;
     }
-    (void)c;
     printf("%s %s, %s, %d threads, loaded in %.0f ms\n\n", r->w->params.arch_name,
            model_file_quant(r->file), r->k.isa, team_count(r->team), r->load_ms);
     printf("%-10s %7s %6s %14s %12s %12s\n", "test", "tokens", "batch", "median tok/s", "min",
@@ -224,7 +222,7 @@ static sl_status bench(const config *c, const char *model, int prompt, int gen, 
         status = run_test(&r, &all[i], all[i].test[0] == 'p' ? prompt_ids : ids, err);
     }
     if (status == SL_OK)
-        print_results(&r, c, list, count, json);
+        print_results(&r, list, count, json);
     sl_free(prompt_ids);
     rig_deinit(&r);
     return status;

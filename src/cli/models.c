@@ -45,7 +45,8 @@ static int pull_one(model_store *s, const char *source, const pull_options *o, b
     sl_buf path;
 
     if (pull_model(s, source, o, name, &err) != SL_OK) {
-        fputc(((progress *)o->ctx)->terminal ? '\n' : '\0', stderr);
+        if (((progress *)o->ctx)->terminal)
+            fputc('\n', stderr); /* the bar's line is unfinished */
         return cli_fail(&err);
     }
     sl_buf_init(&path, 8192);

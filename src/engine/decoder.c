@@ -25,7 +25,6 @@ typedef struct member_scratch {
     float *q, *out;          /* [TILE_QUERIES, P] */
     float *scores;           /* [TILE_QUERIES * 18] */
     float *up;               /* [MATMUL_TOKENS, 16] */
-    float *head;             /* [P] */
     uint16_t *half;          /* [P] */
     const uint16_t **blocks; /* [context / 16 + 1] */
 } member_scratch;
@@ -457,7 +456,7 @@ static bool alloc_scratch(decoder *d, member_scratch *s)
     s->blocks = sl_calloc((size_t)d->o.context_max / SL_KV_BLOCK_TOKENS + 2, sizeof *s->blocks);
     return s->half && s->blocks && floats_alloc(&s->q, TILE_QUERIES, p) &&
            floats_alloc(&s->out, TILE_QUERIES, p) && floats_alloc(&s->scores, TILE_QUERIES, 18) &&
-           floats_alloc(&s->up, MATMUL_TOKENS, KERNELS_ROWS) && floats_alloc(&s->head, 1, p);
+           floats_alloc(&s->up, MATMUL_TOKENS, KERNELS_ROWS);
 }
 
 static bool alloc_all(decoder *d)
@@ -534,7 +533,6 @@ void decoder_destroy(decoder *d)
         sl_free(s->out);
         sl_free(s->scores);
         sl_free(s->up);
-        sl_free(s->head);
         sl_free(s->half);
         sl_free(s->blocks);
     }

@@ -6,12 +6,6 @@
 
 #define SEQS_PER_JOB_MAX 2048 /* OpenAI's bound on embedding inputs; n times prompts too */
 
-static sl_status tokenize_text(const engine *e, const char *text, size_t len, unsigned flags,
-                               token_ids *out, sl_err *err)
-{
-    return token_encode(e->vocab, text, len, flags, out, err);
-}
-
 static bool begins_with(const char *text, size_t len, const char *prefix)
 {
     size_t n = strlen(prefix);
@@ -32,7 +26,7 @@ static sl_status tokenize_chat(const engine *e, const llm_request *req, token_id
     if (!begins_with(sl_buf_str(&text), text.len, e->bos))
         flags |= TOKEN_ADD_SPECIAL;
     if (status == SL_OK)
-        status = tokenize_text(e, sl_buf_str(&text), text.len, flags, out, err);
+        status = token_encode(e->vocab, sl_buf_str(&text), text.len, flags, out, err);
     sl_buf_deinit(&text);
     return status;
 }
@@ -41,9 +35,9 @@ static sl_status tokenize_prompt(const engine *e, const llm_request *req, const 
                                  token_ids *out, sl_err *err)
 {
     if (p->text)
-        return tokenize_text(e, p->text, p->text_len,
-                             req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out,
-                             err);
+        return token_encode(e->vocab, p->text, p->text_len,
+                            req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out,
+                            err);
     for (size_t i = 0; i < p->id_count; i++)
         if (p->ids[i] < 0 || p->ids[i] >= e->w->params.vocab)
             return sl_fail(err, SL_EINVAL, "token id %d is outside the vocabulary of %d", p->ids[i],
