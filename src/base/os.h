@@ -40,5 +40,7 @@ void sl_random_bytes(void *out, size_t len);
 
 /* Processors this process may run on, at least 1. */
 int sl_cpu_count(void);
+/* Bytes of a core's second-level cache; 512 KiB when the system does not say. */
+size_t sl_cache2_bytes(void);
 
 #endif

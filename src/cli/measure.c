@@ -50,7 +50,7 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
     kernels_init(&r->k, engine_cpu());
     SL_TRY(weights_load(r->file, r->team, &r->w, err));
     SL_TRY(decoder_create(r->w, r->team, &r->k, &o, &r->dec, err));
-    shape = decoder_kv_shape(&r->w->params);
+    shape = decoder_kv_shape(&r->w->params, KERNELS_KV_F16);
     r->load_ms = (double)(sl_clock_mono_ns() - start) / 1e6;
     return kv_pool_create(shape,
                           (tokens / SL_KV_BLOCK_TOKENS + BATCHES_MAX * 64) * kv_block_bytes(shape),
@@ -99,7 +99,7 @@ static sl_status run_test(rig *r, result *res, const int32_t *ids, sl_err *err)
     sl_status status = s && runs ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
 
     for (int i = 0; i < seqs && status == SL_OK; i++)
-        status = kv_seq_init(&s[i], context, err);
+        status = kv_seq_init(&s[i], context, 0, err);
     /* One round more than counted: the first warms caches and wakes the threads. */
     for (int round = -1; round < res->rounds && status == SL_OK; round++) {
         int64_t start;
@@ -327,7 +327,7 @@ static sl_status perplexity(const config *c, const char *model, const char *file
         status = sl_fail(err, SL_EINVAL, "the text has %zu tokens, one window needs %d", ids.count,
                          context);
     if (status == SL_OK)
-        status = kv_seq_init(&s, context, err);
+        status = kv_seq_init(&s, context, 0, err);
     for (int i = 0; i < windows && status == SL_OK; i++) {
         int32_t *window = ids.ids + (size_t)i * (size_t)context, saved = window[0];
 

@@ -11,23 +11,36 @@
 #include <stdatomic.h>
 
 #include "base/mem.h"
+#include "engine/attention.h"
 #include "engine/matmul.h"
 
-#define TILE_QUERIES 32 /* queries that share one walk over the KV blocks */
+#define SPLIT_TOKENS     8  /* runs of so few tokens have their segments computed apart */
+#define SPLIT_SEGMENTS   32 /* of one run: more are walked by one member */
 
 /* Tokens [begin, end) of one run, one KV head: the unit of attention work. */
 typedef struct attn_task {
     int run, kv_head, begin, end;
+    int segment; /* the one to compute into parts, or -1: all of them */
+    float *part; /* [queries, P], then max and sum [queries] */
 } attn_task;
+
+/* `count` segments of the same queries, to be merged. */
+typedef struct attn_join {
+    const attn_task *first;
+    int count;
+} attn_join;
 
 /* What one member needs while it computes. */
 typedef struct member_scratch {
-    float *q, *out;          /* [TILE_QUERIES, P] */
-    float *scores;           /* [TILE_QUERIES * 18] */
-    float *up;               /* [MATMUL_TOKENS, 16] */
-    uint16_t *half;          /* [P] */
-    const uint16_t **blocks; /* [context / 16 + 1] */
+    attn_scratch attn;
+    matmul_ctx mm;
+    size_t mm_bytes;
+    float *gate, *up;   /* [T, 32] */
+    float *key, *value; /* [P], zero behind the head */
 } member_scratch;
+
+/* The phases of a layer whose work is taken, not dealt. */
+enum { WORK_QKV, WORK_ATTN, WORK_O, WORK_GATE_UP, WORK_DOWN, WORK_COUNT };
 
 struct decoder {
     const weights *w;
@@ -53,14 +66,18 @@ struct decoder {
     const decoder_run *runs;
     int tokens, rows;
     int32_t *ids, *pos, *run_of, *row_of; /* [T]; row_of: [logit rows] token of each row */
-    attn_task *tasks;                     /* [T * kv heads] */
-    int task_count;
-    atomic_int *next_task; /* [layers] */
+    attn_task *tasks;
+    attn_join *joins;
+    int task_count, task_cap, join_count;
+    float *parts; /* [part_cap] */
+    size_t part_used, part_cap;
+    work (*work)[WORK_COUNT]; /* [layers] */
+    work head_work;
 };
 
-kv_shape decoder_kv_shape(const model_params *p)
+kv_shape decoder_kv_shape(const model_params *p, kernels_kv type)
 {
-    return (kv_shape){ p->layers, p->kv_heads, (int)pad_to((size_t)p->head_dim, 16) };
+    return (kv_shape){ p->layers, p->kv_heads, (int)pad_to((size_t)p->head_dim, 16), type };
 }
 
 /* ---- RoPE (Su et al. 2021) ------------------------------------------------------------------- */
@@ -138,8 +155,8 @@ static void embed_share(decoder *d, int member, int count)
 }
 
 /* x += [norm of] what the last sublayer left in tmp; then x_norm = norm of x for the next one. */
-static void residual_share(decoder *d, bool add, const float *post_norm, const float *norm, bool q8,
-                           int member, int count)
+static void residual_share(decoder *d, bool add, const float *post_norm, const float *norm,
+                           unsigned kinds, int member, int count)
 {
     const model_params *p = &d->w->params;
     int begin, end;
@@ -147,19 +164,17 @@ static void residual_share(decoder *d, bool add, const float *post_norm, const f
     team_share(d->tokens, member, count, &begin, &end);
     for (int t = begin; t < end; t++) {
         float *x = d->x + (size_t)t * d->x_stride, *tmp = d->tmp + (size_t)t * d->x_stride;
+        float *out = d->x_norm.f + (size_t)t * d->x_norm.stride;
 
         if (add) {
             if (post_norm)
                 d->k->rmsnorm(tmp, tmp, post_norm, (size_t)p->dim, p->norm_eps);
-            for (int i = 0; i < p->dim; i++)
-                x[i] += tmp[i];
+            d->k->add(x, tmp, (size_t)p->dim);
         }
         if (!norm)
             continue;
-        d->k->rmsnorm(d->x_norm.f + (size_t)t * d->x_norm.stride, x, norm, (size_t)p->dim,
-                      p->norm_eps);
-        if (q8)
-            activations_quantize(d->k, &d->x_norm, t, p->dim);
+        d->k->rmsnorm(out, x, norm, (size_t)p->dim, p->norm_eps);
+        activations_convert(d->k, &d->x_norm, t, out, 0, p->dim, kinds);
     }
 }
 
@@ -169,15 +184,12 @@ static void kv_store(decoder *d, int layer, int t, int kv_head, member_scratch *
     size_t w = (size_t)d->w->params.head_dim;
     const decoder_run *run = &d->runs[d->run_of[t]];
     int32_t block = run->seq->blocks[d->pos[t] / SL_KV_BLOCK_TOKENS];
-    size_t slot = (size_t)(d->pos[t] % SL_KV_BLOCK_TOKENS);
-    uint16_t *keys = kv_head_ptr(d->pool, layer, block, kv_head);
-    uint16_t *values = keys + (size_t)d->head_pad * SL_KV_BLOCK_TOKENS;
+    size_t at = (size_t)t * d->kv_stride + (size_t)kv_head * w;
 
-    d->k->f32_to_f16(d->kk + (size_t)t * d->kv_stride + (size_t)kv_head * w, w, s->half);
-    for (size_t i = 0; i < w; i++)
-        keys[i * SL_KV_BLOCK_TOKENS + slot] = s->half[i];
-    d->k->f32_to_f16(d->v + (size_t)t * d->kv_stride + (size_t)kv_head * w, w,
-                     values + slot * (size_t)d->head_pad);
+    memcpy(s->key, d->kk + at, w * sizeof *s->key);
+    memcpy(s->value, d->v + at, w * sizeof *s->value);
+    d->k->kv_store(d->pool->shape.type, kv_head_ptr(d->pool, layer, block, kv_head),
+                   (size_t)d->head_pad, (size_t)(d->pos[t] % SL_KV_BLOCK_TOKENS), s->key, s->value);
 }
 
 /* Per-head norms, RoPE and the scale of the scores; then keys and values go into the cache. */
@@ -208,15 +220,28 @@ static void rope_share(decoder *d, int layer, int member, int count)
     }
 }
 
-/* Attention of one task: its tokens' queries of every head that shares the KV head. */
-static void attn_run(decoder *d, int layer, const attn_task *task, member_scratch *s)
+/* ---- attention ------------------------------------------------------------------------------- */
+
+typedef struct head_blocks {
+    const kv_pool *pool;
+    const kv_seq *seq;
+    int layer, kv_head;
+} head_blocks;
+
+static const void *block_of(const void *ctx, int32_t block)
+{
+    const head_blocks *h = ctx;
+
+    return kv_head_ptr(h->pool, h->layer, h->seq->blocks[block], h->kv_head);
+}
+
+/* The task's queries: its tokens' heads that share the KV head. Returns how many. */
+static int load_queries(const decoder *d, int layer, const attn_task *task, attn_scratch *s)
 {
     const model_params *p = &d->w->params;
-    const decoder_run *run = &d->runs[task->run];
     size_t w = (size_t)p->head_dim, padded = (size_t)d->head_pad;
-    int32_t pos[TILE_QUERIES], first[TILE_QUERIES];
-    int n = 0, block_first, block_last;
     bool local = model_layer_is_local(p, layer);
+    int n = 0;
 
     for (int t = task->begin; t < task->end; t++)
         for (int g = 0; g < d->group; g++, n++) {
@@ -225,111 +250,149 @@ static void attn_run(decoder *d, int layer, const attn_task *task, member_scratc
             memcpy(q, d->q + (size_t)t * d->q_stride + (size_t)(task->kv_head * d->group + g) * w,
                    w * sizeof *q);
             memset(q + w, 0, (padded - w) * sizeof *q);
-            pos[n] = d->pos[t];
-            first[n] = local ? SL_MAX(0, d->pos[t] - p->window + 1) : 0;
+            s->pos[n] = d->pos[t];
+            s->first[n] = local ? SL_MAX(0, d->pos[t] - p->window + 1) : 0;
         }
-    block_first = first[0] / SL_KV_BLOCK_TOKENS;
-    block_last = pos[n - 1] / SL_KV_BLOCK_TOKENS;
-    for (int b = block_first; b <= block_last; b++)
-        s->blocks[b - block_first] =
-            kv_head_ptr(d->pool, layer, run->seq->blocks[b], task->kv_head);
-    d->k->attn(&(kernels_attn){ .q = s->q,
-                                .out = s->out,
-                                .pos = pos,
-                                .first = first,
-                                .query_count = (size_t)n,
-                                .head_dim = padded,
-                                .blocks = s->blocks,
-                                .block_first = block_first,
-                                .block_count = block_last - block_first + 1,
-                                .softcap = p->attn_softcap,
-                                .scratch = s->scores });
-    n = 0;
-    for (int t = task->begin; t < task->end; t++)
-        for (int g = 0; g < d->group; g++, n++)
-            memcpy(d->att.f + (size_t)t * d->att.stride +
-                       (size_t)(task->kv_head * d->group + g) * w,
-                   s->out + (size_t)n * padded, w * sizeof(float));
+    return n;
 }
 
-/* Tasks differ in length, so members take the next one when they are free: the counter is the only
- * thing they share, and no value depends on who computes. */
-static void attn_share(decoder *d, int layer, int member)
+/* Results of the task's queries, [queries, P], to their places. */
+static void store_outputs(decoder *d, const attn_task *task, const float *out)
 {
-    for (;;) {
-        int i = atomic_fetch_add_explicit(&d->next_task[layer], 1, memory_order_relaxed);
+    size_t w = (size_t)d->w->params.head_dim;
 
-        if (i >= d->task_count)
-            return;
-        attn_run(d, layer, &d->tasks[i], &d->scratch[member]);
+    for (int t = task->begin; t < task->end; t++)
+        for (int g = 0; g < d->group; g++, out += d->head_pad)
+            memcpy(d->att.f + (size_t)t * d->att.stride +
+                       (size_t)(task->kv_head * d->group + g) * w,
+                   out, w * sizeof *out);
+}
+
+static void attn_run(decoder *d, int layer, const attn_task *task, attn_scratch *s)
+{
+    const head_blocks blocks = { d->pool, d->runs[task->run].seq, layer, task->kv_head };
+    const attn_view view = { .k = d->k,
+                             .head_pad = (size_t)d->head_pad,
+                             .softcap = d->w->params.attn_softcap,
+                             .kv = d->pool->shape.type,
+                             .block_of = block_of,
+                             .ctx = &blocks };
+    int n = load_queries(d, layer, task, s);
+
+    if (task->segment < 0) {
+        attn_whole(&view, s, n);
+        store_outputs(d, task, s->out);
+    } else {
+        float *max = task->part + (size_t)n * view.head_pad;
+
+        attn_segment(&view, s, n, task->segment, task->part, max, max + n);
     }
 }
 
-static void quantize_share(decoder *d, const activations *x, int cols, int member, int count)
+static void attn_share(decoder *d, int layer, int me, int members)
+{
+    int begin, end;
+
+    while (work_take(&d->work[layer][WORK_ATTN], d->task_count, 1, members, &begin, &end))
+        for (int i = begin; i < end; i++)
+            attn_run(d, layer, &d->tasks[i], &d->scratch[me].attn);
+}
+
+/* Merges the segments that were computed apart, as attn_whole does. */
+static void join_share(decoder *d, int me, int count)
+{
+    size_t pad = (size_t)d->head_pad;
+    int begin, end;
+
+    team_share(d->join_count, me, count, &begin, &end);
+    for (int j = begin; j < end; j++) {
+        const attn_task *task = d->joins[j].first;
+        int n = (task->end - task->begin) * d->group;
+        float *max = task->part + (size_t)n * pad, *sum = max + n;
+
+        for (int s = 1; s < d->joins[j].count; s++)
+            for (int i = 0; i < n; i++) {
+                const float *part = task[s].part, *tail = part + (size_t)n * pad;
+
+                d->k->attn_merge(task->part + (size_t)i * pad, &max[i], &sum[i],
+                                 part + (size_t)i * pad, tail[i], tail[n + i], pad);
+            }
+        for (int i = 0; i < n; i++)
+            d->k->scale(task->part + (size_t)i * pad, 1.0f / sum[i], pad);
+        store_outputs(d, task, task->part);
+    }
+}
+
+/* ---- the rest of a layer --------------------------------------------------------------------- */
+
+static void att_convert_share(decoder *d, unsigned kinds, int member, int count)
 {
     int begin, end;
 
     team_share(d->tokens, member, count, &begin, &end);
     for (int t = begin; t < end; t++)
-        activations_quantize(d->k, x, t, cols);
+        activations_convert(d->k, &d->att, t, d->att.f + (size_t)t * d->att.stride, 0,
+                            d->w->params.heads * d->w->params.head_dim, kinds);
 }
 
-/* ff = act(gate x) * (up x), panel by panel. */
-static void gate_up_share(decoder *d, const weights_layer *l, int member, int count)
+/* ff = act(gate x) * (up x), panel by panel: a panel's 32 rows are a block of the down product's
+ * activations, so that they are made here. */
+static void gate_up_share(decoder *d, work *next, const weights_layer *l, int me, int members)
 {
     void (*act)(float *, const float *, size_t) =
         d->w->params.act == MODEL_SILU ? d->k->silu_mul : d->k->gelu_tanh_mul;
-    float *up = d->scratch[member].up;
-    int begin, end;
+    member_scratch *s = &d->scratch[me];
+    int per_block = matmul_token_block(d->k, &l->gate, d->tokens), panels = l->gate.panels;
+    int blocks = (d->tokens + per_block - 1) / per_block, begin, end;
+    unsigned kinds = act_bit(d->k, &l->down);
 
-    team_share(l->gate.panels, member, count, &begin, &end);
-    for (int t = 0; t < d->tokens; t += MATMUL_TOKENS) {
-        int t_end = SL_MIN(t + MATMUL_TOKENS, d->tokens);
+    while (work_take(next, panels * blocks, matmul_chunk(&l->gate), members, &begin, &end))
+        for (int item = begin; item < end; item++) {
+            int t = item / panels * per_block, p = item % panels;
+            int t_end = SL_MIN(t + per_block, d->tokens);
+            int rows = SL_MIN(KERNELS_ROWS, d->w->params.ff_dim - p * KERNELS_ROWS);
 
-        for (int p = begin; p < end; p++) {
-            float *out = d->ff.f + (size_t)t * d->ff.stride + (size_t)p * KERNELS_ROWS;
-
-            matmul_panel(d->k, &l->gate, p, &d->x_norm, t, t_end, out, d->ff.stride);
-            matmul_panel(d->k, &l->up, p, &d->x_norm, t, t_end, up, KERNELS_ROWS);
-            for (int i = 0; i < t_end - t; i++)
-                act(out + (size_t)i * d->ff.stride, up + i * KERNELS_ROWS, KERNELS_ROWS);
+            matmul_panel(&s->mm, &l->gate, p, &d->x_norm, t, t_end, s->gate, KERNELS_ROWS);
+            matmul_panel(&s->mm, &l->up, p, &d->x_norm, t, t_end, s->up, KERNELS_ROWS);
+            act(s->gate, s->up, (size_t)(t_end - t) * KERNELS_ROWS);
+            for (int i = t; i < t_end; i++)
+                activations_convert(d->k, &d->ff, i, s->gate + (size_t)(i - t) * KERNELS_ROWS,
+                                    p * KERNELS_ROWS, rows, kinds);
         }
-    }
 }
 
 /* One transformer block. On entry x_norm holds the normed input of attention; on return tmp holds
  * what the FFN adds. */
 static void layer(decoder *d, int i, int me, int n)
 {
-    const model_params *p = &d->w->params;
     const weights_layer *l = &d->w->layers[i];
+    const matmul_ctx *mm = &d->scratch[me].mm;
     const matmul_job qkv[] = { { &l->q, d->q, d->q_stride },
                                { &l->k, d->kk, d->kv_stride },
                                { &l->v, d->v, d->kv_stride } };
     const matmul_job o = { &l->o, d->tmp, d->x_stride }, down = { &l->down, d->tmp, d->x_stride };
+    work *next = d->work[i];
 
-    matmul_share(d->k, qkv, 3, &d->x_norm, d->tokens, me, n);
+    matmul_share(mm, &next[WORK_QKV], qkv, 3, &d->x_norm, d->tokens);
     team_barrier(d->t);
     rope_share(d, i, me, n);
     team_barrier(d->t);
-    attn_share(d, i, me);
+    attn_share(d, i, me, n);
     team_barrier(d->t);
-    if (weight_wants_q8(&l->o)) {
-        quantize_share(d, &d->att, p->heads * p->head_dim, me, n);
+    if (d->join_count > 0) {
+        join_share(d, me, n);
         team_barrier(d->t);
     }
-    matmul_share(d->k, &o, 1, &d->att, d->tokens, me, n);
+    att_convert_share(d, act_bit(d->k, &l->o), me, n);
+    team_barrier(d->t);
+    matmul_share(mm, &next[WORK_O], &o, 1, &d->att, d->tokens);
     team_barrier(d->t);
     residual_share(d, true, l->post_attn_norm, l->ffn_norm,
-                   weight_wants_q8(&l->gate) || weight_wants_q8(&l->up), me, n);
+                   act_bit(d->k, &l->gate) | act_bit(d->k, &l->up), me, n);
     team_barrier(d->t);
-    gate_up_share(d, l, me, n);
+    gate_up_share(d, &next[WORK_GATE_UP], l, me, n);
     team_barrier(d->t);
-    if (weight_wants_q8(&l->down)) {
-        quantize_share(d, &d->ff, p->ff_dim, me, n);
-        team_barrier(d->t);
-    }
-    matmul_share(d->k, &down, 1, &d->ff, d->tokens, me, n);
+    matmul_share(mm, &next[WORK_DOWN], &down, 1, &d->ff, d->tokens);
     team_barrier(d->t);
 }
 
@@ -341,11 +404,11 @@ static void out_norm_share(decoder *d, int member, int count)
 
     team_share(d->rows, member, count, &begin, &end);
     for (int r = begin; r < end; r++) {
-        d->k->rmsnorm(d->x_norm.f + (size_t)r * d->x_norm.stride,
-                      d->x + (size_t)d->row_of[r] * d->x_stride, d->w->out_norm, (size_t)p->dim,
-                      p->norm_eps);
-        if (weight_wants_q8(&d->w->head))
-            activations_quantize(d->k, &d->x_norm, r, p->dim);
+        float *out = d->x_norm.f + (size_t)r * d->x_norm.stride;
+
+        d->k->rmsnorm(out, d->x + (size_t)d->row_of[r] * d->x_stride, d->w->out_norm,
+                      (size_t)p->dim, p->norm_eps);
+        activations_convert(d->k, &d->x_norm, r, out, 0, p->dim, act_bit(d->k, &d->w->head));
     }
 }
 
@@ -373,20 +436,20 @@ static void step_member(void *ctx, int me, int n)
     embed_share(d, me, n);
     for (int i = 0; i < layers; i++) {
         const weights_layer *l = &w->layers[i];
-        bool q8 = weight_wants_q8(&l->q) || weight_wants_q8(&l->k) || weight_wants_q8(&l->v);
+        unsigned kinds = act_bit(d->k, &l->q) | act_bit(d->k, &l->k) | act_bit(d->k, &l->v);
 
-        residual_share(d, i > 0, i > 0 ? w->layers[i - 1].post_ffn_norm : NULL, l->attn_norm, q8,
+        residual_share(d, i > 0, i > 0 ? w->layers[i - 1].post_ffn_norm : NULL, l->attn_norm, kinds,
                        me, n);
         team_barrier(d->t);
         layer(d, i, me, n);
     }
     if (d->rows == 0)
         return; /* the last residual matters to nobody */
-    residual_share(d, true, w->layers[layers - 1].post_ffn_norm, NULL, false, me, n);
+    residual_share(d, true, w->layers[layers - 1].post_ffn_norm, NULL, 0, me, n);
     team_barrier(d->t);
     out_norm_share(d, me, n);
     team_barrier(d->t);
-    matmul_share(d->k, &head, 1, &d->x_norm, d->rows, me, n);
+    matmul_share(&d->scratch[me].mm, &d->head_work, &head, 1, &d->x_norm, d->rows);
     if (w->params.logit_softcap > 0) {
         team_barrier(d->t);
         softcap_share(d, me, n);
@@ -395,22 +458,48 @@ static void step_member(void *ctx, int me, int n)
 
 /* ---- the step -------------------------------------------------------------------------------- */
 
-/* Cuts each run into tiles of tokens whose queries fill TILE_QUERIES. */
+/* Segments of tokens [begin, end) that are worth computing apart; 1: none. */
+static int split_segments(const decoder *d, int run, int begin, int end)
+{
+    int from, to, queries = (end - begin) * d->group;
+
+    /* In layers with a window the first segments are empty, and cheap. */
+    attn_segments(0, d->pos[end - 1], &from, &to);
+    if (d->runs[run].count > SPLIT_TOKENS || to - from > SPLIT_SEGMENTS ||
+        d->part_used + (size_t)((to - from) * queries) * ((size_t)d->head_pad + 2) > d->part_cap)
+        return 1;
+    return to - from;
+}
+
+/* Cuts a run into tiles of tokens whose queries fill ATTN_QUERIES, and those of long contexts into
+ * segments. */
 static void list_tasks(decoder *d, int run, int first_token, int count)
 {
-    int per_tile = SL_MAX(1, TILE_QUERIES / d->group);
+    int per_tile = SL_MAX(1, ATTN_QUERIES / d->group);
 
     for (int h = 0; h < d->w->params.kv_heads; h++)
-        for (int t = 0; t < count; t += per_tile)
-            d->tasks[d->task_count++] =
-                (attn_task){ run, h, first_token + t, first_token + SL_MIN(t + per_tile, count) };
+        for (int t = first_token; t < first_token + count; t += per_tile) {
+            int end = SL_MIN(t + per_tile, first_token + count);
+            int segments = split_segments(d, run, t, end), queries = (end - t) * d->group;
+
+            if (segments > 1)
+                d->joins[d->join_count++] = (attn_join){ &d->tasks[d->task_count], segments };
+            for (int s = 0; s < segments; s++) {
+                SL_ASSERT(d->task_count < d->task_cap);
+                d->tasks[d->task_count++] =
+                    (attn_task){ run, h, t, end, segments > 1 ? s : -1, d->parts + d->part_used };
+                if (segments > 1)
+                    d->part_used += (size_t)queries * ((size_t)d->head_pad + 2);
+            }
+        }
 }
 
 void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count)
 {
     d->pool = pool;
     d->runs = runs;
-    d->tokens = d->rows = d->task_count = 0;
+    d->tokens = d->rows = d->task_count = d->join_count = 0;
+    d->part_used = 0;
     for (int r = 0; r < run_count; r++) {
         const decoder_run *run = &runs[r];
         int first = d->tokens;
@@ -434,7 +523,9 @@ void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count)
     if (d->tokens == 0)
         return;
     for (int i = 0; i < d->w->params.layers; i++)
-        atomic_store_explicit(&d->next_task[i], 0, memory_order_relaxed);
+        for (int j = 0; j < WORK_COUNT; j++)
+            atomic_store_explicit(&d->work[i][j].next, 0, memory_order_relaxed);
+    atomic_store_explicit(&d->head_work.next, 0, memory_order_relaxed);
     team_run(d->t, step_member, d);
     for (int r = 0; r < run_count; r++)
         runs[r].seq->len += runs[r].count;
@@ -450,13 +541,54 @@ float *decoder_logits(decoder *d, int i)
 
 static bool alloc_scratch(decoder *d, member_scratch *s)
 {
-    size_t p = (size_t)d->head_pad;
+    size_t p = (size_t)d->head_pad, tokens = (size_t)d->o.tokens_max;
 
-    s->half = sl_calloc(p, sizeof *s->half);
-    s->blocks = sl_calloc((size_t)d->o.context_max / SL_KV_BLOCK_TOKENS + 2, sizeof *s->blocks);
-    return s->half && s->blocks && floats_alloc(&s->q, TILE_QUERIES, p) &&
-           floats_alloc(&s->out, TILE_QUERIES, p) && floats_alloc(&s->scores, TILE_QUERIES, 18) &&
-           floats_alloc(&s->up, MATMUL_TOKENS, KERNELS_ROWS);
+    s->mm_bytes = kernels_scratch_bytes(d->w->cols_max);
+    s->mm = (matmul_ctx){ d->k, sl_aligned_alloc(s->mm_bytes), team_count(d->t) };
+    return s->mm.scratch && attn_scratch_init(&s->attn, p) &&
+           floats_alloc(&s->gate, tokens, KERNELS_ROWS) &&
+           floats_alloc(&s->up, tokens, KERNELS_ROWS) && floats_alloc(&s->key, 1, p) &&
+           floats_alloc(&s->value, 1, p);
+}
+
+static bool alloc_lists(decoder *d)
+{
+    const model_params *p = &d->w->params;
+    size_t tokens = (size_t)d->o.tokens_max, rows = (size_t)d->o.logit_rows_max;
+    size_t segments = (size_t)SL_MIN(d->o.context_max / ATTN_SEGMENT + 1, SPLIT_SEGMENTS);
+
+    /* As many parts as the decoding sequences make when each has a long context. */
+    d->part_cap = segments * rows * (size_t)p->heads * ((size_t)d->head_pad + 2);
+    d->task_cap = (int)((tokens + segments * rows * SPLIT_TOKENS) * (size_t)p->kv_heads);
+    d->ids = sl_calloc(tokens, sizeof *d->ids);
+    d->pos = sl_calloc(tokens, sizeof *d->pos);
+    d->run_of = sl_calloc(tokens, sizeof *d->run_of);
+    d->row_of = sl_calloc(rows, sizeof *d->row_of);
+    d->tasks = sl_calloc((size_t)d->task_cap, sizeof *d->tasks);
+    d->joins = sl_calloc((size_t)d->task_cap, sizeof *d->joins);
+    d->work = sl_calloc((size_t)p->layers, sizeof *d->work);
+    return d->ids && d->pos && d->run_of && d->row_of && d->tasks && d->joins && d->work &&
+           floats_alloc(&d->parts, d->part_cap, 1);
+}
+
+/* Kinds of activations that the layers' products take, over all layers. */
+typedef struct act_kinds {
+    unsigned x, att, ff;
+} act_kinds;
+
+static act_kinds kinds_of(const decoder *d)
+{
+    act_kinds a = { .x = act_bit(d->k, &d->w->head) };
+
+    for (int i = 0; i < d->w->params.layers; i++) {
+        const weights_layer *l = &d->w->layers[i];
+
+        a.x |= act_bit(d->k, &l->q) | act_bit(d->k, &l->k) | act_bit(d->k, &l->v) |
+               act_bit(d->k, &l->gate) | act_bit(d->k, &l->up);
+        a.att |= act_bit(d->k, &l->o);
+        a.ff |= act_bit(d->k, &l->down);
+    }
+    return a;
 }
 
 static bool alloc_all(decoder *d)
@@ -464,19 +596,14 @@ static bool alloc_all(decoder *d)
     const model_params *p = &d->w->params;
     size_t tokens = (size_t)d->o.tokens_max, half = (size_t)p->rope_dim / 2 + 1;
     int members = team_count(d->t);
+    act_kinds kinds = kinds_of(d);
 
     d->x_stride = pad_to((size_t)p->dim, KERNELS_ROWS);
     d->q_stride = pad_to((size_t)(p->heads * p->head_dim), KERNELS_ROWS);
     d->kv_stride = pad_to((size_t)(p->kv_heads * p->head_dim), KERNELS_ROWS);
     d->logit_stride = pad_to((size_t)p->vocab, KERNELS_ROWS);
-    d->ids = sl_calloc(tokens, sizeof *d->ids);
-    d->pos = sl_calloc(tokens, sizeof *d->pos);
-    d->run_of = sl_calloc(tokens, sizeof *d->run_of);
-    d->row_of = sl_calloc((size_t)d->o.logit_rows_max, sizeof *d->row_of);
-    d->tasks = sl_calloc(tokens * (size_t)p->kv_heads, sizeof *d->tasks);
-    d->next_task = sl_calloc((size_t)p->layers, sizeof *d->next_task);
     d->scratch = sl_calloc((size_t)members, sizeof *d->scratch);
-    if (!d->ids || !d->pos || !d->run_of || !d->row_of || !d->tasks || !d->next_task || !d->scratch)
+    if (!d->scratch || !alloc_lists(d))
         return false;
     for (int i = 0; i < members; i++)
         if (!alloc_scratch(d, &d->scratch[i]))
@@ -484,9 +611,9 @@ static bool alloc_all(decoder *d)
     for (int i = 0; i < 2; i++)
         if (!floats_alloc(&d->rope[i], tokens, half * 2) || !floats_alloc(&d->freq[i], 1, half))
             return false;
-    return activations_alloc(&d->x_norm, tokens, (size_t)p->dim) &&
-           activations_alloc(&d->att, tokens, (size_t)(p->heads * p->head_dim)) &&
-           activations_alloc(&d->ff, tokens, (size_t)p->ff_dim) &&
+    return activations_alloc(&d->x_norm, tokens, (size_t)p->dim, kinds.x, true) &&
+           activations_alloc(&d->att, tokens, (size_t)(p->heads * p->head_dim), kinds.att, true) &&
+           activations_alloc(&d->ff, tokens, (size_t)p->ff_dim, kinds.ff, false) &&
            floats_alloc(&d->x, tokens, d->x_stride) && floats_alloc(&d->tmp, tokens, d->x_stride) &&
            floats_alloc(&d->q, tokens, d->q_stride) && floats_alloc(&d->kk, tokens, d->kv_stride) &&
            floats_alloc(&d->v, tokens, d->kv_stride) &&
@@ -501,9 +628,9 @@ sl_status decoder_create(const weights *w, team *t, const kernels *k, const deco
 
     if (p->arch == MODEL_BERT)
         return sl_fail(err, SL_EINVAL, "this model makes embeddings; it does not generate text");
-    if (p->heads / p->kv_heads > TILE_QUERIES)
+    if (p->heads / p->kv_heads > ATTN_QUERIES)
         return sl_fail(err, SL_ENOTSUP, "model: more than %d query heads per KV head",
-                       TILE_QUERIES);
+                       ATTN_QUERIES);
     d = sl_calloc(1, sizeof *d);
     if (!d)
         return sl_fail(err, SL_ENOMEM, "out of memory");
@@ -511,7 +638,7 @@ sl_status decoder_create(const weights *w, team *t, const kernels *k, const deco
     d->t = t;
     d->k = k;
     d->o = *o;
-    d->head_pad = decoder_kv_shape(p).head_dim;
+    d->head_pad = decoder_kv_shape(p, KERNELS_KV_F16).head_dim;
     d->group = p->heads / p->kv_heads;
     if (!alloc_all(d)) {
         decoder_destroy(d);
@@ -529,20 +656,21 @@ void decoder_destroy(decoder *d)
     for (int i = 0; d->scratch && i < team_count(d->t); i++) {
         member_scratch *s = &d->scratch[i];
 
-        sl_free(s->q);
-        sl_free(s->out);
-        sl_free(s->scores);
+        attn_scratch_deinit(&s->attn);
+        sl_aligned_free(s->mm.scratch, s->mm_bytes);
+        sl_free(s->gate);
         sl_free(s->up);
-        sl_free(s->half);
-        sl_free(s->blocks);
+        sl_free(s->key);
+        sl_free(s->value);
     }
-    void *owned[] = { d->scratch, d->ids,     d->pos,     d->run_of,  d->row_of,   d->tasks,
-                      d->x,       d->tmp,     d->q,       d->kk,      d->v,        d->logits,
-                      d->rope[0], d->rope[1], d->freq[0], d->freq[1], d->x_norm.f, d->x_norm.q,
-                      d->att.f,   d->att.q,   d->ff.f,    d->ff.q };
+    activations_free(&d->x_norm);
+    activations_free(&d->att);
+    activations_free(&d->ff);
+    void *owned[] = { d->scratch, d->ids,   d->pos,  d->run_of, d->row_of,  d->tasks,   d->joins,
+                      d->parts,   d->work,  d->x,    d->tmp,    d->q,       d->kk,      d->v,
+                      d->logits,  d->rope[0], d->rope[1], d->freq[0], d->freq[1] };
 
     for (size_t i = 0; i < SL_COUNT_OF(owned); i++)
         sl_free(owned[i]);
-    sl_free(d->next_task);
     sl_free(d);
 }

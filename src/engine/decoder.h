@@ -33,7 +33,7 @@ SL_NODISCARD sl_status decoder_create(const weights *w, team *t, const kernels *
 void decoder_destroy(decoder *d); /* accepts NULL */
 
 /* The shape of the KV pool this model needs. */
-kv_shape decoder_kv_shape(const model_params *p);
+kv_shape decoder_kv_shape(const model_params *p, kernels_kv type);
 
 /* Runs one step. Token ids must be below the vocabulary size, the sum of counts at most tokens_max,
  * the logit rows at most logit_rows_max. */

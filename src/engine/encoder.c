@@ -6,19 +6,22 @@
 #include <stdatomic.h>
 
 #include "base/mem.h"
+#include "engine/attention.h"
 #include "engine/matmul.h"
-
-#define TILE_QUERIES 32
 
 typedef struct attn_task {
     int text, head, begin, end; /* tokens of the batch */
 } attn_task;
 
 typedef struct member_scratch {
-    float *q, *out, *scores;
-    uint16_t *half;
-    const uint16_t **blocks;
+    attn_scratch attn;
+    matmul_ctx mm;
+    size_t mm_bytes;
+    float *key, *value; /* [head_pad], zero behind the head */
 } member_scratch;
+
+/* The phases of a layer whose work is taken, not dealt. */
+enum { WORK_QKV, WORK_ATTN, WORK_O, WORK_UP, WORK_DOWN, WORK_COUNT };
 
 struct encoder {
     const weights *w;
@@ -30,7 +33,8 @@ struct encoder {
     float *tmp, *q, *kk, *v; /* [T, D] */
     size_t stride;
     member_scratch *scratch;
-    uint16_t *kv; /* [blocks, heads, 2 * head_pad * 16] of the current layer */
+    uint8_t *kv; /* [blocks, heads, head_bytes] of the current layer */
+    size_t head_bytes;
 
     /* the batch */
     const encoder_text *texts;
@@ -39,23 +43,26 @@ struct encoder {
     int *first_token, *first_block; /* [T]: of each text */
     attn_task *tasks;
     int task_count;
-    atomic_int *next_task; /* [layers] */
+    work (*work)[WORK_COUNT]; /* [layers] */
 };
 
-static uint16_t *kv_block(const encoder *e, int block, int head)
+static uint8_t *text_block(const encoder *e, int block, int head)
 {
-    size_t elems = 2 * (size_t)e->head_pad * KERNELS_KV_TOKENS;
-
-    return e->kv + ((size_t)block * (size_t)e->w->params.heads + (size_t)head) * elems;
+    return e->kv +
+           ((size_t)block * (size_t)e->w->params.heads + (size_t)head) * e->head_bytes;
 }
 
-static void norm_row(encoder *e, int t, const float *scale, const float *shift, bool q8)
+static void norm_row(encoder *e, int t, const float *scale, const float *shift, unsigned kinds)
 {
     float *x = e->x.f + (size_t)t * e->x.stride;
 
     e->k->layernorm(x, x, scale, shift, (size_t)e->w->params.dim, e->w->params.norm_eps);
-    if (q8)
-        activations_quantize(e->k, &e->x, t, e->w->params.dim);
+    activations_convert(e->k, &e->x, t, x, 0, e->w->params.dim, kinds);
+}
+
+static unsigned qkv_kinds(const encoder *e, const weights_layer *l)
+{
+    return act_bit(e->k, &l->q) | act_bit(e->k, &l->k) | act_bit(e->k, &l->v);
 }
 
 static void embed_share(encoder *e, int me, int n)
@@ -71,7 +78,7 @@ static void embed_share(encoder *e, int me, int n)
         kernels_dequant(w->embed->type, w->embed->data.ptr + (size_t)e->ids[t] * row_bytes, dim, x);
         for (size_t i = 0; i < dim; i++)
             x[i] += w->position[(size_t)e->pos[t] * dim + i] + w->type0[i];
-        norm_row(e, t, w->embed_norm, w->embed_norm_b, weight_wants_q8(&w->layers[0].q));
+        norm_row(e, t, w->embed_norm, w->embed_norm_b, qkv_kinds(e, &w->layers[0]));
     }
 }
 
@@ -79,7 +86,7 @@ static void kv_share(encoder *e, int me, int n)
 {
     const model_params *p = &e->w->params;
     size_t w = (size_t)p->head_dim;
-    uint16_t *half = e->scratch[me].half;
+    member_scratch *s = &e->scratch[me];
     float scale = p->attn_scale;
     int begin, end;
 
@@ -89,95 +96,93 @@ static void kv_share(encoder *e, int me, int n)
         size_t slot = (size_t)(e->pos[t] % KERNELS_KV_TOKENS);
 
         for (int h = 0; h < p->heads; h++) {
-            uint16_t *keys = kv_block(e, block, h);
-            uint16_t *values = keys + (size_t)e->head_pad * KERNELS_KV_TOKENS;
+            size_t at = (size_t)t * e->stride + (size_t)h * w;
 
-            e->k->f32_to_f16(e->kk + (size_t)t * e->stride + (size_t)h * w, w, half);
-            for (size_t i = 0; i < w; i++)
-                keys[i * KERNELS_KV_TOKENS + slot] = half[i];
-            e->k->f32_to_f16(e->v + (size_t)t * e->stride + (size_t)h * w, w,
-                             values + slot * (size_t)e->head_pad);
+            memcpy(s->key, e->kk + at, w * sizeof *s->key);
+            memcpy(s->value, e->v + at, w * sizeof *s->value);
+            e->k->kv_store(KERNELS_KV_F16, text_block(e, block, h), (size_t)e->head_pad, slot, s->key,
+                           s->value);
         }
         for (int i = 0; i < p->dim; i++)
             e->q[(size_t)t * e->stride + (size_t)i] *= scale;
     }
 }
 
-static void attn_run(encoder *e, const attn_task *task, member_scratch *s)
+typedef struct head_blocks {
+    const encoder *e;
+    int first, head;
+} head_blocks;
+
+static const void *block_of(const void *ctx, int32_t block)
+{
+    const head_blocks *h = ctx;
+
+    return text_block(h->e, h->first + block, h->head);
+}
+
+static void attn_run(encoder *e, const attn_task *task, attn_scratch *s)
 {
     size_t w = (size_t)e->w->params.head_dim, padded = (size_t)e->head_pad;
     int count = e->texts[task->text].count, n = task->end - task->begin;
-    int blocks = (count + KERNELS_KV_TOKENS - 1) / KERNELS_KV_TOKENS;
-    int32_t pos[TILE_QUERIES], first[TILE_QUERIES];
+    const head_blocks blocks = { e, e->first_block[task->text], task->head };
 
     for (int i = 0; i < n; i++) {
         memcpy(s->q + (size_t)i * padded,
                e->q + (size_t)(task->begin + i) * e->stride + (size_t)task->head * w,
                w * sizeof *s->q);
         memset(s->q + (size_t)i * padded + w, 0, (padded - w) * sizeof *s->q);
-        pos[i] = count - 1;
-        first[i] = 0;
+        s->pos[i] = count - 1;
+        s->first[i] = 0;
     }
-    for (int b = 0; b < blocks; b++)
-        s->blocks[b] = kv_block(e, e->first_block[task->text] + b, task->head);
-    e->k->attn(&(kernels_attn){ .q = s->q,
-                                .out = s->out,
-                                .pos = pos,
-                                .first = first,
-                                .query_count = (size_t)n,
-                                .head_dim = padded,
-                                .blocks = s->blocks,
-                                .block_count = blocks,
-                                .scratch = s->scores });
+    attn_whole(&(attn_view){ .k = e->k, .head_pad = padded, .block_of = block_of, .ctx = &blocks },
+               s, n);
     for (int i = 0; i < n; i++)
         memcpy(e->att.f + (size_t)(task->begin + i) * e->att.stride + (size_t)task->head * w,
                s->out + (size_t)i * padded, w * sizeof(float));
 }
 
-static void attn_share(encoder *e, int layer, int me)
+static void attn_share(encoder *e, int layer, int me, int members)
 {
-    for (;;) {
-        int i = atomic_fetch_add_explicit(&e->next_task[layer], 1, memory_order_relaxed);
+    int begin, end;
 
-        if (i >= e->task_count)
-            return;
-        attn_run(e, &e->tasks[i], &e->scratch[me]);
-    }
+    while (work_take(&e->work[layer][WORK_ATTN], e->task_count, 1, members, &begin, &end))
+        for (int i = begin; i < end; i++)
+            attn_run(e, &e->tasks[i], &e->scratch[me].attn);
 }
 
-static void quantize_share(encoder *e, const activations *x, int cols, int me, int n)
+static void convert_share(encoder *e, const activations *x, int cols, unsigned kinds, int me, int n)
 {
     int begin, end;
 
     team_share(e->tokens, me, n, &begin, &end);
     for (int t = begin; t < end; t++)
-        activations_quantize(e->k, x, t, cols);
+        activations_convert(e->k, x, t, x->f + (size_t)t * x->stride, 0, cols, kinds);
 }
 
 /* x = norm(x + tmp). */
-static void residual_share(encoder *e, const float *scale, const float *shift, bool q8, int me,
-                           int n)
+static void residual_share(encoder *e, const float *scale, const float *shift, unsigned kinds,
+                           int me, int n)
 {
     int begin, end;
 
     team_share(e->tokens, me, n, &begin, &end);
     for (int t = begin; t < end; t++) {
-        for (int i = 0; i < e->w->params.dim; i++)
-            e->x.f[(size_t)t * e->x.stride + (size_t)i] +=
-                e->tmp[(size_t)t * e->stride + (size_t)i];
-        norm_row(e, t, scale, shift, q8);
+        e->k->add(e->x.f + (size_t)t * e->x.stride, e->tmp + (size_t)t * e->stride,
+                  (size_t)e->w->params.dim);
+        norm_row(e, t, scale, shift, kinds);
     }
 }
 
-static void act_share(encoder *e, bool q8, int me, int n)
+static void act_share(encoder *e, unsigned kinds, int me, int n)
 {
     int begin, end, ff = e->w->params.ff_dim;
 
     team_share(e->tokens, me, n, &begin, &end);
     for (int t = begin; t < end; t++) {
-        e->k->gelu_erf_mul(e->ff.f + (size_t)t * e->ff.stride, NULL, (size_t)ff);
-        if (q8)
-            activations_quantize(e->k, &e->ff, t, ff);
+        float *x = e->ff.f + (size_t)t * e->ff.stride;
+
+        e->k->gelu_erf_mul(x, NULL, (size_t)ff);
+        activations_convert(e->k, &e->ff, t, x, 0, ff, kinds);
     }
 }
 
@@ -185,33 +190,33 @@ static void layer(encoder *e, int i, int me, int n)
 {
     const weights_layer *l = &e->w->layers[i];
     bool last = i + 1 == e->w->params.layers;
+    const matmul_ctx *mm = &e->scratch[me].mm;
+    work *next = e->work[i];
     const matmul_job qkv[] = { { &l->q, e->q, e->stride },
                                { &l->k, e->kk, e->stride },
                                { &l->v, e->v, e->stride } };
     const matmul_job o = { &l->o, e->tmp, e->stride }, up = { &l->up, e->ff.f, e->ff.stride };
     const matmul_job down = { &l->down, e->tmp, e->stride };
 
-    matmul_share(e->k, qkv, 3, &e->x, e->tokens, me, n);
+    matmul_share(mm, &next[WORK_QKV], qkv, 3, &e->x, e->tokens);
     team_barrier(e->t);
     kv_share(e, me, n);
     team_barrier(e->t);
-    attn_share(e, i, me);
+    attn_share(e, i, me, n);
     team_barrier(e->t);
-    if (weight_wants_q8(&l->o)) {
-        quantize_share(e, &e->att, e->w->params.dim, me, n);
-        team_barrier(e->t);
-    }
-    matmul_share(e->k, &o, 1, &e->att, e->tokens, me, n);
+    convert_share(e, &e->att, e->w->params.dim, act_bit(e->k, &l->o), me, n);
     team_barrier(e->t);
-    residual_share(e, l->attn_norm, l->attn_norm_b, weight_wants_q8(&l->up), me, n);
+    matmul_share(mm, &next[WORK_O], &o, 1, &e->att, e->tokens);
     team_barrier(e->t);
-    matmul_share(e->k, &up, 1, &e->x, e->tokens, me, n);
+    residual_share(e, l->attn_norm, l->attn_norm_b, act_bit(e->k, &l->up), me, n);
     team_barrier(e->t);
-    act_share(e, weight_wants_q8(&l->down), me, n);
+    matmul_share(mm, &next[WORK_UP], &up, 1, &e->x, e->tokens);
     team_barrier(e->t);
-    matmul_share(e->k, &down, 1, &e->ff, e->tokens, me, n);
+    act_share(e, act_bit(e->k, &l->down), me, n);
     team_barrier(e->t);
-    residual_share(e, l->ffn_norm, l->ffn_norm_b, !last && weight_wants_q8(&l[1].q), me, n);
+    matmul_share(mm, &next[WORK_DOWN], &down, 1, &e->ff, e->tokens);
+    team_barrier(e->t);
+    residual_share(e, l->ffn_norm, l->ffn_norm_b, last ? 0 : qkv_kinds(e, &l[1]), me, n);
     team_barrier(e->t);
 }
 
@@ -277,14 +282,15 @@ void encoder_run(encoder *e, const encoder_text *texts, int text_count)
             e->text_of[e->tokens++] = i;
         }
         for (int h = 0; h < e->w->params.heads; h++)
-            for (int t = 0; t < count; t += TILE_QUERIES)
+            for (int t = 0; t < count; t += ATTN_QUERIES)
                 e->tasks[e->task_count++] =
-                    (attn_task){ i, h, first + t, first + SL_MIN(t + TILE_QUERIES, count) };
+                    (attn_task){ i, h, first + t, first + SL_MIN(t + ATTN_QUERIES, count) };
     }
     if (text_count == 0)
         return;
     for (int i = 0; i < e->w->params.layers; i++)
-        atomic_store_explicit(&e->next_task[i], 0, memory_order_relaxed);
+        for (int j = 0; j < WORK_COUNT; j++)
+            atomic_store_explicit(&e->work[i][j].next, 0, memory_order_relaxed);
     team_run(e->t, run_member, e);
 }
 
@@ -293,6 +299,7 @@ static bool alloc_all(encoder *e)
     const model_params *p = &e->w->params;
     size_t tokens = (size_t)e->tokens_max, padded = (size_t)e->head_pad;
     int members = team_count(e->t);
+    unsigned x = 0, att = 0, ff = 0;
 
     e->stride = pad_to((size_t)p->dim, KERNELS_ROWS);
     e->ids = sl_calloc(tokens, sizeof *e->ids);
@@ -301,26 +308,33 @@ static bool alloc_all(encoder *e)
     e->first_token = sl_calloc(tokens, sizeof *e->first_token);
     e->first_block = sl_calloc(tokens, sizeof *e->first_block);
     e->tasks = sl_calloc(tokens * (size_t)p->heads, sizeof *e->tasks);
-    e->next_task = sl_calloc((size_t)p->layers, sizeof *e->next_task);
+    e->work = sl_calloc((size_t)p->layers, sizeof *e->work);
     e->scratch = sl_calloc((size_t)members, sizeof *e->scratch);
+    e->head_bytes = kernels_kv_bytes(KERNELS_KV_F16, padded);
     /* A text of one token takes a whole block. */
-    e->kv = sl_calloc(tokens * (size_t)p->heads, 2 * padded * KERNELS_KV_TOKENS * sizeof *e->kv);
+    e->kv = sl_calloc(tokens * (size_t)p->heads, e->head_bytes);
     if (!e->ids || !e->pos || !e->text_of || !e->first_token || !e->first_block || !e->tasks ||
-        !e->next_task || !e->scratch || !e->kv)
+        !e->work || !e->scratch || !e->kv)
         return false;
     for (int i = 0; i < members; i++) {
         member_scratch *s = &e->scratch[i];
 
-        s->half = sl_calloc(padded, sizeof *s->half);
-        s->blocks = sl_calloc((size_t)p->context / KERNELS_KV_TOKENS + 2, sizeof *s->blocks);
-        if (!s->half || !s->blocks || !floats_alloc(&s->q, TILE_QUERIES, padded) ||
-            !floats_alloc(&s->out, TILE_QUERIES, padded) ||
-            !floats_alloc(&s->scores, TILE_QUERIES, 18))
+        s->mm_bytes = kernels_scratch_bytes(e->w->cols_max);
+        s->mm = (matmul_ctx){ e->k, sl_aligned_alloc(s->mm_bytes), members };
+        if (!s->mm.scratch || !attn_scratch_init(&s->attn, padded) ||
+            !floats_alloc(&s->key, 1, padded) || !floats_alloc(&s->value, 1, padded))
             return false;
     }
-    return activations_alloc(&e->x, tokens, e->stride) &&
-           activations_alloc(&e->att, tokens, e->stride) &&
-           activations_alloc(&e->ff, tokens, pad_to((size_t)p->ff_dim, KERNELS_ROWS)) &&
+    for (int i = 0; i < p->layers; i++) {
+        const weights_layer *l = &e->w->layers[i];
+
+        x |= qkv_kinds(e, l) | act_bit(e->k, &l->up);
+        att |= act_bit(e->k, &l->o);
+        ff |= act_bit(e->k, &l->down);
+    }
+    return activations_alloc(&e->x, tokens, e->stride, x, true) &&
+           activations_alloc(&e->att, tokens, e->stride, att, true) &&
+           activations_alloc(&e->ff, tokens, pad_to((size_t)p->ff_dim, KERNELS_ROWS), ff, true) &&
            floats_alloc(&e->tmp, tokens, e->stride) && floats_alloc(&e->q, tokens, e->stride) &&
            floats_alloc(&e->kk, tokens, e->stride) && floats_alloc(&e->v, tokens, e->stride);
 }
@@ -353,18 +367,19 @@ void encoder_destroy(encoder *e)
     if (!e)
         return;
     for (int i = 0; e->scratch && i < team_count(e->t); i++) {
-        sl_free(e->scratch[i].q);
-        sl_free(e->scratch[i].out);
-        sl_free(e->scratch[i].scores);
-        sl_free(e->scratch[i].half);
-        sl_free(e->scratch[i].blocks);
+        attn_scratch_deinit(&e->scratch[i].attn);
+        sl_aligned_free(e->scratch[i].mm.scratch, e->scratch[i].mm_bytes);
+        sl_free(e->scratch[i].key);
+        sl_free(e->scratch[i].value);
     }
-    void *owned[] = { e->scratch, e->ids,  e->pos, e->text_of, e->first_token, e->first_block,
-                      e->tasks,   e->kv,   e->x.f, e->x.q,     e->att.f,       e->att.q,
-                      e->ff.f,    e->ff.q, e->tmp, e->q,       e->kk,          e->v };
+    activations_free(&e->x);
+    activations_free(&e->att);
+    activations_free(&e->ff);
+    void *owned[] = { e->scratch,     e->ids, e->pos, e->text_of, e->first_token, e->first_block,
+                      e->tasks,       e->kv,  e->tmp, e->q,       e->kk,          e->v,
+                      e->work };
 
     for (size_t i = 0; i < SL_COUNT_OF(owned); i++)
         sl_free(owned[i]);
-    sl_free(e->next_task);
     sl_free(e);
 }

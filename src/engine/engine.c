@@ -239,7 +239,7 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
         e->o.context_max = e->w->params.context;
         return;
     }
-    block = kv_block_bytes(decoder_kv_shape(&e->w->params));
+    block = kv_block_bytes(decoder_kv_shape(&e->w->params, KERNELS_KV_F16));
     context =
         (size_t)SL_MIN(e->w->params.context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
     if (o->kv_bytes == 0) {
@@ -256,7 +256,7 @@ static sl_status start_decoder(engine *e, sl_err *err)
     const decoder_options o = { e->o.step_tokens, e->o.seqs_max, e->o.context_max };
 
     SL_TRY(decoder_create(e->w, e->team, &e->k, &o, &e->dec, err));
-    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params), e->o.kv_bytes, &e->pool, err));
+    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, KERNELS_KV_F16), e->o.kv_bytes, &e->pool, err));
     SL_TRY(sampler_init(&e->sampler, e->w->params.vocab, err));
     e->raw_logits = sl_calloc((size_t)e->w->params.vocab, sizeof *e->raw_logits);
     if (!e->raw_logits)

@@ -86,7 +86,7 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
     s->rng = sampler_seed(req->sampling.seed, choice);
     s->vocab = e->vocab;
     token_decoder_init(&s->decoder, e->vocab, false, req->show_special);
-    return kv_seq_init(&s->kv, s->cap, err);
+    return kv_seq_init(&s->kv, s->cap, 0, err);
 }
 
 static sl_status check_length(const engine *e, size_t count, sl_err *err)

@@ -147,6 +147,38 @@ static sl_status load_norm(loader *l, role r, int layer, int count, bool optiona
                        ret);
 }
 
+/* Packed panels start on cache lines; what prefetching reads beyond the last one is slack. */
+#define SLAB_ALIGN 64
+#define SLAB_SLACK (64 * SL_KIB)
+#define PACK_BYTES (2 * SL_MIB) /* of the file, after which its pages are let go */
+
+static size_t packed_bytes(const tensor_info *t)
+{
+    int fmt = kernels_fmt_of(t->type);
+    uint64_t rows = t->dims[1] * t->dims[2] * t->dims[3];
+    size_t bytes;
+
+    if (fmt < 0 || !sl_mul(kernels_panel_bytes((kernels_fmt)fmt, t->dims[0]),
+                           (size_t)(rows / KERNELS_ROWS + 1), &bytes))
+        return 0;
+    return bytes + SLAB_ALIGN;
+}
+
+/* Room for every tensor there is; pages that no matrix takes are never touched. */
+static sl_status slab_create(loader *l)
+{
+    weights *w = l->w;
+
+    w->slab_bytes = SLAB_SLACK;
+    for (size_t i = 0; i < model_file_tensor_count(l->m); i++)
+        if (!sl_add(w->slab_bytes, packed_bytes(model_file_tensor_at(l->m, i)), &w->slab_bytes))
+            return sl_fail(l->err, SL_EFORMAT, "model: tensors larger than any memory");
+    w->slab = sl_aligned_alloc(w->slab_bytes);
+    return w->slab ? SL_OK
+                   : sl_fail(l->err, SL_ENOMEM, "out of memory: the weights need %zu MiB",
+                             w->slab_bytes / SL_MIB);
+}
+
 typedef struct pack_job {
     const tensor_info *t;
     weight *w;
@@ -157,15 +189,23 @@ static void pack_share(void *ctx, int member, int count)
     pack_job *job = ctx;
     weight *w = job->w;
     size_t row_bytes = job->t->data.len / (size_t)w->rows;
-    int begin, end;
+    int begin, end, done, chunk = (int)(PACK_BYTES / (row_bytes * KERNELS_ROWS)) + 1;
 
     team_share(w->panels, member, count, &begin, &end);
-    for (int p = begin; p < end; p++) {
-        int first = p * KERNELS_ROWS;
-        int rows = SL_MIN(KERNELS_ROWS, w->rows - first);
+    for (int p = begin; p < end; p = done) {
+        const uint8_t *rows = job->t->data.ptr + (size_t)p * KERNELS_ROWS * row_bytes;
+        int last;
 
-        kernels_pack_panel(job->t->type, job->t->data.ptr + (size_t)first * row_bytes, row_bytes,
-                           (size_t)rows, (size_t)w->cols, w->data + (size_t)p * w->panel_bytes);
+        done = SL_MIN(p + chunk, end);
+        for (int i = p; i < done; i++) {
+            int first = i * KERNELS_ROWS;
+
+            kernels_pack_panel(job->t->type, job->t->data.ptr + (size_t)first * row_bytes, row_bytes,
+                               (size_t)SL_MIN(KERNELS_ROWS, w->rows - first), (size_t)w->cols,
+                               w->data + (size_t)i * w->panel_bytes);
+        }
+        last = SL_MIN(done * KERNELS_ROWS, w->rows) - p * KERNELS_ROWS;
+        model_file_release_pages(sl_span_of(rows, (size_t)last * row_bytes));
     }
 }
 
@@ -174,6 +214,7 @@ static sl_status pack(loader *l, const tensor_info *t, const char *name, int col
 {
     int fmt = kernels_fmt_of(t->type);
     pack_job job = { t, w };
+    size_t at = (l->w->slab_used + SLAB_ALIGN - 1) / SLAB_ALIGN * SLAB_ALIGN, bytes;
 
     if (!is_shape(t, cols, rows))
         return wrong_shape(l, name, t, cols, rows);
@@ -185,14 +226,14 @@ static sl_status pack(loader *l, const tensor_info *t, const char *name, int col
     w->cols = cols;
     w->panels = (rows + KERNELS_ROWS - 1) / KERNELS_ROWS;
     w->panel_bytes = kernels_panel_bytes(w->fmt, (size_t)cols);
-    w->bytes = w->panel_bytes * (size_t)w->panels + KERNELS_BLOCK * KERNELS_ROWS * 4;
-    w->data = sl_aligned_alloc(w->bytes);
-    if (!w->data)
-        return sl_fail(l->err, SL_ENOMEM, "out of memory: tensor '%s' needs %zu bytes", name,
-                       w->bytes);
-    l->w->bytes += w->bytes;
+    bytes = w->panel_bytes * (size_t)w->panels;
+    if (at + bytes + SLAB_SLACK > l->w->slab_bytes)
+        return sl_fail(l->err, SL_EFORMAT, "model: tensor '%s' is used twice", name);
+    w->data = l->w->slab + at;
+    l->w->slab_used = at + bytes;
+    l->w->cols_max = SL_MAX(l->w->cols_max, (size_t)cols);
+    l->w->bytes += bytes;
     team_run(l->t, pack_share, &job);
-    model_file_release_pages(t->data);
     return SL_OK;
 }
 
@@ -319,6 +360,8 @@ sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err)
             status = sl_fail(err, SL_ENOMEM, "out of memory");
     }
     if (status == SL_OK)
+        status = slab_create(&l);
+    if (status == SL_OK)
         status = w->params.arch == MODEL_BERT ? load_encoder(&l) : load_decoder(&l);
     if (status == SL_OK && kernels_fmt_of(w->embed->type) < 0)
         status = sl_fail(err, SL_ENOTSUP, "model: token embeddings of type %s",
@@ -330,12 +373,6 @@ sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err)
     return status;
 }
 
-static void free_weight(weight *w)
-{
-    sl_aligned_free(w->data, w->bytes);
-    sl_free(w->bias);
-}
-
 static void free_layer(weights_layer *l)
 {
     float *vectors[] = { l->attn_norm, l->attn_norm_b,    l->ffn_norm,      l->ffn_norm_b,
@@ -345,7 +382,7 @@ static void free_layer(weights_layer *l)
     for (size_t i = 0; i < SL_COUNT_OF(vectors); i++)
         sl_free(vectors[i]);
     for (size_t i = 0; i < SL_COUNT_OF(matrices); i++)
-        free_weight(matrices[i]);
+        sl_free(matrices[i]->bias);
 }
 
 void weights_destroy(weights *w)
@@ -361,6 +398,6 @@ void weights_destroy(weights *w)
     sl_free(w->embed_norm_b);
     sl_free(w->out_norm);
     sl_free(w->rope_freqs);
-    free_weight(&w->head);
+    sl_aligned_free(w->slab, w->slab_bytes);
     sl_free(w);
 }

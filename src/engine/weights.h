@@ -2,7 +2,8 @@
  *
  * Loading checks every shape against the architecture table, so that a forward pass needs no
  * checks. Matrices are packed into panels by all threads of the team, and the mapped pages of the
- * file are let go as they are packed. Immutable once loaded. */
+ * file are let go a few MiB at a time as they are packed, so that loading takes little more memory
+ * than the loaded model. Immutable once loaded. */
 #ifndef SL_ENGINE_WEIGHTS_H
 #define SL_ENGINE_WEIGHTS_H
 
@@ -14,16 +15,11 @@
 typedef struct weight {
     kernels_fmt fmt;
     int rows, cols;
-    int panels; /* rows / 16, rounded up */
-    size_t panel_bytes, bytes;
-    uint8_t *data; /* [panels][panel_bytes]; NULL: the model has no such matrix */
-    float *bias;   /* [panels * 16], or NULL */
+    int panels; /* rows / 32, rounded up */
+    size_t panel_bytes;
+    uint8_t *data; /* [panels][panel_bytes] in the slab; NULL: the model has no such matrix */
+    float *bias;   /* [panels * 32], or NULL */
 } weight;
-
-static inline bool weight_wants_q8(const weight *w)
-{
-    return w->data && w->fmt > KERNELS_BF16;
-}
 
 typedef struct weights_layer {
     float *attn_norm, *attn_norm_b; /* [dim]; biases in encoders only. Encoders: after attention */
@@ -42,7 +38,10 @@ typedef struct weights {
     float *rope_freqs; /* [rope_dim / 2] divisors, or NULL */
     weight head;       /* [vocab, dim]; tied models: packed from the embeddings */
     weights_layer *layers;
-    size_t bytes; /* everything allocated here */
+    uint8_t *slab; /* all matrices, in the order of their use; huge pages where there are some */
+    size_t slab_bytes, slab_used;
+    size_t cols_max; /* of any matrix */
+    size_t bytes;    /* everything used here */
 } weights;
 
 /* m must outlive *ret. SL_EFORMAT names a tensor that is missing or of the wrong shape. */

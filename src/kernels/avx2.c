@@ -1,19 +1,22 @@
 /* avx2.c - kernels for AVX2 with FMA and F16C.
  *
- * A panel's 16 rows are two registers of 8 rows. Integer products go through vpmaddubsw (unsigned
+ * A panel's 32 rows are four registers of 8 rows. Integer products go through vpmaddubsw (unsigned
  * weights times signed activations, pairs summed to int16); how many of those sums fit int16 before
  * they must widen is what tells the formats apart. */
 #include <immintrin.h>
 
-#include "kernels/kernels_int.h"
+#include "kernels/packed.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define TILE_TOKENS   4
+#define TILE_TOKENS 4
+#define FLOAT_TILE  4
+#define QUARTERS    (KERNELS_ROWS / 8)
 
 typedef float vf __attribute__((vector_size(32)));
 typedef int32_t vi __attribute__((vector_size(32)));
 #define VF_N         8
 #define SIMD_NAME(x) x##_avx2
+#define ATTN_TILE    4
+#define ATTN_PAIR    1
 
 static ALWAYS_INLINE vf vf_load_f16(const uint16_t *p)
 {
@@ -29,6 +32,28 @@ static ALWAYS_INLINE void vf_store_f16(uint16_t *p, vf v)
 static ALWAYS_INLINE vf vf_fma(vf a, vf b, vf c)
 {
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+
+static ALWAYS_INLINE vf vf_load_i8(const int8_t *p)
+{
+    return (vf)_mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+
+static ALWAYS_INLINE float vf_max_of(vf v)
+{
+    float max = v[0];
+
+    for (int i = 1; i < VF_N; i++)
+        max = v[i] > max ? v[i] : max;
+    return max;
+}
+
+/* Bit i: v[i] >= floor. */
+static ALWAYS_INLINE uint32_t vf_at_least(vf v, float floor)
+{
+    return (uint32_t)_mm256_movemask_ps(
+        _mm256_cmp_ps((__m256)v, _mm256_set1_ps(floor), _CMP_GE_OQ));
 }
 
 #include "kernels/simd_body.h"
@@ -67,8 +92,8 @@ static void quantize_q8_avx2(const float *x, size_t blocks, kernels_q8 *out)
         hi = sum[4] + sum[5] + sum[6] + sum[7];
         out[i].d = round_f16(d);
         out[i].s = round_f16(d * (float)(lo + hi));
-        out[i].h[0] = out[i].d * (float)lo;
-        out[i].h[1] = out[i].d * (float)hi;
+        out[i].n = -(lo + hi);
+        out[i].n0 = -lo;
     }
 }
 
@@ -81,27 +106,93 @@ static ALWAYS_INLINE __m256i bcast4(const int8_t *q)
     return _mm256_set1_epi32(v);
 }
 
-static ALWAYS_INLINE __m256 load_scale(const uint8_t *p, size_t half, bool wide)
+static ALWAYS_INLINE __m256 half_row(const uint8_t *p)
 {
-    if (wide)
-        return _mm256_loadu_ps((const float *)(const void *)p + half * 8);
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + half));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
-/* The 8 registers of one block and one half of the rows: chunk j holds columns 4j..4j+3. */
-static ALWAYS_INLINE void load_quants(const uint8_t *p, size_t half, bool four_bits, __m256i w[8])
+static ALWAYS_INLINE __m256i load_u8(const uint8_t *p)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
+/* Scales and minima of 8 rows, by half of the block where the format has two. */
+typedef struct scales {
+    __m256 d[2], m[2];
+} scales;
+
+static ALWAYS_INLINE scales load_scales(kernels_fmt f, const uint8_t *head, size_t b, size_t g)
+{
+    __m256 d = half_row(head + g * 16), m = _mm256_setzero_ps();
+    scales s;
+
+    if (packed_has_min(f))
+        m = half_row(head + PACKED_VEC + g * 16);
+    s.d[0] = s.d[1] = d;
+    s.m[0] = s.m[1] = m;
+    for (size_t h = 0; packed_is_k(f) && h < (packed_has_halves(f) ? 2 : 1); h++) {
+        const uint8_t *p = packed_k_scales(f, head, b, h) + g * 8;
+        __m256i sc = load_u8(p), mn = sc;
+
+        if (f == KERNELS_Q2_K) {
+            sc = _mm256_and_si256(sc, _mm256_set1_epi32(15));
+            mn = _mm256_srli_epi32(mn, 4);
+        } else if (packed_has_min(f)) {
+            mn = load_u8(packed_k_mins(head, b) + g * 8);
+        } else {
+            sc = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+        }
+        s.d[h] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc));
+        if (packed_has_min(f))
+            s.m[h] = _mm256_mul_ps(
+                m, _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), mn)));
+    }
+    return s;
+}
+
+/* 32 bits to the bytes 0 and `value`. */
+static ALWAYS_INLINE __m256i spread_bits(const uint8_t *p, char value)
+{
+    const __m256i order = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                           2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ULL);
+    int32_t bits;
+
+    memcpy(&bits, p, sizeof bits);
+    return _mm256_and_si256(
+        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), order), bit),
+                          bit),
+        _mm256_set1_epi8(value));
+}
+
+/* Quants of 8 rows (quarter g of the panel): w[j] holds columns 4j..4j+3. */
+static ALWAYS_INLINE void load_quants(kernels_fmt f, const uint8_t *p, size_t g, __m256i w[8])
 {
     const __m256i low = _mm256_set1_epi8(15);
 
-    for (size_t j = 0; j < (four_bits ? 4 : 8); j++) {
-        __m256i v = _mm256_loadu_si256((const __m256i *)(p + j * 64 + half * 32));
+    p += g * 32;
+    for (size_t j = 0; f == KERNELS_Q8_0 && j < 8; j++)
+        w[j] = _mm256_loadu_si256((const __m256i *)(const void *)(p + j * PACKED_CHUNK));
+    for (size_t j = 0; f != KERNELS_Q8_0 && packed_has_nibbles(f) && j < 4; j++) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(p + j * PACKED_CHUNK));
 
-        if (four_bits) {
-            w[j] = _mm256_and_si256(v, low);
-            w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
-        } else {
-            w[j] = v;
+        w[j] = _mm256_and_si256(v, low);
+        w[j + 4] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+    }
+    UNROLL for (size_t j = 0; j < 8; j++)
+    {
+        if (packed_has_pairs(f)) {
+            const int up = packed_has_nibbles(f) ? 4 : 0, shift = (int)(j % 4) * 2 - up;
+            __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(p + packed_pairs_at(f) +
+                                                                           j / 4 * PACKED_CHUNK));
+
+            v = shift >= 0 ? _mm256_srli_epi16(v, shift) : _mm256_slli_epi16(v, -shift);
+            v = _mm256_and_si256(v, _mm256_set1_epi8((char)(3 << up)));
+            w[j] = up ? _mm256_or_si256(w[j], v) : v;
         }
+        if (packed_has_bits(f))
+            w[j] = _mm256_or_si256(w[j], spread_bits(p - g * 32 + packed_bits_at(f) + j * 16 + g * 4,
+                                                     f == KERNELS_Q3_K ? 4 : 16));
     }
 }
 
@@ -145,139 +236,170 @@ static ALWAYS_INLINE __m256i dot_s8(const __m256i w[8], const int8_t *q)
     return sum;
 }
 
-/* One block of 32 columns for `tile` tokens and 8 rows. */
-static ALWAYS_INLINE void block_avx2(kernels_fmt fmt, const uint8_t *p, size_t half,
-                                     const kernels_q8 *const *a, size_t i, __m256 *acc, int tile)
+/* The offset of the weights, times the sum of the activations, taken off a dot. */
+static ALWAYS_INLINE __m256i less_offset(kernels_fmt f, __m256i dot, int32_t n)
 {
-    const bool wide = fmt != KERNELS_U4 && fmt != KERNELS_S8;
-    const size_t step = wide ? 64 : 32;
+    if (packed_has_min(f) || f == KERNELS_Q8_0)
+        return dot;
+    return _mm256_add_epi32(dot,
+                            _mm256_slli_epi32(_mm256_set1_epi32(n), packed_offset_shift(f)));
+}
+
+/* The one float step: what half h (or all) of a block adds to the sums of 8 rows. */
+static ALWAYS_INLINE __m256 add_block(kernels_fmt f, __m256 acc, __m256i dot, const scales *s,
+                                      const kernels_q8 *a, int h)
+{
+    acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot),
+                          _mm256_mul_ps(s->d[h], _mm256_set1_ps(a->d)), acc);
+    if (packed_has_min(f)) {
+        float sum = !packed_has_halves(f) ? a->s : a->d * (float)(h == 0 ? -a->n0 : a->n0 - a->n);
+
+        acc = _mm256_fmadd_ps(s->m[h], _mm256_set1_ps(sum), acc);
+    }
+    return acc;
+}
+
+/* One block of 32 columns for `tile` tokens and 8 rows. */
+static ALWAYS_INLINE void block_avx2(kernels_fmt f, const uint8_t *head, const uint8_t *quants,
+                                     size_t b, size_t g, const kernels_q8 *const *a, size_t i,
+                                     __m256 *acc, int tile)
+{
+    scales s = load_scales(f, head, b, g);
     __m256i w[8];
 
-    if (fmt == KERNELS_U8H) {
-        __m256 d0 = load_scale(p, half, true), d1 = load_scale(p + step, half, true);
-        __m256 m0 = load_scale(p + step * 2, half, true), m1 = load_scale(p + step * 3, half, true);
-
-        load_quants(p + step * 4, half, false, w);
-        for (int t = 0; t < tile; t++) {
-            const kernels_q8 *b = &a[t][i];
-            __m256 ad = _mm256_set1_ps(b->d);
-            __m256 x0 = _mm256_cvtepi32_ps(dot_u8_half(w, b->q));
-            __m256 x1 = _mm256_cvtepi32_ps(dot_u8_half(w + 4, b->q + 16));
-
-            acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(d0, ad), x0, acc[t]);
-            acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(d1, ad), x1, acc[t]);
-            acc[t] = _mm256_fmadd_ps(m0, _mm256_set1_ps(b->h[0]), acc[t]);
-            acc[t] = _mm256_fmadd_ps(m1, _mm256_set1_ps(b->h[1]), acc[t]);
-        }
-        return;
-    }
-    __m256 d = load_scale(p, half, wide);
-    __m256 m = fmt == KERNELS_S8 ? d : load_scale(p + step, half, wide);
-
-    load_quants(p + step * (fmt == KERNELS_S8 ? 1 : 2), half,
-                fmt == KERNELS_U4 || fmt == KERNELS_U4W, w);
+    load_quants(f, quants, g, w);
     for (int t = 0; t < tile; t++) {
-        const kernels_q8 *b = &a[t][i];
-        __m256i dot = fmt == KERNELS_S8 ? dot_s8(w, b->q)
-                      : fmt == KERNELS_U8
-                          ? _mm256_add_epi32(dot_u8_half(w, b->q), dot_u8_half(w + 4, b->q + 16))
-                          : dot_u4(w, b->q);
+        const kernels_q8 *x = &a[t][i];
 
-        acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(d, _mm256_set1_ps(b->d)), _mm256_cvtepi32_ps(dot),
-                                 acc[t]);
-        if (fmt != KERNELS_S8)
-            acc[t] = _mm256_fmadd_ps(m, _mm256_set1_ps(b->s), acc[t]);
+        if (packed_has_halves(f)) {
+            acc[t] = add_block(f, acc[t], less_offset(f, dot_u8_half(w, x->q), x->n0), &s, x, 0);
+            acc[t] = add_block(f, acc[t],
+                               less_offset(f, dot_u8_half(w + 4, x->q + 16), x->n - x->n0), &s, x,
+                               1);
+            continue;
+        }
+        __m256i dot =
+            f == KERNELS_Q8_0 ? dot_s8(w, x->q)
+            : packed_has_bits(f)
+                ? _mm256_add_epi32(dot_u8_half(w, x->q), dot_u8_half(w + 4, x->q + 16))
+                : dot_u4(w, x->q);
+
+        acc[t] = add_block(f, acc[t], less_offset(f, dot, x->n), &s, x, 0);
     }
 }
 
-static ALWAYS_INLINE void tile_quant(kernels_fmt fmt, size_t block_bytes, const uint8_t *panel,
-                                     size_t blocks, const char *x, size_t x_stride, float *y,
-                                     size_t y_stride, const int tile)
+static ALWAYS_INLINE void tile_quant(kernels_fmt f, const uint8_t *panel, size_t blocks,
+                                     const char *x, size_t x_stride, float *y, size_t y_stride,
+                                     const int tile)
 {
     const kernels_q8 *a[TILE_TOKENS];
-    __m256 acc[2][TILE_TOKENS];
+    __m256 acc[QUARTERS][TILE_TOKENS];
 
     for (int t = 0; t < tile; t++) {
         a[t] = (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride);
-        acc[0][t] = acc[1][t] = _mm256_setzero_ps();
+        for (int g = 0; g < QUARTERS; g++)
+            acc[g][t] = _mm256_setzero_ps();
     }
-    for (size_t i = 0; i < blocks; i++, panel += block_bytes) {
-        if (tile == 1)
-            for (size_t c = 0; c < block_bytes; c += 64)
-                _mm_prefetch((const char *)panel + KERNELS_PREFETCH_BYTES + c, _MM_HINT_T0);
-        block_avx2(fmt, panel, 0, a, i, acc[0], tile);
-        block_avx2(fmt, panel, 1, a, i, acc[1], tile);
+    for (size_t i = 0; i < blocks;) {
+        const uint8_t *quants = panel + packed_head_bytes(f);
+
+        for (size_t c = 0; tile == 1 && c < packed_unit_bytes(f); c += 64)
+            _mm_prefetch((const char *)panel + KERNELS_PREFETCH_BYTES + c, _MM_HINT_T0);
+        for (size_t b = 0; b < packed_blocks(f); b++, i++, quants += packed_quant_bytes(f))
+            for (size_t g = 0; g < QUARTERS; g++)
+                block_avx2(f, panel, quants, b, g, a, i, acc[g], tile);
+        panel += packed_unit_bytes(f);
     }
-    for (int t = 0; t < tile; t++) {
-        _mm256_storeu_ps(y + (size_t)t * y_stride, acc[0][t]);
-        _mm256_storeu_ps(y + (size_t)t * y_stride + 8, acc[1][t]);
-    }
+    for (int t = 0; t < tile; t++)
+        for (int g = 0; g < QUARTERS; g++)
+            _mm256_storeu_ps(y + (size_t)t * y_stride + g * 8, acc[g][t]);
 }
 
-static ALWAYS_INLINE __m256 load_weight(kernels_fmt fmt, const void *panel, size_t i)
+static ALWAYS_INLINE void gemm(kernels_fmt f, const uint8_t *panel, size_t cols, const char *x,
+                               size_t x_stride, size_t tokens, float *y, size_t y_stride,
+                               void *scratch)
 {
+    size_t blocks = cols / KERNELS_BLOCK, t = 0;
+
+    (void)scratch;
+    for (; t + TILE_TOKENS <= tokens; t += TILE_TOKENS)
+        tile_quant(f, panel, blocks, x + t * x_stride, x_stride, y + t * y_stride, y_stride,
+                   TILE_TOKENS);
+    for (; t < tokens; t++)
+        tile_quant(f, panel, blocks, x + t * x_stride, x_stride, y + t * y_stride, y_stride, 1);
+}
+
+/* 8 weights of column c, quarter g of the panel. */
+static ALWAYS_INLINE __m256 load_weight(kernels_fmt fmt, const void *panel, size_t c, size_t g)
+{
+    size_t i = c * KERNELS_ROWS + g * 8;
+
     if (fmt == KERNELS_F32)
         return _mm256_loadu_ps((const float *)panel + i);
     if (fmt == KERNELS_F16)
-        return _mm256_cvtph_ps(
-            _mm_loadu_si128((const __m128i *)(const void *)((const uint16_t *)panel + i)));
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(
-                              (const __m128i *)(const void *)((const uint16_t *)panel + i))),
-                          16));
+        return half_row((const uint8_t *)panel + i * 2);
+    __m256i v = _mm256_loadu_si256(
+        (const __m256i *)(const void *)((const uint32_t *)panel + c / 2 * KERNELS_ROWS + g * 8));
+
+    return _mm256_castsi256_ps(c % 2 ? _mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000U))
+                                     : _mm256_slli_epi32(v, 16));
 }
 
 static ALWAYS_INLINE void tile_float(kernels_fmt fmt, const void *panel, size_t cols, const char *x,
                                      size_t x_stride, float *y, size_t y_stride, const int tile)
 {
-    const float *a[TILE_TOKENS];
-    __m256 acc[2][TILE_TOKENS];
+    const float *a[FLOAT_TILE];
 
-    for (int t = 0; t < tile; t++) {
+    for (int t = 0; t < tile; t++)
         a[t] = (const float *)(const void *)(x + (size_t)t * x_stride);
-        acc[0][t] = acc[1][t] = _mm256_setzero_ps();
-    }
-    for (size_t c = 0; c < cols; c++) {
-        __m256 w0 = load_weight(fmt, panel, c * KERNELS_ROWS);
-        __m256 w1 = load_weight(fmt, panel, c * KERNELS_ROWS + 8);
+    for (size_t g = 0; g < QUARTERS; g += 2) {
+        __m256 acc[2][FLOAT_TILE];
 
-        for (int t = 0; t < tile; t++) {
-            __m256 v = _mm256_set1_ps(a[t][c]);
+        for (int t = 0; t < tile; t++)
+            acc[0][t] = acc[1][t] = _mm256_setzero_ps();
+        for (size_t c = 0; c < cols; c++) {
+            __m256 w0 = load_weight(fmt, panel, c, g), w1 = load_weight(fmt, panel, c, g + 1);
 
-            acc[0][t] = _mm256_fmadd_ps(w0, v, acc[0][t]);
-            acc[1][t] = _mm256_fmadd_ps(w1, v, acc[1][t]);
+            for (int t = 0; t < tile; t++) {
+                __m256 v = _mm256_set1_ps(a[t][c]);
+
+                acc[0][t] = _mm256_fmadd_ps(w0, v, acc[0][t]);
+                acc[1][t] = _mm256_fmadd_ps(w1, v, acc[1][t]);
+            }
         }
-    }
-    for (int t = 0; t < tile; t++) {
-        _mm256_storeu_ps(y + (size_t)t * y_stride, acc[0][t]);
-        _mm256_storeu_ps(y + (size_t)t * y_stride + 8, acc[1][t]);
+        for (int t = 0; t < tile; t++) {
+            _mm256_storeu_ps(y + (size_t)t * y_stride + g * 8, acc[0][t]);
+            _mm256_storeu_ps(y + (size_t)t * y_stride + g * 8 + 8, acc[1][t]);
+        }
     }
 }
 
 #include "kernels/tiles.h"
 
-GEMM_QUANT(gemm_u4_avx2, KERNELS_U4, 320)
-GEMM_QUANT(gemm_u4w_avx2, KERNELS_U4W, 384)
-GEMM_QUANT(gemm_u8_avx2, KERNELS_U8, 640)
-GEMM_QUANT(gemm_u8h_avx2, KERNELS_U8H, 768)
-GEMM_QUANT(gemm_s8_avx2, KERNELS_S8, 544)
+GEMM_QUANT(gemm_q4_0_avx2, KERNELS_Q4_0)
+GEMM_QUANT(gemm_q4_1_avx2, KERNELS_Q4_1)
+GEMM_QUANT(gemm_q5_0_avx2, KERNELS_Q5_0)
+GEMM_QUANT(gemm_q5_1_avx2, KERNELS_Q5_1)
+GEMM_QUANT(gemm_q8_0_avx2, KERNELS_Q8_0)
+GEMM_QUANT(gemm_q2_k_avx2, KERNELS_Q2_K)
+GEMM_QUANT(gemm_q3_k_avx2, KERNELS_Q3_K)
+GEMM_QUANT(gemm_q4_k_avx2, KERNELS_Q4_K)
+GEMM_QUANT(gemm_q5_k_avx2, KERNELS_Q5_K)
+GEMM_QUANT(gemm_q6_k_avx2, KERNELS_Q6_K)
 GEMM_FLOAT(gemm_f32_avx2, KERNELS_F32)
 GEMM_FLOAT(gemm_f16_avx2, KERNELS_F16)
 GEMM_FLOAT(gemm_bf16_avx2, KERNELS_BF16)
 
 void kernels_init_avx2(kernels *k)
 {
-    *k = (kernels){
-        .isa = "avx2",
-        .quantize_q8 = quantize_q8_avx2,
-        .gemm = { gemm_f32_avx2, gemm_f16_avx2, gemm_bf16_avx2, gemm_u4_avx2, gemm_u4w_avx2,
-                  gemm_u8_avx2, gemm_u8h_avx2, gemm_s8_avx2 },
-        .rmsnorm = rmsnorm_avx2,
-        .layernorm = layernorm_avx2,
-        .silu_mul = silu_mul_avx2,
-        .gelu_tanh_mul = gelu_tanh_mul_avx2,
-        .gelu_erf_mul = gelu_erf_mul_avx2,
-        .f32_to_f16 = f32_to_f16_avx2,
-        .attn = attn_avx2,
+    static const kernels_gemm_fn gemms[KERNELS_FMT_COUNT] = {
+        gemm_f32_avx2,  gemm_f16_avx2,  gemm_bf16_avx2, gemm_q4_0_avx2, gemm_q4_1_avx2,
+        gemm_q5_0_avx2, gemm_q5_1_avx2, gemm_q8_0_avx2, gemm_q2_k_avx2, gemm_q3_k_avx2,
+        gemm_q4_k_avx2, gemm_q5_k_avx2, gemm_q6_k_avx2,
     };
+
+    k->isa = "avx2";
+    memcpy(k->gemm, gemms, sizeof gemms);
+    k->quantize_q8 = quantize_q8_avx2;
+    simd_init_avx2(k);
 }

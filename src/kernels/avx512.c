@@ -1,21 +1,29 @@
 /* avx512.c - kernels for AVX-512 with VNNI.
  *
- * One register holds the 16 rows of a panel; vpdpbusd multiplies four columns of each with four
- * activations and adds to int32, so that nothing can overflow. Signed weights are made unsigned by
- * adding 128, and 128 times the sum of the activations is taken off again. */
+ * A register holds four columns of 16 rows; vpdpbusd multiplies them with four activations and adds
+ * to int32, so that nothing can overflow. Weights with an offset enter unsigned, and the offset
+ * times the sum of the activations is the value that the sum starts with.
+ *
+ * Two ways to the same bits: few tokens take the weights from the packed form in registers, as fast
+ * as memory gives them; many tokens unpack the panel once into bytes ("wide" blocks, in the
+ * second-level cache) and run over it in tiles of 32 rows by 6 tokens, where one broadcast of
+ * activations feeds two dot products. Either way a row and a token see the same float operations
+ * in the same order. */
 #ifndef SL_SIMDE /* tests build this file on any machine, over emulated intrinsics */
 #include <immintrin.h>
 #endif
 
-#include "kernels/kernels_int.h"
+#include "kernels/packed.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define TILE_TOKENS   8
+#define TILE_TOKENS 6
+#define FLOAT_TILE  8
 
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 #define VF_N         16
 #define SIMD_NAME(x) x##_avx512
+#define ATTN_TILE    6
+#define ATTN_PAIR    2
 
 #ifdef SL_SIMDE
 static ALWAYS_INLINE __m512 cvt_f16(const uint16_t *p)
@@ -64,7 +72,86 @@ static ALWAYS_INLINE vf vf_fma(vf a, vf b, vf c)
 #endif
 }
 
+static ALWAYS_INLINE vf vf_load_i8(const int8_t *p)
+{
+#ifdef SL_SIMDE
+    vf r;
+
+    for (int i = 0; i < VF_N; i++)
+        r[i] = p[i];
+    return r;
+#else
+    return (vf)_mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+#endif
+}
+
+static ALWAYS_INLINE float vf_max_of(vf v)
+{
+#ifdef SL_SIMDE
+    float max = v[0];
+
+    for (int i = 1; i < VF_N; i++)
+        max = v[i] > max ? v[i] : max;
+    return max;
+#else
+    return _mm512_reduce_max_ps((__m512)v);
+#endif
+}
+
+/* Bit i: v[i] >= floor. */
+static ALWAYS_INLINE uint32_t vf_at_least(vf v, float floor)
+{
+#ifdef SL_SIMDE
+    uint32_t bits = 0;
+
+    for (int i = 0; i < VF_N; i++)
+        bits |= (uint32_t)(v[i] >= floor) << i;
+    return bits;
+#else
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(floor), _CMP_GE_OQ);
+#endif
+}
+
 #include "kernels/simd_body.h"
+
+#ifndef SL_SIMDE
+/* d rounded to f16 as round_f16 does, and as f16_f32(f32_f16(d)) where f16 has it. */
+static ALWAYS_INLINE float round_half(float f)
+{
+    float mag = fabsf(f);
+
+    return mag >= 0x1p-14f && mag <= 65504.0f
+               ? _cvtsh_ss(_cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC))
+               : f;
+}
+
+static void quantize_q8_avx512(const float *x, size_t blocks, kernels_q8 *out)
+{
+    for (size_t i = 0; i < blocks; i++, x += KERNELS_BLOCK) {
+        __m512 v0 = _mm512_loadu_ps(x), v1 = _mm512_loadu_ps(x + 16), inv;
+        float amax = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v0), _mm512_abs_ps(v1)));
+        float d = amax / 127.0f;
+        __m128i q0, q1, zero = _mm_setzero_si128(), flip = _mm_set1_epi8((char)0x80), s0, s1;
+        int32_t lo, hi;
+
+        inv = _mm512_set1_ps(amax > 0 ? 127.0f / amax : 0);
+        q0 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v0, inv)));
+        q1 = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v1, inv)));
+        _mm_storeu_si128((__m128i *)(void *)out[i].q, q0);
+        _mm_storeu_si128((__m128i *)(void *)(out[i].q + 16), q1);
+        /* Sums of bytes made unsigned by 128: eight at a time. */
+        s0 = _mm_sad_epu8(_mm_xor_si128(q0, flip), zero);
+        s1 = _mm_sad_epu8(_mm_xor_si128(q1, flip), zero);
+        lo = _mm_cvtsi128_si32(s0) + _mm_extract_epi32(s0, 2) - 16 * 128;
+        hi = _mm_cvtsi128_si32(s1) + _mm_extract_epi32(s1, 2) - 16 * 128;
+        out[i].d = round_half(d);
+        out[i].s = round_half(d * (float)(lo + hi));
+        out[i].n = -(lo + hi);
+        out[i].n0 = -lo;
+    }
+}
+#endif
 
 /* Four activations in every lane. */
 static ALWAYS_INLINE __m512i bcast4(const int8_t *q)
@@ -75,161 +162,405 @@ static ALWAYS_INLINE __m512i bcast4(const int8_t *q)
     return _mm512_set1_epi32(v);
 }
 
-static ALWAYS_INLINE __m512 load_scale(const uint8_t *p, bool wide)
+static ALWAYS_INLINE __m512i load_u8(const uint8_t *p)
 {
-    if (wide)
-        return _mm512_loadu_ps((const float *)(const void *)p);
+#ifdef SL_SIMDE
+    int32_t v[16];
+
+    for (int i = 0; i < 16; i++)
+        v[i] = p[i];
+    return _mm512_loadu_si512((const void *)v);
+#else
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+#endif
+}
+
+static ALWAYS_INLINE __m512 half_row(const uint8_t *p)
+{
     return cvt_f16((const uint16_t *)(const void *)p);
 }
 
-static ALWAYS_INLINE void load_quants(const uint8_t *p, kernels_fmt fmt, __m512i w[8])
+/* Scales and minima of 16 rows, by half of the block where the format has two. */
+typedef struct scales {
+    __m512 d[2], m[2];
+} scales;
+
+static ALWAYS_INLINE scales load_scales(kernels_fmt f, const uint8_t *head, size_t b, size_t g)
 {
-    const bool four_bits = fmt == KERNELS_U4 || fmt == KERNELS_U4W;
+    const __m512i nibble = _mm512_set1_epi32(15), low_byte = _mm512_set1_epi32(0xff);
+    __m512 d = half_row(head + g * 32), m = _mm512_setzero_ps();
+    scales s;
 
-    for (size_t j = 0; j < (four_bits ? 4 : 8); j++) {
-        __m512i v = _mm512_loadu_si512((const void *)(p + j * 64));
+    if (packed_has_min(f))
+        m = half_row(head + PACKED_VEC + g * 32);
+    s.d[0] = s.d[1] = d;
+    s.m[0] = s.m[1] = m;
+    for (size_t h = 0; packed_is_k(f) && h < (packed_has_halves(f) ? 2 : 1); h++) {
+        __m512i sc = load_u8(packed_k_scales(f, head, b, h) + g * 16), mn = sc;
 
-        if (four_bits) {
-            w[j] = _mm512_and_si512(v, _mm512_set1_epi8(15));
-            w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
-        } else if (fmt == KERNELS_S8) {
-            w[j] = _mm512_xor_si512(v, _mm512_set1_epi8((char)0x80)); /* w + 128 */
-        } else {
-            w[j] = v;
+        if (f == KERNELS_Q2_K) {
+            sc = _mm512_and_si512(sc, nibble);
+            mn = _mm512_srli_epi32(mn, 4);
+        } else if (packed_has_min(f)) {
+            mn = load_u8(packed_k_mins(head, b) + g * 16);
+        } else { /* signed */
+            sc = _mm512_sub_epi32(_mm512_and_si512(_mm512_add_epi32(sc, _mm512_set1_epi32(128)),
+                                                   low_byte),
+                                  _mm512_set1_epi32(128));
         }
+        s.d[h] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc));
+        if (packed_has_min(f))
+            s.m[h] = _mm512_mul_ps(
+                m, _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), mn)));
     }
-}
-
-/* Dot of 16 rows with 16 activations. */
-static ALWAYS_INLINE __m512i dot_half(const __m512i w[4], const int8_t *q)
-{
-    __m512i s = _mm512_setzero_si512();
-
-    for (int j = 0; j < 4; j++)
-        s = _mm512_dpbusd_epi32(s, w[j], bcast4(q + j * 4));
     return s;
 }
 
-/* One block of 32 columns for `tile` tokens and 16 rows. */
-static ALWAYS_INLINE void block_avx512(kernels_fmt fmt, const uint8_t *p,
-                                       const kernels_q8 *const *a, size_t i, __m512 *acc, int tile)
+/* Quants of 16 rows (half g of the panel) as unsigned bytes: w[j] holds columns 4j..4j+3. */
+static ALWAYS_INLINE void load_quants(kernels_fmt f, const uint8_t *p, size_t g, __m512i w[8])
 {
-    const bool wide = fmt != KERNELS_U4 && fmt != KERNELS_S8;
-    const size_t step = wide ? 64 : 32;
-    __m512i w[8];
+    const __m512i low = _mm512_set1_epi8(15);
 
-    if (fmt == KERNELS_U8H) {
-        __m512 d0 = load_scale(p, true), d1 = load_scale(p + step, true);
-        __m512 m0 = load_scale(p + step * 2, true), m1 = load_scale(p + step * 3, true);
-
-        load_quants(p + step * 4, fmt, w);
-        for (int t = 0; t < tile; t++) {
-            const kernels_q8 *b = &a[t][i];
-            __m512 ad = _mm512_set1_ps(b->d);
-            __m512 x0 = _mm512_cvtepi32_ps(dot_half(w, b->q));
-            __m512 x1 = _mm512_cvtepi32_ps(dot_half(w + 4, b->q + 16));
-
-            acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(d0, ad), x0, acc[t]);
-            acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(d1, ad), x1, acc[t]);
-            acc[t] = _mm512_fmadd_ps(m0, _mm512_set1_ps(b->h[0]), acc[t]);
-            acc[t] = _mm512_fmadd_ps(m1, _mm512_set1_ps(b->h[1]), acc[t]);
-        }
+    p += g * 64;
+    if (f == KERNELS_Q8_0) {
+        UNROLL for (size_t j = 0; j < 8; j++) w[j] = _mm512_xor_si512(
+            _mm512_loadu_si512((const void *)(p + j * PACKED_CHUNK)),
+            _mm512_set1_epi8((char)0x80));
         return;
     }
-    __m512 d = load_scale(p, wide);
-    __m512 m =
-        fmt == KERNELS_S8 ? _mm512_mul_ps(d, _mm512_set1_ps(-128.0f)) : load_scale(p + step, wide);
+    if (packed_has_nibbles(f)) {
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            __m512i v = _mm512_loadu_si512((const void *)(p + j * PACKED_CHUNK));
 
-    load_quants(p + step * (fmt == KERNELS_S8 ? 1 : 2), fmt, w);
-    for (int t = 0; t < tile; t++) {
-        const kernels_q8 *b = &a[t][i];
-        __m512i dot = _mm512_add_epi32(dot_half(w, b->q), dot_half(w + 4, b->q + 16));
+            w[j] = _mm512_and_si512(v, low);
+            w[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
+        }
+    }
+    if (packed_has_pairs(f)) {
+        const int up = packed_has_nibbles(f) ? 4 : 0; /* where the two bits go */
+        const __m512i mask = _mm512_set1_epi8((char)(3 << up));
 
-        acc[t] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(b->d)), _mm512_cvtepi32_ps(dot),
-                                 acc[t]);
-        acc[t] = _mm512_fmadd_ps(m, _mm512_set1_ps(b->s), acc[t]);
+        UNROLL for (size_t j = 0; j < 8; j++)
+        {
+            const int shift = (int)(j % 4) * 2 - up;
+            __m512i v = _mm512_loadu_si512(
+                (const void *)(p + packed_pairs_at(f) + j / 4 * PACKED_CHUNK));
+
+            v = shift >= 0 ? _mm512_srli_epi16(v, (unsigned)shift)
+                           : _mm512_slli_epi16(v, (unsigned)-shift);
+            v = _mm512_and_si512(v, mask);
+            w[j] = up ? _mm512_or_si512(w[j], v) : v;
+        }
+    }
+    if (packed_has_bits(f)) {
+        const __m512i bit = _mm512_set1_epi8(f == KERNELS_Q3_K ? 4 : 16);
+
+        p += packed_bits_at(f) - g * 64 + g * 8;
+        UNROLL for (size_t j = 0; j < 8; j++)
+        {
+            uint64_t bits;
+
+            memcpy(&bits, p + j * 16, sizeof bits);
+            w[j] = _mm512_mask_add_epi8(w[j], bits, w[j], bit);
+        }
     }
 }
 
-static ALWAYS_INLINE void tile_quant(kernels_fmt fmt, size_t block_bytes, const uint8_t *panel,
-                                     size_t blocks, const char *x, size_t x_stride, float *y,
-                                     size_t y_stride, const int tile)
+/* What an integer sum starts with, so that it is the dot with the offset taken off: half h of a
+ * block, or all of it. */
+static ALWAYS_INLINE __m512i dot_start(kernels_fmt f, const kernels_q8 *a, int h)
 {
-    const kernels_q8 *a[TILE_TOKENS];
-    __m512 acc[TILE_TOKENS];
+    __m512i n;
 
-    for (int t = 0; t < tile; t++) {
-        a[t] = (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride);
-        acc[t] = _mm512_setzero_ps();
+    if (packed_has_min(f))
+        return _mm512_setzero_si512();
+    n = _mm512_set1_epi32(!packed_has_halves(f) ? a->n : h == 0 ? a->n0 : a->n - a->n0);
+    return _mm512_slli_epi32(n, (unsigned)packed_offset_shift(f));
+}
+
+/* The one float step: what half h (or all) of a block adds to a row's sum. */
+static ALWAYS_INLINE __m512 add_block(kernels_fmt f, __m512 acc, __m512i dot, __m512 d, __m512 m,
+                                      const kernels_q8 *a, int h)
+{
+    acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(d, _mm512_set1_ps(a->d)), acc);
+    if (packed_has_min(f)) {
+        float s = !packed_has_halves(f) ? a->s : a->d * (float)(h == 0 ? -a->n0 : a->n0 - a->n);
+
+        acc = _mm512_fmadd_ps(m, _mm512_set1_ps(s), acc);
     }
-    for (size_t i = 0; i < blocks; i++, panel += block_bytes) {
-        if (tile == 1)
-            for (size_t c = 0; c < block_bytes; c += 64)
-                __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES + c, 0, 3);
-        block_avx512(fmt, panel, a, i, acc, tile);
+    return acc;
+}
+
+/* One token, straight from the packed form. */
+static ALWAYS_INLINE void gemv(kernels_fmt f, const uint8_t *panel, size_t blocks,
+                               const kernels_q8 *a, float *y)
+{
+    const int halves = packed_has_halves(f) ? 2 : 1;
+    __m512 acc[2] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
+
+    for (size_t i = 0; i < blocks; i += packed_blocks(f), panel += packed_unit_bytes(f)) {
+        const uint8_t *quants = panel + packed_head_bytes(f);
+
+        for (size_t c = 0; c < packed_head_bytes(f); c += 64)
+            __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES + c, 0, 3);
+        for (size_t b = 0; b < packed_blocks(f); b++, a++, quants += packed_quant_bytes(f)) {
+            for (size_t c = 0; c < packed_quant_bytes(f); c += 64)
+                __builtin_prefetch(quants + KERNELS_PREFETCH_BYTES + c, 0, 3);
+            UNROLL for (size_t g = 0; g < 2; g++)
+            {
+                scales s = load_scales(f, panel, b, g);
+                __m512i w[8];
+
+                load_quants(f, quants, g, w);
+                UNROLL for (int h = 0; h < halves; h++)
+                {
+                    __m512i dot = dot_start(f, a, h);
+
+                    UNROLL for (int j = 0; j < 8 / halves; j++)
+                    {
+                        int at = h * 4 + j;
+
+                        dot = _mm512_dpbusd_epi32(dot, w[at], bcast4(a->q + at * 4));
+                    }
+                    acc[g] = add_block(f, acc[g], dot, s.d[h], s.m[h], a, h);
+                }
+            }
+        }
     }
-    for (int t = 0; t < tile; t++)
-        _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t]);
+    _mm512_storeu_ps(y, acc[0]);
+    _mm512_storeu_ps(y + 16, acc[1]);
+}
+
+/* A wide block: quants [8 chunks][32 rows][4], then d and m f32[2 halves][32]. */
+#define WIDE_D (KERNELS_ROWS * KERNELS_BLOCK)
+#define WIDE_M (WIDE_D + 2 * KERNELS_ROWS * 4)
+
+static ALWAYS_INLINE void unpack(kernels_fmt f, const uint8_t *panel, size_t blocks, uint8_t *wide)
+{
+    for (size_t i = 0; i < blocks; i += packed_blocks(f), panel += packed_unit_bytes(f)) {
+        const uint8_t *quants = panel + packed_head_bytes(f);
+
+        for (size_t b = 0; b < packed_blocks(f);
+             b++, quants += packed_quant_bytes(f), wide += KERNELS_WIDE_BYTES) {
+            UNROLL for (size_t g = 0; g < 2; g++)
+            {
+                scales s = load_scales(f, panel, b, g);
+                __m512i w[8];
+
+                load_quants(f, quants, g, w);
+                UNROLL for (size_t j = 0; j < 8; j++)
+                    _mm512_storeu_si512((void *)(wide + j * PACKED_CHUNK + g * 64), w[j]);
+                for (size_t h = 0; h < (packed_has_halves(f) ? 2 : 1); h++)
+                {
+                    uint8_t *d = wide + WIDE_D + h * KERNELS_ROWS * 4 + g * 64;
+
+                    _mm512_storeu_ps((float *)(void *)d, s.d[h]);
+                    if (packed_has_min(f))
+                        _mm512_storeu_ps((float *)(void *)(d + WIDE_M - WIDE_D), s.m[h]);
+                }
+            }
+        }
+    }
+}
+
+/* The sums so far: what the chunks of columns before this one left in y, or zeros. */
+static ALWAYS_INLINE void load_sums(const float *y, size_t y_stride, bool go_on, __m512 (*acc)[2],
+                                    const int tile)
+{
+    UNROLL for (int t = 0; t < tile; t++) acc[t][0] = acc[t][1] = _mm512_setzero_ps();
+    if (!go_on)
+        return;
+    UNROLL for (int t = 0; t < tile; t++)
+    {
+        acc[t][0] = _mm512_loadu_ps(y + (size_t)t * y_stride);
+        acc[t][1] = _mm512_loadu_ps(y + (size_t)t * y_stride + 16);
+    }
+}
+
+/* 32 rows by `tile` tokens over wide blocks. next: as many bytes of the next panel are called into
+ * the second-level cache meanwhile as this one has. */
+static ALWAYS_INLINE void tile_wide(kernels_fmt f, const uint8_t *wide, size_t blocks,
+                                    const char *x, size_t x_stride, float *y, size_t y_stride,
+                                    bool go_on, const uint8_t *next, const int tile)
+{
+    const int halves = packed_has_halves(f) ? 2 : 1;
+    const size_t next_step = packed_unit_bytes(f) / packed_blocks(f);
+    __m512 acc[TILE_TOKENS][2];
+
+    load_sums(y, y_stride, go_on, acc, tile);
+    for (size_t i = 0; i < blocks; i++, wide += KERNELS_WIDE_BYTES, x += sizeof(kernels_q8)) {
+        if (next)
+            for (size_t c = 0; c < next_step; c += 64)
+                __builtin_prefetch(next + i * next_step + c, 0, 2);
+        UNROLL for (int h = 0; h < halves; h++)
+        {
+            __m512i dot[TILE_TOKENS][2];
+
+            UNROLL for (int t = 0; t < tile; t++) dot[t][0] = dot[t][1] =
+                dot_start(f, (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride), h);
+            UNROLL for (int j = h * 4; j < h * 4 + 8 / halves; j++)
+            {
+                __m512i w0 = _mm512_loadu_si512((const void *)(wide + j * PACKED_CHUNK));
+                __m512i w1 = _mm512_loadu_si512((const void *)(wide + j * PACKED_CHUNK + 64));
+
+                UNROLL for (int t = 0; t < tile; t++)
+                {
+                    const kernels_q8 *a =
+                        (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride);
+                    __m512i v = bcast4(a->q + j * 4);
+
+                    dot[t][0] = _mm512_dpbusd_epi32(dot[t][0], w0, v);
+                    dot[t][1] = _mm512_dpbusd_epi32(dot[t][1], w1, v);
+                }
+            }
+            UNROLL for (int g = 0; g < 2; g++)
+            {
+                const float *d = (const float *)(const void *)(wide + WIDE_D) + h * KERNELS_ROWS;
+                __m512 dv = _mm512_loadu_ps(d + g * 16), mv = dv;
+
+                if (packed_has_min(f))
+                    mv = _mm512_loadu_ps(d + 2 * KERNELS_ROWS + g * 16);
+                UNROLL for (int t = 0; t < tile; t++) acc[t][g] =
+                    add_block(f, acc[t][g], dot[t][g], dv, mv,
+                              (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride), h);
+            }
+        }
+    }
+    UNROLL for (int t = 0; t < tile; t++)
+    {
+        _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t][0]);
+        _mm512_storeu_ps(y + (size_t)t * y_stride + 16, acc[t][1]);
+    }
+}
+
+/* All tokens over one chunk of columns, unpacked. */
+static ALWAYS_INLINE void tiles_wide(kernels_fmt f, const uint8_t *wide, size_t blocks,
+                                     const char *x, size_t x_stride, size_t tokens, float *y,
+                                     size_t y_stride, bool go_on, const uint8_t *next)
+{
+    for (size_t tiles = (tokens + TILE_TOKENS - 1) / TILE_TOKENS; tiles > 0; tiles--) {
+        size_t n = (tokens + tiles - 1) / tiles; /* as equal as can be */
+
+#define TILE_CASE(size)                                                                            \
+    case size:                                                                                     \
+        tile_wide(f, wide, blocks, x, x_stride, y, y_stride, go_on, next, size);                   \
+        break
+        switch (n) {
+            TILE_CASE(1);
+            TILE_CASE(2);
+            TILE_CASE(3);
+            TILE_CASE(4);
+            TILE_CASE(5);
+            TILE_CASE(6);
+        }
+#undef TILE_CASE
+        next = NULL;
+        x += n * x_stride;
+        y += n * y_stride;
+        tokens -= n;
+    }
+}
+
+static ALWAYS_INLINE void gemm(kernels_fmt f, const uint8_t *panel, size_t cols, const char *x,
+                               size_t x_stride, size_t tokens, float *y, size_t y_stride,
+                               void *scratch)
+{
+    const size_t chunk = KERNELS_CHUNK_COLS / KERNELS_BLOCK;
+    size_t blocks = cols / KERNELS_BLOCK;
+    const uint8_t *next = panel + kernels_panel_bytes(f, cols);
+
+    if (tokens < KERNELS_SCRATCH_TOKENS) {
+        for (size_t t = 0; t < tokens; t++)
+            gemv(f, panel, blocks, (const kernels_q8 *)(const void *)(x + t * x_stride),
+                 y + t * y_stride);
+        return;
+    }
+    for (size_t from = 0; from < blocks; from += chunk) {
+        size_t n = blocks - from < chunk ? blocks - from : chunk;
+        size_t at = from / packed_blocks(f) * packed_unit_bytes(f);
+
+        unpack(f, panel + at, n, scratch);
+        tiles_wide(f, scratch, n, x + from * sizeof(kernels_q8), x_stride, tokens, y, y_stride,
+                   from > 0, next + at);
+    }
 }
 
 static ALWAYS_INLINE __m512 load_weight(kernels_fmt fmt, const void *panel, size_t i)
 {
     if (fmt == KERNELS_F32)
         return _mm512_loadu_ps((const float *)panel + i);
-    if (fmt == KERNELS_F16)
-        return cvt_f16((const uint16_t *)panel + i);
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(
-                              (const __m256i *)(const void *)((const uint16_t *)panel + i))),
-                          16));
+    return cvt_f16((const uint16_t *)panel + i);
 }
 
-static ALWAYS_INLINE void tile_float(kernels_fmt fmt, const void *panel, size_t cols, const char *x,
+/* BF16 weights stand in pairs of columns: half `odd` of 16 pairs. */
+static ALWAYS_INLINE __m512 load_pair(const void *panel, size_t i, size_t odd)
+{
+    __m512i v = _mm512_loadu_si512((const void *)((const uint16_t *)panel + i));
+
+    return _mm512_castsi512_ps(odd ? _mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000U))
+                                   : _mm512_slli_epi32(v, 16));
+}
+
+static ALWAYS_INLINE void tile_float(kernels_fmt f, const void *panel, size_t cols, const char *x,
                                      size_t x_stride, float *y, size_t y_stride, const int tile)
 {
-    const float *a[TILE_TOKENS];
-    __m512 acc[TILE_TOKENS];
+    __m512 acc[FLOAT_TILE][2];
 
-    for (int t = 0; t < tile; t++) {
-        a[t] = (const float *)(const void *)(x + (size_t)t * x_stride);
-        acc[t] = _mm512_setzero_ps();
-    }
+    load_sums(y, y_stride, false, acc, tile);
     for (size_t c = 0; c < cols; c++) {
-        __m512 w = load_weight(fmt, panel, c * KERNELS_ROWS);
+        __m512 w[2];
 
-        for (int t = 0; t < tile; t++)
-            acc[t] = _mm512_fmadd_ps(w, _mm512_set1_ps(a[t][c]), acc[t]);
+        if (f == KERNELS_BF16) {
+            w[0] = load_pair(panel, c / 2 * 2 * KERNELS_ROWS, c % 2);
+            w[1] = load_pair(panel, c / 2 * 2 * KERNELS_ROWS + KERNELS_ROWS, c % 2);
+        } else {
+            w[0] = load_weight(f, panel, c * KERNELS_ROWS);
+            w[1] = load_weight(f, panel, c * KERNELS_ROWS + 16);
+        }
+        UNROLL for (int t = 0; t < tile; t++)
+        {
+            __m512 v = _mm512_set1_ps(((const float *)(const void *)(x + (size_t)t * x_stride))[c]);
+
+            acc[t][0] = _mm512_fmadd_ps(w[0], v, acc[t][0]);
+            acc[t][1] = _mm512_fmadd_ps(w[1], v, acc[t][1]);
+        }
     }
-    for (int t = 0; t < tile; t++)
-        _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t]);
+    UNROLL for (int t = 0; t < tile; t++)
+    {
+        _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t][0]);
+        _mm512_storeu_ps(y + (size_t)t * y_stride + 16, acc[t][1]);
+    }
 }
 
 #include "kernels/tiles.h"
 
-GEMM_QUANT(gemm_u4_avx512, KERNELS_U4, 320)
-GEMM_QUANT(gemm_u4w_avx512, KERNELS_U4W, 384)
-GEMM_QUANT(gemm_u8_avx512, KERNELS_U8, 640)
-GEMM_QUANT(gemm_u8h_avx512, KERNELS_U8H, 768)
-GEMM_QUANT(gemm_s8_avx512, KERNELS_S8, 544)
+GEMM_QUANT(gemm_q4_0_avx512, KERNELS_Q4_0)
+GEMM_QUANT(gemm_q4_1_avx512, KERNELS_Q4_1)
+GEMM_QUANT(gemm_q5_0_avx512, KERNELS_Q5_0)
+GEMM_QUANT(gemm_q5_1_avx512, KERNELS_Q5_1)
+GEMM_QUANT(gemm_q8_0_avx512, KERNELS_Q8_0)
+GEMM_QUANT(gemm_q2_k_avx512, KERNELS_Q2_K)
+GEMM_QUANT(gemm_q3_k_avx512, KERNELS_Q3_K)
+GEMM_QUANT(gemm_q4_k_avx512, KERNELS_Q4_K)
+GEMM_QUANT(gemm_q5_k_avx512, KERNELS_Q5_K)
+GEMM_QUANT(gemm_q6_k_avx512, KERNELS_Q6_K)
 GEMM_FLOAT(gemm_f32_avx512, KERNELS_F32)
 GEMM_FLOAT(gemm_f16_avx512, KERNELS_F16)
 GEMM_FLOAT(gemm_bf16_avx512, KERNELS_BF16)
 
-/* The quantizer of the AVX2 table stays: it is never the bottleneck. */
 void kernels_init_avx512(kernels *k)
 {
-    static const kernels_gemm_fn gemm[KERNELS_FMT_COUNT] = {
-        gemm_f32_avx512, gemm_f16_avx512, gemm_bf16_avx512, gemm_u4_avx512,
-        gemm_u4w_avx512, gemm_u8_avx512,  gemm_u8h_avx512,  gemm_s8_avx512,
+    static const kernels_gemm_fn gemms[KERNELS_FMT_COUNT] = {
+        gemm_f32_avx512,  gemm_f16_avx512,  gemm_bf16_avx512, gemm_q4_0_avx512, gemm_q4_1_avx512,
+        gemm_q5_0_avx512, gemm_q5_1_avx512, gemm_q8_0_avx512, gemm_q2_k_avx512, gemm_q3_k_avx512,
+        gemm_q4_k_avx512, gemm_q5_k_avx512, gemm_q6_k_avx512,
     };
 
     k->isa = "avx512";
-    memcpy(k->gemm, gemm, sizeof gemm);
-    k->rmsnorm = rmsnorm_avx512;
-    k->layernorm = layernorm_avx512;
-    k->silu_mul = silu_mul_avx512;
-    k->gelu_tanh_mul = gelu_tanh_mul_avx512;
-    k->gelu_erf_mul = gelu_erf_mul_avx512;
-    k->f32_to_f16 = f32_to_f16_avx512;
-    k->attn = attn_avx512;
+    memcpy(k->gemm, gemms, sizeof gemms);
+#ifndef SL_SIMDE
+    k->quantize_q8 = quantize_q8_avx512;
+#endif
+    simd_init_avx512(k);
 }

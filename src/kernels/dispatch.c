@@ -25,6 +25,8 @@ unsigned kernels_cpu(void)
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
         mask |= KERNELS_CPU_AVX512;
+    if ((mask & KERNELS_CPU_AVX512) && __builtin_cpu_supports("avx512bf16"))
+        mask |= KERNELS_CPU_BF16;
 #endif
     return mask;
 }
@@ -40,5 +42,8 @@ void kernels_init(kernels *k, unsigned cpu_mask)
     if (!(cpu_mask & KERNELS_CPU_AVX512))
         return;
     kernels_init_avx512(k);
+    if (!(cpu_mask & KERNELS_CPU_BF16))
+        return;
+    kernels_init_avx512bf16(k);
 #endif
 }

@@ -6,11 +6,38 @@
 
 #include "kernels/kernels.h"
 
+/* Loops over registers must not stay loops. Emulated registers (tests) are memory: there neither
+ * matters, and unrolling would take the compiler minutes. */
+#if defined(SL_SIMDE)
+#define ALWAYS_INLINE inline
+#define UNROLL
+#else
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#endif
+
 void kernels_init_ref(kernels *k);
 void kernels_init_avx2(kernels *k);
 void kernels_init_avx512(kernels *k);
+void kernels_init_avx512bf16(kernels *k);
 
-#define KERNELS_PREFETCH_BYTES 1024
+/* As in the table; int8 blocks are stored by it at every level. */
+void kernels_kv_store_ref(kernels_kv kv, void *block, size_t head_dim, size_t slot,
+                          const float *key, const float *value);
+
+/* Below this many tokens a panel is unpacked in registers for each; from it on, once into scratch
+ * for all. */
+#define KERNELS_SCRATCH_TOKENS 4
+#define KERNELS_PREFETCH_BYTES 2048
+/* Products over more columns go chunk by chunk, the sums waiting in y, so that a chunk of a panel
+ * and of many tokens' activations fit the second-level cache together. Whole units of K-quants. */
+#define KERNELS_CHUNK_COLS 2048
+/* A block of 32 x 32 quants in bytes, and scale and offset in f32 for either half. */
+#define KERNELS_WIDE_BYTES (KERNELS_ROWS * (KERNELS_BLOCK + 4 * sizeof(float)))
 /* Where masked scores stand: far below any real one, yet finite. */
 #define KERNELS_MASKED (-1e30f)
 
@@ -56,6 +83,16 @@ static inline uint16_t f32_f16(float f)
     }
     mag += 0xfff + (mag >> 13 & 1);
     return (uint16_t)(sign | ((mag - 0x38000000) >> 13));
+}
+
+/* To nearest even; NaN stays one. */
+static inline uint16_t f32_bf16(float f)
+{
+    uint32_t u = f32_bits(f);
+
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 /* f rounded to f16 where f16 has it as a normal number; f itself elsewhere, so that no activation

@@ -4,7 +4,7 @@
  * dequantization are both built on it. Layouts: ggml's ggml-common.h, as published. */
 #include <math.h>
 
-#include "kernels/kernels_int.h"
+#include "kernels/packed.h"
 
 /* GGUF type ids this room understands. Kept as numbers: kernels know nothing of files. */
 enum {
@@ -23,24 +23,39 @@ enum {
     T_BF16 = 30,
 };
 
-/* 32 weights: w = d[half] * q + m[half]. q is signed for Q8_0, unsigned otherwise. */
+/* 32 weights: w = d[half] * q + m[half]. q is signed for Q8_0, unsigned otherwise. The raw parts
+ * are those of the file, for packing: f16 scale and minimum, and a K-quant's integers by half. */
 typedef struct block32 {
     float d[2], m[2];
     uint8_t q[32];
+    uint16_t raw_d, raw_m;
+    uint8_t sc[2], mn[2];
 } block32;
 
-static float half_at(const uint8_t *p)
+static uint16_t half_bits(const uint8_t *p)
 {
     uint16_t h;
 
     memcpy(&h, p, sizeof h);
-    return f16_f32(h);
+    return h;
 }
 
-static void set_scale(block32 *b, float d, float m)
+/* w = d * q + (m less offset * d); m may be NULL. */
+static void set_scale(block32 *b, const uint8_t *d, const uint8_t *m, float offset)
 {
-    b->d[0] = b->d[1] = d;
-    b->m[0] = b->m[1] = m;
+    b->raw_d = half_bits(d);
+    b->raw_m = m ? half_bits(m) : 0;
+    b->d[0] = b->d[1] = f16_f32(b->raw_d);
+    b->m[0] = b->m[1] = m ? f16_f32(b->raw_m) : -offset * b->d[0];
+}
+
+/* w = d * sc * q - m * mn (or less offset * d * sc) in half h. */
+static void set_k_scale(block32 *b, int h, int sc, int mn, float offset)
+{
+    b->sc[h] = (uint8_t)sc;
+    b->mn[h] = (uint8_t)mn;
+    b->d[h] = f16_f32(b->raw_d) * (float)sc;
+    b->m[h] = offset > 0 ? -offset * b->d[h] : -f16_f32(b->raw_m) * (float)mn;
 }
 
 static void nibbles(const uint8_t *qs, uint8_t *q)
@@ -74,16 +89,13 @@ static void k_scale_min(const uint8_t *b, int j, int *sc, int *mn)
 
 static void unpack_q2_k(const uint8_t *p, int i, block32 *b)
 {
-    float d = half_at(p + 80), dmin = half_at(p + 82);
     const uint8_t *qs = p + 16 + i / 4 * 32;
     int shift = i % 4 * 2;
 
-    for (int h = 0; h < 2; h++) {
-        uint8_t sc = p[i * 2 + h];
-
-        b->d[h] = d * (float)(sc & 15);
-        b->m[h] = -dmin * (float)(sc >> 4);
-    }
+    b->raw_d = half_bits(p + 80);
+    b->raw_m = half_bits(p + 82);
+    for (int h = 0; h < 2; h++)
+        set_k_scale(b, h, p[i * 2 + h] & 15, p[i * 2 + h] >> 4, 0);
     for (int j = 0; j < 32; j++)
         b->q[j] = qs[j] >> shift & 3;
 }
@@ -91,28 +103,36 @@ static void unpack_q2_k(const uint8_t *p, int i, block32 *b)
 static void unpack_q3_k(const uint8_t *p, int i, block32 *b)
 {
     const uint8_t *hmask = p, *qs = p + 32 + i / 4 * 32, *scales = p + 96;
-    float d = half_at(p + 108);
     int shift = i % 4 * 2;
 
+    b->raw_d = half_bits(p + 108);
     for (int h = 0; h < 2; h++) {
         int s = i * 2 + h;
         int lo = s < 8 ? scales[s] & 15 : scales[s - 8] >> 4;
         int hi = scales[8 + s % 4] >> (2 * (s / 4)) & 3;
 
-        b->d[h] = d * (float)((lo | hi << 4) - 32);
-        b->m[h] = -4.0f * b->d[h];
+        set_k_scale(b, h, (lo | hi << 4) - 32, 0, 4);
     }
     for (int j = 0; j < 32; j++)
         b->q[j] = (uint8_t)((qs[j] >> shift & 3) | (hmask[j] >> i & 1) << 2);
 }
 
+static void k_scale_pair(const uint8_t *p, int i, block32 *b)
+{
+    int sc, mn;
+
+    b->raw_d = half_bits(p);
+    b->raw_m = half_bits(p + 2);
+    k_scale_min(p + 4, i, &sc, &mn);
+    for (int h = 0; h < 2; h++)
+        set_k_scale(b, h, sc, mn, 0);
+}
+
 static void unpack_q4_k(const uint8_t *p, int i, block32 *b)
 {
     const uint8_t *qs = p + 16 + i / 2 * 32;
-    int sc, mn;
 
-    k_scale_min(p + 4, i, &sc, &mn);
-    set_scale(b, half_at(p) * (float)sc, -half_at(p + 2) * (float)mn);
+    k_scale_pair(p, i, b);
     for (int j = 0; j < 32; j++)
         b->q[j] = i % 2 ? qs[j] >> 4 : qs[j] & 15;
 }
@@ -120,10 +140,8 @@ static void unpack_q4_k(const uint8_t *p, int i, block32 *b)
 static void unpack_q5_k(const uint8_t *p, int i, block32 *b)
 {
     const uint8_t *qh = p + 16, *qs = p + 48 + i / 2 * 32;
-    int sc, mn;
 
-    k_scale_min(p + 4, i, &sc, &mn);
-    set_scale(b, half_at(p) * (float)sc, -half_at(p + 2) * (float)mn);
+    k_scale_pair(p, i, b);
     for (int j = 0; j < 32; j++)
         b->q[j] = (uint8_t)((i % 2 ? qs[j] >> 4 : qs[j] & 15) | (qh[j] >> i & 1) << 4);
 }
@@ -133,12 +151,10 @@ static void unpack_q6_k(const uint8_t *p, int i, block32 *b)
     int half = i / 4, part = i % 4; /* 128 elements each half, 4 parts of 32 */
     const uint8_t *ql = p + half * 64 + (part & 1) * 32, *qh = p + 128 + half * 32;
     const int8_t *scales = (const int8_t *)p + 192 + half * 8 + part * 2;
-    float d = half_at(p + 208);
 
-    for (int h = 0; h < 2; h++) {
-        b->d[h] = d * (float)scales[h];
-        b->m[h] = -32.0f * b->d[h];
-    }
+    b->raw_d = half_bits(p + 208);
+    for (int h = 0; h < 2; h++)
+        set_k_scale(b, h, scales[h], 0, 32);
     for (int j = 0; j < 32; j++) {
         int lo = part < 2 ? ql[j] & 15 : ql[j] >> 4;
 
@@ -154,29 +170,29 @@ static void unpack32(uint32_t type, const uint8_t *row, size_t i, block32 *b)
     switch (type) {
     case T_Q4_0:
         p = row + i * 18;
-        set_scale(b, half_at(p), -8.0f * half_at(p));
+        set_scale(b, p, NULL, 8);
         nibbles(p + 2, b->q);
         break;
     case T_Q4_1:
         p = row + i * 20;
-        set_scale(b, half_at(p), half_at(p + 2));
+        set_scale(b, p, p + 2, 0);
         nibbles(p + 4, b->q);
         break;
     case T_Q5_0:
         p = row + i * 22;
-        set_scale(b, half_at(p), -16.0f * half_at(p));
+        set_scale(b, p, NULL, 16);
         nibbles(p + 6, b->q);
         fifth_bits(p + 2, b->q);
         break;
     case T_Q5_1:
         p = row + i * 24;
-        set_scale(b, half_at(p), half_at(p + 2));
+        set_scale(b, p, p + 2, 0);
         nibbles(p + 8, b->q);
         fifth_bits(p + 4, b->q);
         break;
     case T_Q8_0:
         p = row + i * 34;
-        set_scale(b, half_at(p), 0);
+        set_scale(b, p, NULL, 0);
         memcpy(b->q, p + 2, 32);
         break;
     case T_Q2_K:
@@ -201,125 +217,178 @@ static void unpack32(uint32_t type, const uint8_t *row, size_t i, block32 *b)
 
 int kernels_fmt_of(uint32_t tensor_type)
 {
-    switch (tensor_type) {
-    case T_F32:
-        return KERNELS_F32;
-    case T_F16:
-        return KERNELS_F16;
-    case T_BF16:
-        return KERNELS_BF16;
-    case T_Q4_0:
-    case T_Q4_1:
-        return KERNELS_U4;
-    case T_Q4_K:
-        return KERNELS_U4W;
-    case T_Q5_0:
-    case T_Q5_1:
-    case T_Q5_K:
-        return KERNELS_U8;
-    case T_Q2_K:
-    case T_Q3_K:
-    case T_Q6_K:
-        return KERNELS_U8H;
-    case T_Q8_0:
-        return KERNELS_S8;
-    default:
-        return -1;
-    }
+    static const struct {
+        uint32_t type;
+        kernels_fmt fmt;
+    } map[] = {
+        { T_F32, KERNELS_F32 },   { T_F16, KERNELS_F16 },   { T_BF16, KERNELS_BF16 },
+        { T_Q4_0, KERNELS_Q4_0 }, { T_Q4_1, KERNELS_Q4_1 }, { T_Q5_0, KERNELS_Q5_0 },
+        { T_Q5_1, KERNELS_Q5_1 }, { T_Q8_0, KERNELS_Q8_0 }, { T_Q2_K, KERNELS_Q2_K },
+        { T_Q3_K, KERNELS_Q3_K }, { T_Q4_K, KERNELS_Q4_K }, { T_Q5_K, KERNELS_Q5_K },
+        { T_Q6_K, KERNELS_Q6_K },
+    };
+
+    for (size_t i = 0; i < sizeof map / sizeof map[0]; i++)
+        if (map[i].type == tensor_type)
+            return (int)map[i].fmt;
+    return -1;
 }
 
-static size_t block_bytes(kernels_fmt fmt)
+size_t kernels_panel_bytes(kernels_fmt f, size_t cols)
 {
-    switch (fmt) {
-    case KERNELS_U4:
-        return 2 * 32 + 256;
-    case KERNELS_U4W:
-        return 2 * 64 + 256;
-    case KERNELS_U8:
-        return 2 * 64 + 512;
-    case KERNELS_U8H:
-        return 4 * 64 + 512;
-    default:
-        return 32 + 512; /* S8 */
-    }
-}
-
-size_t kernels_panel_bytes(kernels_fmt fmt, size_t cols)
-{
-    if (fmt == KERNELS_F32)
+    if (f == KERNELS_F32)
         return cols * KERNELS_ROWS * 4;
-    if (fmt == KERNELS_F16 || fmt == KERNELS_BF16)
-        return cols * KERNELS_ROWS * 2;
-    return cols / KERNELS_BLOCK * block_bytes(fmt);
+    if (f == KERNELS_F16 || f == KERNELS_BF16)
+        return (cols + 1) / 2 * 2 * KERNELS_ROWS * 2;
+    return cols / KERNELS_BLOCK / packed_blocks(f) * packed_unit_bytes(f);
 }
 
-/* Writes scale (or offset) of one row into its place, as f16 or f32. */
-static uint8_t *put_scales(uint8_t *p, const block32 *rows, int half, bool offset, bool wide)
+/* Unpacked bytes and f32 scales: the wide blocks of avx512.c. */
+size_t kernels_scratch_bytes(size_t cols)
 {
-    for (int r = 0; r < KERNELS_ROWS; r++) {
-        float v = offset ? rows[r].m[half] : rows[r].d[half];
-        uint16_t h = f32_f16(v);
+    return (kernels_chunk_cols(cols) / KERNELS_BLOCK + 1) * KERNELS_WIDE_BYTES;
+}
 
-        if (wide)
-            memcpy(p + r * 4, &v, sizeof v);
-        else
-            memcpy(p + r * 2, &h, sizeof h);
+size_t kernels_chunk_cols(size_t cols)
+{
+    return cols < KERNELS_CHUNK_COLS ? cols : KERNELS_CHUNK_COLS;
+}
+
+size_t kernels_kv_bytes(kernels_kv kv, size_t head_dim)
+{
+    if (kv == KERNELS_KV_Q8_0)
+        return 2 * head_dim / KV_Q8_GROUP * KV_Q8_BYTES;
+    return 2 * head_dim * KERNELS_KV_TOKENS * sizeof(uint16_t);
+}
+
+size_t kernels_attn_scratch(size_t query_count, size_t head_dim)
+{
+    (void)head_dim;
+    return query_count * KERNELS_KV_TOKENS * KERNELS_KV_GROUP;
+}
+
+static void put_u32(uint8_t *p, uint32_t v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static uint32_t get_u32(const uint8_t *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* The quants of row r into a block. */
+static void put_quants(kernels_fmt f, uint8_t *block, size_t r, const uint8_t *q)
+{
+    uint8_t *lane = block + r * 4;
+
+    if (f == KERNELS_Q8_0)
+        for (size_t j = 0; j < 8; j++)
+            put_u32(lane + j * PACKED_CHUNK, get_u32(q + j * 4));
+    if (packed_has_nibbles(f))
+        for (size_t j = 0; j < 4; j++)
+            put_u32(lane + j * PACKED_CHUNK, (get_u32(q + j * 4) & 0x0f0f0f0f) |
+                                                 (get_u32(q + 16 + j * 4) & 0x0f0f0f0f) << 4);
+    if (packed_has_pairs(f)) {
+        int shift = packed_has_nibbles(f) ? 4 : 0;
+
+        for (size_t h = 0; h < 2; h++) {
+            uint32_t v = 0;
+
+            for (size_t i = 0; i < 4; i++)
+                v |= (get_u32(q + h * 16 + i * 4) >> shift & 0x03030303) << (2 * i);
+            put_u32(lane + packed_pairs_at(f) + h * PACKED_CHUNK, v);
+        }
     }
-    return p + KERNELS_ROWS * (wide ? 4 : 2);
+    if (packed_has_bits(f)) {
+        int shift = f == KERNELS_Q3_K ? 2 : 4;
+
+        for (size_t j = 0; j < 8; j++) {
+            /* One bit of each of four bytes, gathered into a nibble by a multiplication. */
+            uint32_t four = (get_u32(q + j * 4) >> shift & 0x01010101) * 0x10204080U >> 28;
+            uint8_t *at = block + packed_bits_at(f) + (j * 2 + r / 16) * 8 + r % 16 / 2;
+
+            *at = (uint8_t)(r % 2 ? (*at & 15) | four << 4 : (*at & 0xf0) | four);
+        }
+    }
 }
 
-static void put_quants(uint8_t *p, const block32 *rows, bool four_bits)
+/* What the head says of row r; a K-quant's is written with its first block, then its scales. */
+static void put_head(kernels_fmt f, uint8_t *head, size_t b, size_t r, const block32 *w)
 {
-    for (int j = 0; j < (four_bits ? 4 : 8); j++)
-        for (int r = 0; r < KERNELS_ROWS; r++)
-            for (int c = 0; c < 4; c++) {
-                uint8_t lo = rows[r].q[j * 4 + c];
-
-                *p++ = four_bits ? (uint8_t)(lo | rows[r].q[16 + j * 4 + c] << 4) : lo;
-            }
+    if (b == 0) {
+        memcpy(head + r * 2, &w->raw_d, 2);
+        if (packed_has_min(f))
+            memcpy(head + PACKED_VEC + r * 2, &w->raw_m, 2);
+    }
+    if (!packed_is_k(f))
+        return;
+    for (size_t h = 0; h < (packed_has_halves(f) ? 2 : 1); h++)
+        ((uint8_t *)packed_k_scales(f, head, b, h))[r] =
+            (uint8_t)(w->sc[h] | (f == KERNELS_Q2_K ? w->mn[h] << 4 : 0));
+    if (packed_has_min(f) && !packed_has_halves(f))
+        ((uint8_t *)packed_k_mins(head, b))[r] = w->mn[0];
 }
 
-static void pack_block(kernels_fmt fmt, const block32 *rows, uint8_t *p)
+/* Moves 32 rows of units (columns, or pairs of them) of `size` bytes, a few at a time so that both
+ * sides stay in the cache. */
+static ALWAYS_INLINE void transpose(const uint8_t *rows, size_t row_bytes, size_t row_count,
+                                    size_t units, const size_t size, uint8_t *panel)
 {
-    bool wide = fmt != KERNELS_U4 && fmt != KERNELS_S8;
+    for (size_t from = 0; from < units; from += 16) {
+        size_t to = from + 16 < units ? from + 16 : units;
 
-    p = put_scales(p, rows, 0, false, wide);
-    if (fmt == KERNELS_U8H)
-        p = put_scales(p, rows, 1, false, wide);
-    if (fmt != KERNELS_S8)
-        p = put_scales(p, rows, 0, true, wide);
-    if (fmt == KERNELS_U8H)
-        p = put_scales(p, rows, 1, true, wide);
-    put_quants(p, rows, fmt == KERNELS_U4 || fmt == KERNELS_U4W);
+        for (size_t r = 0; r < row_count; r++)
+            for (size_t u = from; u < to; u++)
+                memcpy(panel + (u * KERNELS_ROWS + r) * size, rows + r * row_bytes + u * size,
+                       size);
+    }
 }
 
-/* Float panels: a transposition. */
-static void pack_float(size_t elem_bytes, const uint8_t *rows, size_t row_bytes, size_t row_count,
+/* Float panels. */
+static void pack_float(kernels_fmt f, const uint8_t *rows, size_t row_bytes, size_t row_count,
                        size_t cols, uint8_t *panel)
 {
-    memset(panel, 0, cols * KERNELS_ROWS * elem_bytes);
-    for (size_t r = 0; r < row_count; r++)
-        for (size_t c = 0; c < cols; c++)
-            memcpy(panel + (c * KERNELS_ROWS + r) * elem_bytes,
-                   rows + r * row_bytes + c * elem_bytes, elem_bytes);
+    if (row_count < KERNELS_ROWS || cols % 2)
+        memset(panel, 0, kernels_panel_bytes(f, cols));
+    if (f == KERNELS_F16) {
+        transpose(rows, row_bytes, row_count, cols, 2, panel);
+    } else if (f == KERNELS_F32) {
+        transpose(rows, row_bytes, row_count, cols, 4, panel);
+    } else {
+        transpose(rows, row_bytes, row_count, cols / 2, 4, panel);
+        for (size_t r = 0; cols % 2 && r < row_count; r++) /* the last column has no partner */
+            memcpy(panel + (cols / 2 * KERNELS_ROWS + r) * 4,
+                   rows + r * row_bytes + (cols - 1) * 2, 2);
+    }
 }
 
 void kernels_pack_panel(uint32_t tensor_type, const uint8_t *rows, size_t row_bytes,
                         size_t row_count, size_t cols, void *panel)
 {
-    kernels_fmt fmt = (kernels_fmt)kernels_fmt_of(tensor_type);
-    block32 blocks[KERNELS_ROWS];
-    uint8_t *p = panel;
+    kernels_fmt f = (kernels_fmt)kernels_fmt_of(tensor_type);
+    size_t blocks = packed_blocks(f);
 
-    if (fmt <= KERNELS_BF16) {
-        pack_float(fmt == KERNELS_F32 ? 4 : 2, rows, row_bytes, row_count, cols, panel);
+    if (f <= KERNELS_BF16) {
+        pack_float(f, rows, row_bytes, row_count, cols, panel);
         return;
     }
-    memset(blocks, 0, sizeof blocks);
-    for (size_t i = 0; i < cols / KERNELS_BLOCK; i++, p += block_bytes(fmt)) {
-        for (size_t r = 0; r < row_count; r++)
-            unpack32(tensor_type, rows + r * row_bytes, i, &blocks[r]);
-        pack_block(fmt, blocks, p);
+    if (row_count < KERNELS_ROWS)
+        memset(panel, 0, kernels_panel_bytes(f, cols));
+    for (size_t i = 0; i < cols / KERNELS_BLOCK; i++) {
+        uint8_t *head = (uint8_t *)panel + i / blocks * packed_unit_bytes(f);
+        uint8_t *block = head + packed_head_bytes(f) + i % blocks * packed_quant_bytes(f);
+
+        for (size_t r = 0; r < row_count; r++) {
+            block32 w;
+
+            unpack32(tensor_type, rows + r * row_bytes, i, &w);
+            put_head(f, head, i % blocks, r, &w);
+            put_quants(f, block, r, w.q);
+        }
     }
 }
 

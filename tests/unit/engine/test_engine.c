@@ -137,7 +137,7 @@ static void test_kv_pool(void **state)
     assert_int_equal(kv_pool_create(shape, kv_block_bytes(shape) * 20, &pool, &err), SL_OK);
     assert_int_equal(pool->block_count, 20);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(kv_seq_init(&seqs[i], 400, &err), SL_OK);
+        assert_int_equal(kv_seq_init(&seqs[i], 400, 0, &err), SL_OK);
         list[i] = &seqs[i];
     }
     for (int round = 0; round < 5000; round++) {

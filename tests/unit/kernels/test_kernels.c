@@ -15,7 +15,7 @@
 
 #define CANARY     12345.0f
 #define COLS_MAX   1056
-#define TOKENS_MAX 11
+#define TOKENS_MAX 14
 
 static uint64_t rng_state;
 
@@ -75,82 +75,125 @@ static void fill_rows(size_t type, uint8_t *rows, size_t bytes, int worst)
         }
 }
 
-static kernels levels[3];
+static kernels levels[4];
 static int level_count;
+
+/* Room for a panel's row of results, and some to see that nothing more is written. */
+#define Y_STRIDE (KERNELS_ROWS + 3)
+
+static void *scratch_for(size_t cols)
+{
+    return aligned_alloc(64, (kernels_scratch_bytes(cols) + 63) / 64 * 64);
+}
+
+/* Activations of one kind as the level's kernel wants them; exact: sums are not rounded to f16, so
+ * that the packed form can be checked closely. */
+static void *make_act(const kernels *k, kernels_fmt fmt, const float *x, size_t tokens, size_t cols,
+                      size_t *ret_stride)
+{
+    size_t blocks = cols / 32;
+    kernels_q8 *q;
+    uint16_t *half;
+
+    switch (k->act[fmt]) {
+    case KERNELS_ACT_F32:
+        *ret_stride = cols * sizeof *x;
+        return memcpy(malloc(tokens * *ret_stride), x, tokens * *ret_stride);
+    case KERNELS_ACT_BF16:
+        *ret_stride = (cols + 1) / 2 * 4;
+        half = calloc(tokens, *ret_stride);
+        for (size_t t = 0; t < tokens; t++)
+            k->f32_to_bf16(x + t * cols, cols, half + t * *ret_stride / 2);
+        return half;
+    default:
+        *ret_stride = blocks * sizeof *q;
+        q = malloc(tokens * *ret_stride);
+        k->quantize_q8(x, tokens * blocks, q);
+        for (size_t i = 0; i < tokens * blocks; i++)
+            q[i].s = q[i].d * (float)-q[i].n;
+        return q;
+    }
+}
+
+/* Activation c of token t as the kernel sees it. */
+static double act_at(const kernels *k, kernels_fmt fmt, const void *act, size_t stride, size_t t,
+                     size_t c)
+{
+    const char *row = (const char *)act + t * stride;
+
+    if (k->act[fmt] == KERNELS_ACT_F32)
+        return (double)((const float *)(const void *)row)[c];
+    if (k->act[fmt] == KERNELS_ACT_BF16)
+        return (double)bits_f32((uint32_t)((const uint16_t *)(const void *)row)[c] << 16);
+    const kernels_q8 *q = (const kernels_q8 *)(const void *)row + c / 32;
+
+    return (double)q->d * q->q[c % 32];
+}
+
+/* One level against exact sums over the file's own numbers. */
+static void check_level(const kernels *k, size_t type, const uint8_t *panel, const float *deq,
+                        const float *x, size_t cols, size_t tokens, size_t rows)
+{
+    kernels_fmt fmt = (kernels_fmt)kernels_fmt_of(types[type].id);
+    float got[TOKENS_MAX * Y_STRIDE];
+    void *scratch = scratch_for(cols);
+    size_t stride;
+    void *act = make_act(k, fmt, x, tokens, cols, &stride);
+
+    for (size_t i = 0; i < tokens * Y_STRIDE; i++)
+        got[i] = CANARY;
+    k->gemm[fmt](panel, cols, act, stride, tokens, got, Y_STRIDE, scratch);
+    for (size_t t = 0; t < tokens; t++) {
+        for (size_t r = 0; r < KERNELS_ROWS; r++) {
+            double want = 0, mag = 0, bound;
+
+            for (size_t c = 0; r < rows && c < cols; c++) {
+                double w = (double)deq[r * cols + c], a = act_at(k, fmt, act, stride, t, c);
+
+                want += w * a;
+                mag += fabs(w * a) + fabs(w) * fabs((double)x[t * cols + c]);
+            }
+            /* Formats with a minimum sum two parts, each larger than their difference. */
+            bound = (k == &levels[0] ? 2e-6 : 2e-5) * mag + 1e-4 * (k != &levels[0]) + 1e-6;
+            if (fabs(want - (double)got[t * Y_STRIDE + r]) > bound)
+                fail_msg("%s %s cols %zu tokens %zu token %zu row %zu: %g, exact %g", k->isa,
+                         types[type].name, cols, tokens, t, r, (double)got[t * Y_STRIDE + r], want);
+        }
+        for (size_t r = KERNELS_ROWS; r < Y_STRIDE; r++)
+            assert_true(got[t * Y_STRIDE + r] == CANARY);
+    }
+    /* Batch invariance: each token alone gives the same bits. */
+    for (size_t t = 0; t < tokens; t++) {
+        float alone[KERNELS_ROWS];
+
+        k->gemm[fmt](panel, cols, (const char *)act + t * stride, stride, 1, alone, KERNELS_ROWS,
+                     scratch);
+        assert_memory_equal(alone, got + t * Y_STRIDE, sizeof alone);
+    }
+    free(act);
+    free(scratch);
+}
 
 static void compare_gemm(size_t type, size_t cols, size_t tokens, size_t rows, int worst)
 {
     size_t row_bytes = cols / types[type].block * types[type].bytes;
     kernels_fmt fmt = (kernels_fmt)kernels_fmt_of(types[type].id);
     size_t panel_bytes = kernels_panel_bytes(fmt, cols);
-    uint8_t *data = malloc(row_bytes * 16 + 1), *panel = malloc(panel_bytes + 1);
-    float *x = malloc(tokens * cols * sizeof *x), *deq = malloc(16 * cols * sizeof *deq);
-    kernels_q8 *q = malloc(tokens * (cols / 32 + 1) * sizeof *q);
-    float want[TOKENS_MAX * 19], got[TOKENS_MAX * 19];
-    const void *act = fmt <= KERNELS_BF16 ? (void *)x : (void *)q;
-    size_t stride = fmt <= KERNELS_BF16 ? cols * sizeof *x : cols / 32 * sizeof *q;
+    uint8_t *data = malloc(row_bytes * KERNELS_ROWS + 1), *panel = malloc(panel_bytes + 1);
+    float *x = malloc(tokens * cols * sizeof *x), *deq = malloc(KERNELS_ROWS * cols * sizeof *deq);
 
     fill_rows(type, data + 1, row_bytes * rows, worst);
     kernels_pack_panel(types[type].id, data + 1, row_bytes, rows, cols, panel + 1);
     for (size_t i = 0; i < tokens * cols; i++)
         x[i] = worst ? (rng() & 1 ? 100.0f : -100.0f) : rng_float();
-    levels[0].quantize_q8(x, tokens * cols / 32, q);
-    for (size_t i = 0; i < tokens * cols / 32; i++)
-        q[i].s = q[i].h[0] + q[i].h[1]; /* exact, so that the packed form can be checked closely */
-    levels[0].gemm[fmt](panel + 1, cols, act, stride, tokens, want, 19);
-
-    /* The packed form must say what the file says. */
     for (size_t r = 0; r < rows; r++)
         kernels_dequant(types[type].id, data + 1 + r * row_bytes, cols, deq + r * cols);
-    for (size_t t = 0; t < tokens; t++)
-        for (size_t r = 0; r < 16; r++) {
-            double sum = 0, mag = 0;
-
-            for (size_t c = 0; r < rows && c < cols; c++) {
-                double a = fmt <= KERNELS_BF16 ? (double)x[t * cols + c]
-                                               : (double)q[(t * cols + c) / 32].d *
-                                                     q[(t * cols + c) / 32].q[c % 32];
-
-                sum += (double)deq[r * cols + c] * a;
-                mag += fabs((double)deq[r * cols + c] * a);
-            }
-            assert_true(fabs(sum - (double)want[t * 19 + r]) <= 2e-6 * mag + 1e-6);
-        }
-
-    for (int l = 1; l < level_count; l++) {
-        for (size_t i = 0; i < tokens * 19; i++)
-            got[i] = CANARY;
-        levels[l].gemm[fmt](panel + 1, cols, act, stride, tokens, got, 19);
-        for (size_t t = 0; t < tokens; t++) {
-            for (size_t r = 0; r < 16; r++) {
-                double mag = 0;
-
-                for (size_t c = 0; r < rows && c < cols; c++)
-                    mag += fabs((double)deq[r * cols + c] * (double)x[t * cols + c]);
-                /* Q-formats sum a scale and an offset part, each larger than their difference. */
-                if (fabs((double)want[t * 19 + r] - (double)got[t * 19 + r]) >
-                    1e-5 * mag * 4 + 1e-4)
-                    fail_msg("%s %s cols %zu tokens %zu row %zu: %g, reference %g", levels[l].isa,
-                             types[type].name, cols, tokens, r, (double)got[t * 19 + r],
-                             (double)want[t * 19 + r]);
-            }
-            for (size_t r = 16; r < 19; r++)
-                assert_true(got[t * 19 + r] == CANARY);
-        }
-        /* Batch invariance: each token alone gives the same bits. */
-        for (size_t t = 0; t < tokens; t++) {
-            float alone[16];
-
-            levels[l].gemm[fmt](panel + 1, cols, (const char *)act + t * stride, stride, 1, alone,
-                                16);
-            assert_memory_equal(alone, got + t * 19, sizeof alone);
-        }
-    }
+    for (int l = 0; l < level_count; l++)
+        check_level(&levels[l], type, panel + 1, deq, x, cols, tokens, rows);
     free(data);
     free(panel);
     free(x);
     free(deq);
-    free(q);
 }
 
 static void test_gemm(void **state)
@@ -161,8 +204,8 @@ static void test_gemm(void **state)
             for (size_t tokens = 1; tokens <= TOKENS_MAX; tokens += 1 + (n > 2) * 2) {
                 size_t unit = types[type].block == 1 ? 7 : types[type].block;
 
-                compare_gemm(type, unit * n, tokens, n == 3 ? 5 : 16, 0);
-                compare_gemm(type, unit * n, tokens, 16, 1);
+                compare_gemm(type, unit * n, tokens, n == 3 ? 5 : KERNELS_ROWS, 0);
+                compare_gemm(type, unit * n, tokens, n == 3 ? 21 : KERNELS_ROWS, 1);
             }
 }
 
@@ -183,7 +226,7 @@ static void test_quantize(void **state)
                 assert_true(got[b].d == want[b].d);
                 assert_memory_equal(got[b].q, want[b].q, 32);
                 assert_true(got[b].s == want[b].s);
-                assert_true(got[b].h[0] == want[b].h[0] && got[b].h[1] == want[b].h[1]);
+                assert_true(got[b].n == want[b].n && got[b].n0 == want[b].n0);
             }
             assert_int_equal(((unsigned char *)&got[5])[0], 0x55);
         }
@@ -262,61 +305,179 @@ static void test_f16(void **state)
     }
 }
 
-/* Attention over a few blocks, causal and windowed, in tiles of any size. */
+/* ---- attention ------------------------------------------------------------------------------ */
+
+enum { HD_MAX = 128, BLOCKS = 11, QUERIES = 9 };
+
+typedef struct attn_case {
+    kernels_attn a;
+    uint8_t kv[BLOCKS][2 * HD_MAX * KERNELS_KV_TOKENS * 2];
+    const void *blocks[BLOCKS];
+    float q[QUERIES * HD_MAX], out[QUERIES * HD_MAX + 1], max[QUERIES], sum[QUERIES];
+    float scratch[QUERIES * 64];
+    int32_t pos[QUERIES], first[QUERIES];
+} attn_case;
+
+/* Random keys, values and queries; what nobody may see is not a number. */
+static void fill_attn(attn_case *c, const kernels *k, kernels_kv kv, size_t hd, int round)
+{
+    int32_t last = 0;
+
+    for (int i = 0; i < QUERIES; i++) {
+        c->pos[i] = (int32_t)(rng() % (BLOCKS * 16));
+        c->first[i] = round % 2 ? 0 : (int32_t)(rng() % ((uint32_t)c->pos[i] + 1));
+        last = c->pos[i] > last ? c->pos[i] : last;
+    }
+    memset(c->kv, 0xff, sizeof c->kv);
+    for (int32_t p = 0; p <= last; p++) {
+        float key[HD_MAX], value[HD_MAX];
+
+        for (size_t d = 0; d < hd; d++) {
+            key[d] = rng_float() * 2;
+            value[d] = rng_float() * 2;
+        }
+        k->kv_store(kv, c->kv[p / 16], hd, (size_t)p % 16, key, value);
+    }
+    for (size_t b = 0; b < BLOCKS; b++)
+        c->blocks[b] = c->kv[b];
+    for (size_t i = 0; i < QUERIES * hd; i++)
+        c->q[i] = rng_float();
+    c->a = (kernels_attn){ .q = c->q,
+                           .out = c->out,
+                           .max = c->max,
+                           .sum = c->sum,
+                           .pos = c->pos,
+                           .first = c->first,
+                           .query_count = QUERIES,
+                           .head_dim = hd,
+                           .blocks = c->blocks,
+                           .block_count = BLOCKS,
+                           .kv = kv,
+                           .softcap = round % 3 ? 0 : 30.0f,
+                           .scratch = c->scratch };
+}
+
+/* Runs blocks [from, to) for queries [i, i + n) of c. */
+static void run_attn(const attn_case *c, const kernels *k, int from, int to, int i, int n, float *out,
+                     float *max, float *sum)
+{
+    kernels_attn a = c->a;
+
+    a.q += (size_t)i * a.head_dim;
+    a.pos += i;
+    a.first += i;
+    a.query_count = (size_t)n;
+    a.blocks += from;
+    a.block_first = from;
+    a.block_count = to - from;
+    a.out = out;
+    a.max = max;
+    a.sum = sum;
+    k->attn(&a);
+}
+
+/* The whole against the reference; each query alone and each cut at a group's edge gives its bits. */
+static void check_attn(attn_case *c, const kernels *k, const float *want, const float *want_sum)
+{
+    size_t hd = c->a.head_dim;
+
+    c->out[QUERIES * hd] = CANARY;
+    run_attn(c, k, 0, BLOCKS, 0, QUERIES, c->out, c->max, c->sum);
+    assert_true(c->out[QUERIES * hd] == CANARY);
+    for (int i = 0; i < QUERIES; i++) {
+        float alone[HD_MAX + 1], part[HD_MAX], max, sum, part_max, part_sum;
+        int from = c->first[i] / 64 * 4, to = c->pos[i] / 16 + 1;
+
+        for (size_t d = 0; d < hd; d++) {
+            double a = (double)want[(size_t)i * hd + d] / (double)want_sum[i];
+            double b = (double)c->out[(size_t)i * hd + d] / (double)c->sum[i];
+
+            if (fabs(a - b) > 2e-5)
+                fail_msg("%s attention, head %zu, query %d: %g, reference %g", k->isa, hd, i, b, a);
+        }
+        run_attn(c, k, from, to, i, 1, alone, &max, &sum);
+        assert_memory_equal(alone, c->out + (size_t)i * hd, hd * sizeof *alone);
+        assert_true(max == c->max[i] && sum == c->sum[i]);
+        if (to - from <= KERNELS_KV_GROUP)
+            continue;
+        /* In two parts: close to the whole; which part is computed with whom changes nothing. */
+        run_attn(c, k, from, from + 4, i, 1, alone, &max, &sum);
+        run_attn(c, k, from + 4, to, i, 1, part, &part_max, &part_sum);
+        k->attn_merge(alone, &max, &sum, part, part_max, part_sum, hd);
+        for (size_t d = 0; d < hd; d++)
+            assert_true(fabsf(alone[d] / sum - c->out[(size_t)i * hd + d] / c->sum[i]) < 1e-5f);
+    }
+}
+
 static void test_attn(void **state)
 {
-    enum { HD = 48, BLOCKS = 5, QUERIES = 7 };
-    static uint16_t kv[BLOCKS][HD * 32];
-    const uint16_t *blocks[BLOCKS];
-    float q[QUERIES * HD], want[QUERIES * HD], got[QUERIES * HD + 1], alone[HD];
-    float scratch[QUERIES * 18];
-    int32_t pos[QUERIES], first[QUERIES];
+    static attn_case c;
+    static float want[QUERIES * HD_MAX], want_max[QUERIES], want_sum[QUERIES];
+    const size_t dims[] = { 16, 48, 64, 128, 96 };
 
     (void)state;
     for (int round = 0; round < 60; round++) {
-        for (size_t b = 0; b < BLOCKS; b++) {
-            blocks[b] = kv[b];
-            for (size_t i = 0; i < HD * 32; i++)
-                kv[b][i] = f32_f16(rng_float() * 2);
-        }
-        for (size_t i = 0; i < QUERIES * HD; i++)
-            q[i] = rng_float();
-        for (int i = 0; i < QUERIES; i++) {
-            pos[i] = (int32_t)(rng() % (BLOCKS * 16));
-            first[i] = round % 2 ? 0 : (int32_t)(rng() % ((uint32_t)pos[i] + 1));
-        }
-        kernels_attn a = { .q = q,
-                           .out = want,
-                           .pos = pos,
-                           .first = first,
-                           .query_count = QUERIES,
-                           .head_dim = HD,
-                           .blocks = blocks,
-                           .block_count = BLOCKS,
-                           .softcap = round % 3 ? 0 : 30.0f,
-                           .scratch = scratch };
-        levels[0].attn(&a);
-        for (int l = 1; l < level_count; l++) {
-            got[QUERIES * HD] = CANARY;
-            a.out = got;
-            levels[l].attn(&a);
-            check_near(want, got, QUERIES * HD, 2e-5, "attention");
-            for (int i = 0; i < QUERIES; i++) { /* alone, and only with the blocks it can see */
-                kernels_attn one = a;
+        size_t hd = dims[round % 5];
+        kernels_kv kv = hd % 32 == 0 && round % 2 ? KERNELS_KV_Q8_0 : KERNELS_KV_F16;
 
-                one.q = q + i * HD;
-                one.out = alone;
-                one.pos = pos + i;
-                one.first = first + i;
-                one.query_count = 1;
-                one.block_first = first[i] / 16;
-                one.blocks = blocks + one.block_first;
-                one.block_count = pos[i] / 16 - one.block_first + 1;
-                levels[l].attn(&one);
-                assert_memory_equal(alone, got + i * HD, sizeof alone);
-            }
+        for (int l = 1; l < level_count; l++) {
+            fill_attn(&c, &levels[l], kv, hd, round / 2);
+            run_attn(&c, &levels[0], 0, BLOCKS, 0, QUERIES, want, want_max, want_sum);
+            check_attn(&c, &levels[l], want, want_sum);
         }
-        a.out = want;
+    }
+}
+
+/* Keys and values come back as they were stored, to half precision or 1/127 of their block. */
+static void test_kv_store(void **state)
+{
+    static attn_case c;
+
+    (void)state;
+    for (int l = 0; l < level_count; l++)
+        for (int kv = 0; kv < KERNELS_KV_COUNT; kv++) {
+            float key[64], value[64], out[64], max, sum;
+
+            memset(&c, 0, sizeof c);
+            fill_attn(&c, &levels[l], (kernels_kv)kv, 64, 1);
+            for (size_t d = 0; d < 64; d++) {
+                key[d] = rng_float();
+                value[d] = rng_float();
+            }
+            levels[l].kv_store((kernels_kv)kv, c.kv[0], 64, 0, key, value);
+            c.pos[0] = c.first[0] = 0; /* one key: its value is the result */
+            run_attn(&c, &levels[l], 0, 1, 0, 1, out, &max, &sum);
+            assert_true(fabsf(sum - 1.0f) < 1e-5f);
+            for (size_t d = 0; d < 64; d++)
+                assert_true(fabsf(out[d] - value[d]) <= (kv == KERNELS_KV_F16 ? 0.0006f : 0.006f));
+        }
+}
+
+/* ---- logits --------------------------------------------------------------------------------- */
+
+static void test_logits(void **state)
+{
+    static float x[5000];
+    static int32_t want[5000], got[5000];
+
+    (void)state;
+    for (int round = 0; round < 300; round++) {
+        size_t n = 1 + rng() % (round % 10 ? 200 : 5000);
+        float floor = rng_float(), max;
+
+        for (size_t i = 0; i < n; i++)
+            x[i] = round % 4 ? rng_float() * 4 : (float)(rng() % 5);
+        max = x[levels[0].argmax(x, n)];
+        for (int l = 1; l < level_count; l++) {
+            const kernels *k = &levels[l];
+            double sum = levels[0].sum_exp(x, n, max);
+            size_t count = levels[0].above(x, n, floor, want);
+
+            assert_int_equal(k->argmax(x, n), levels[0].argmax(x, n));
+            assert_true(fabs(k->sum_exp(x, n, max) - sum) < 3e-6 * sum);
+            assert_int_equal(k->above(x, n, floor, got), count);
+            assert_memory_equal(got, want, count * sizeof *got);
+        }
     }
 }
 
@@ -325,7 +486,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gemm),        cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_elementwise), cmocka_unit_test(test_f16),
-        cmocka_unit_test(test_attn),
+        cmocka_unit_test(test_attn),        cmocka_unit_test(test_kv_store),
+        cmocka_unit_test(test_logits),
     };
     const char *seed = getenv("SLUICE_TEST_SEED");
     unsigned cpu = kernels_cpu();
@@ -341,6 +503,8 @@ int main(void)
     if (cpu & KERNELS_CPU_AVX2)
         kernels_init(&levels[level_count++], KERNELS_CPU_AVX2);
     if (cpu & KERNELS_CPU_AVX512)
+        kernels_init(&levels[level_count++], KERNELS_CPU_AVX2 | KERNELS_CPU_AVX512);
+    if (cpu & KERNELS_CPU_BF16)
         kernels_init(&levels[level_count++], cpu);
 #endif
     printf("# seed %llu, levels:", (unsigned long long)rng_state);
