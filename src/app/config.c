@@ -27,12 +27,14 @@ static const cyaml_schema_value_t key_schema = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, CYAML_UNLIMITED),
 };
 static const cyaml_schema_field_t kv_fields[] = { STR("memory", config_kv, memory),
-                                                  CYAML_FIELD_END };
+                                                  STR("type", config_kv, type), CYAML_FIELD_END };
 static const cyaml_schema_field_t engine_fields[] = {
     CYAML_FIELD_INT("context", OPT, config_engine, context),
     CYAML_FIELD_INT("sequences", OPT, config_engine, sequences),
     CYAML_FIELD_INT("queue", OPT, config_engine, queue),
     CYAML_FIELD_INT("step_tokens", OPT, config_engine, step_tokens),
+    CYAML_FIELD_INT("mixed_prefill", OPT, config_engine, mixed_prefill),
+    CYAML_FIELD_INT("speculation", OPT, config_engine, speculation),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t rag_fields[] = {
@@ -196,10 +198,13 @@ static sl_status apply_env(config *c, sl_err *err)
         { "SLUICE_THREADS", NULL, &c->threads },
         { "SLUICE_LOG_LEVEL", &c->log_level, NULL },
         { "SLUICE_KV_MEMORY", &c->kv.memory, NULL },
+        { "SLUICE_KV_TYPE", &c->kv.type, NULL },
         { "SLUICE_ENGINE_CONTEXT", NULL, &c->engine.context },
         { "SLUICE_ENGINE_SEQUENCES", NULL, &c->engine.sequences },
         { "SLUICE_ENGINE_QUEUE", NULL, &c->engine.queue },
         { "SLUICE_ENGINE_STEP_TOKENS", NULL, &c->engine.step_tokens },
+        { "SLUICE_ENGINE_MIXED_PREFILL", NULL, &c->engine.mixed_prefill },
+        { "SLUICE_ENGINE_SPECULATION", NULL, &c->engine.speculation },
         { "SLUICE_RAG_EMBEDDING_MODEL", &c->rag.embedding_model, NULL },
         { "SLUICE_RAG_CHAT_MODEL", &c->rag.chat_model, NULL },
         { "SLUICE_RAG_CHUNK_TOKENS", NULL, &c->rag.chunk_tokens },

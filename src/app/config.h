@@ -17,6 +17,7 @@ typedef struct config_model {
 
 typedef struct config_kv {
     char *memory; /* "512MiB", "2GiB"; NULL: chosen by the model */
+    char *type;   /* "f16" (NULL) or "q8_0" */
 } config_kv;
 
 typedef struct config_engine {
@@ -24,6 +25,8 @@ typedef struct config_engine {
     int sequences;   /* computed at once; 0: 64 */
     int queue;       /* requests waiting or running; 0: 512 */
     int step_tokens; /* 0: 512 */
+    int mixed_prefill; /* prompt tokens in a step beside decodes; 0: by measured time */
+    int speculation;   /* tokens guessed by prompt lookup; 0: none unless a request asks */
 } config_engine;
 
 typedef struct config_rag {

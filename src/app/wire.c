@@ -97,7 +97,9 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
                          .context_max = a->c->engine.context,
                          .seqs_max = a->c->engine.sequences,
                          .queue_max = a->c->engine.queue,
-                         .step_tokens = a->c->engine.step_tokens };
+                         .step_tokens = a->c->engine.step_tokens,
+                         .mixed_prefill = a->c->engine.mixed_prefill,
+                         .spec_tokens = a->c->engine.speculation };
     int64_t start = sl_clock_mono_ns();
     uint64_t kv_bytes = 0;
     char name[129];
@@ -111,6 +113,8 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
     if (status == SL_OK && a->c->kv.memory)
         status = config_bytes(a->c->kv.memory, &kv_bytes, err);
     o.kv_bytes = (size_t)kv_bytes;
+    if (status == SL_OK)
+        status = engine_kv_type(a->c->kv.type, &o.kv_type, err);
     if (status == SL_OK)
         status = app_resolve_model(a->c, m->path, &path, err);
     if (status == SL_OK && !wanted) /* a command that wants both kinds need not look */
@@ -265,6 +269,8 @@ static void read_stats(void *ctx, api_stats *ret)
         ret->requests_running += s.running;
         ret->requests_waiting += s.waiting;
         ret->preemptions_total += (double)s.preemptions;
+        ret->prefix_hit_tokens_total += (double)s.prefix_hits;
+        ret->prefix_query_tokens_total += (double)s.prefix_queries;
         used += s.kv_blocks_used;
         blocks += s.kv_blocks;
     }

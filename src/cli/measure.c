@@ -40,9 +40,11 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
 {
     const decoder_options o = { STEP_TOKENS, ROWS_MAX, context };
     int64_t start = sl_clock_mono_ns();
+    kernels_kv kv;
     kv_shape shape;
 
     *r = (rig){ 0 };
+    SL_TRY(engine_kv_type(c->kv.type, &kv, err));
     SL_TRY(app_open_model(c, model, &r->file, err));
     if (vocab)
         SL_TRY(engine_load_vocab(r->file, &r->vocab, err));
@@ -50,7 +52,7 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
     kernels_init(&r->k, engine_cpu());
     SL_TRY(weights_load(r->file, r->team, &r->w, err));
     SL_TRY(decoder_create(r->w, r->team, &r->k, &o, &r->dec, err));
-    shape = decoder_kv_shape(&r->w->params, KERNELS_KV_F16);
+    shape = decoder_kv_shape(&r->w->params, kv);
     r->load_ms = (double)(sl_clock_mono_ns() - start) / 1e6;
     return kv_pool_create(shape,
                           (tokens / SL_KV_BLOCK_TOKENS + BATCHES_MAX * 64) * kv_block_bytes(shape),

@@ -13,7 +13,7 @@
 #define SEQS_MAX_DEFAULT    64
 #define QUEUE_MAX_DEFAULT   512
 #define STEP_TOKENS_DEFAULT 512
-#define MIXED_STEP_TOKENS   64 /* beside decodes: bounds what a long prompt adds to a step */
+#define DRAFT_STEP_TOKENS   24 /* with more tokens a step takes longer by each guess */
 #define CONTEXT_DEFAULT     8192
 #define KV_BYTES_DEFAULT    ((size_t)1 << 30)
 
@@ -31,6 +31,17 @@ unsigned engine_cpu(void)
     return atomic_load(&cpu_set) ? atomic_load(&cpu_mask) : kernels_cpu();
 }
 
+sl_status engine_kv_type(const char *name, kernels_kv *ret, sl_err *err)
+{
+    if (!name || strcmp(name, "f16") == 0)
+        *ret = KERNELS_KV_F16;
+    else if (strcmp(name, "q8_0") == 0)
+        *ret = KERNELS_KV_Q8_0;
+    else
+        return sl_fail(err, SL_EINVAL, "kv.type is '%.40s'; use f16 or q8_0", name);
+    return SL_OK;
+}
+
 /* ---- the engine thread ----------------------------------------------------------------------- */
 
 void seq_end(engine *e, size_t live_idx)
@@ -38,8 +49,10 @@ void seq_end(engine *e, size_t live_idx)
     seq *s = e->live[live_idx];
     job *j = s->job;
 
-    if (e->pool)
+    if (e->pool) {
         kv_seq_clear(e->pool, &s->kv);
+        tenant_leave(e, s->tenant);
+    }
     memmove(e->live + live_idx, e->live + live_idx + 1,
             (e->live_count - live_idx - 1) * sizeof(seq *));
     e->live_count--;
@@ -55,11 +68,14 @@ void seq_end(engine *e, size_t live_idx)
 /* Makes room for count live sequences in every list. */
 static bool grow_lists(engine *e, size_t count)
 {
-    size_t caps[4] = { e->live_cap, e->views_cap, e->views_cap, e->views_cap };
+    size_t caps[6] = { e->live_cap,  e->views_cap, e->views_cap,
+                       e->views_cap, e->views_cap, e->views_cap };
     bool ok = sl_grow((void **)&e->live, &caps[0], count, sizeof(seq *), SIZE_MAX / 64) &&
               sl_grow((void **)&e->views, &caps[1], count, sizeof *e->views, SIZE_MAX / 64) &&
               sl_grow((void **)&e->runs, &caps[2], count, sizeof *e->runs, SIZE_MAX / 64) &&
-              sl_grow((void **)&e->texts, &caps[3], count, sizeof *e->texts, SIZE_MAX / 64);
+              sl_grow((void **)&e->texts, &caps[3], count, sizeof *e->texts, SIZE_MAX / 64) &&
+              sl_grow((void **)&e->order, &caps[4], count, sizeof *e->order, SIZE_MAX / 64) &&
+              sl_grow((void **)&e->waits, &caps[5], count, sizeof *e->waits, SIZE_MAX / 64);
 
     e->live_cap = caps[0];
     if (ok)
@@ -76,8 +92,16 @@ static void admit(engine *e, job *j)
         atomic_fetch_sub(&e->jobs, 1);
         return;
     }
-    for (int i = 0; i < j->seq_count; i++)
-        e->live[e->live_count++] = &j->seqs[i];
+    for (int i = 0; i < j->seq_count; i++) {
+        seq *s = &j->seqs[i];
+        const char *user = j->req->user ? j->req->user : "";
+
+        e->live[e->live_count++] = s;
+        if (!e->pool)
+            continue;
+        s->tenant = tenant_enter(e, user);
+        s->kv.root = s->kv.tail = j->req->no_prefix_cache ? 0 : kv_pool_root(e->pool, user);
+    }
 }
 
 static void drop_cancelled(engine *e)
@@ -239,7 +263,7 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
         e->o.context_max = e->w->params.context;
         return;
     }
-    block = kv_block_bytes(decoder_kv_shape(&e->w->params, KERNELS_KV_F16));
+    block = kv_block_bytes(decoder_kv_shape(&e->w->params, e->o.kv_type));
     context =
         (size_t)SL_MIN(e->w->params.context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
     if (o->kv_bytes == 0) {
@@ -253,17 +277,26 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
 
 static sl_status start_decoder(engine *e, sl_err *err)
 {
+    if (e->o.kv_type == KERNELS_KV_Q8_0 && e->w->params.head_dim % 32 != 0)
+        return sl_fail(err, SL_ENOTSUP,
+                       "kv.type q8_0 needs heads of a multiple of 32, not of %d; use f16",
+                       e->w->params.head_dim);
     const decoder_options o = { e->o.step_tokens, e->o.seqs_max, e->o.context_max };
 
     SL_TRY(decoder_create(e->w, e->team, &e->k, &o, &e->dec, err));
-    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, KERNELS_KV_F16), e->o.kv_bytes, &e->pool, err));
+    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, e->o.kv_type), e->o.kv_bytes, &e->pool, err));
     SL_TRY(sampler_init(&e->sampler, e->w->params.vocab, err));
     e->raw_logits = sl_calloc((size_t)e->w->params.vocab, sizeof *e->raw_logits);
     if (!e->raw_logits)
         return sl_fail(err, SL_ENOMEM, "out of memory");
-    e->limits = (sched_limits){ e->o.step_tokens,
-                                SL_MIN(e->o.step_tokens, e->o.seqs_max + MIXED_STEP_TOKENS),
-                                e->o.seqs_max, e->o.seqs_max, SL_KV_BLOCK_TOKENS };
+    e->served = sl_calloc(SL_TENANTS_MAX, sizeof *e->served);
+    if (!e->served)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    e->limits = (sched_limits){ .step_tokens = e->o.step_tokens,
+                                .draft_tokens = DRAFT_STEP_TOKENS,
+                                .seqs_max = e->o.seqs_max,
+                                .rows_max = e->o.seqs_max,
+                                .block_tokens = SL_KV_BLOCK_TOKENS };
     return SL_OK;
 }
 
@@ -345,6 +378,10 @@ void engine_close(engine *e)
     sl_free(e->views);
     sl_free(e->runs);
     sl_free(e->texts);
+    sl_free(e->order);
+    sl_free(e->waits);
+    sl_free(e->tenants);
+    sl_free(e->served);
     sl_free(e);
 }
 
@@ -369,6 +406,10 @@ void engine_read_stats(const engine *e, engine_stats *ret)
         .steps = atomic_load_explicit(&e->steps, memory_order_relaxed),
         .prompt_tokens = atomic_load_explicit(&e->prompt_tokens, memory_order_relaxed),
         .output_tokens = atomic_load_explicit(&e->output_tokens, memory_order_relaxed),
+        .prefix_hits = atomic_load_explicit(&e->prefix_hits, memory_order_relaxed),
+        .prefix_queries = atomic_load_explicit(&e->prefix_queries, memory_order_relaxed),
+        .draft_tokens = atomic_load_explicit(&e->draft_tokens, memory_order_relaxed),
+        .draft_accepted = atomic_load_explicit(&e->draft_accepted, memory_order_relaxed),
     };
 }
 

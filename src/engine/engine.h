@@ -25,6 +25,9 @@ typedef struct engine_options {
     int seqs_max;     /* sequences computed at once; default 64 */
     int queue_max;    /* requests waiting or running; default 512 */
     int step_tokens;  /* default 512 */
+    int mixed_prefill; /* prompt tokens in a step beside decodes; default: what doubles its time */
+    int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */
+    kernels_kv kv_type;
 } engine_options;
 
 /* Opens a model file or directory and starts its thread. */
@@ -44,10 +47,15 @@ const model_params *engine_params(const engine *e);
 typedef struct engine_stats {
     int running, waiting;          /* sequences */
     int kv_blocks_used, kv_blocks; /* 0 for encoders */
-    long long preemptions, steps, prompt_tokens, output_tokens;
+    long long preemptions, steps, prompt_tokens, output_tokens; /* tokens computed */
+    long long prefix_hits, prefix_queries; /* prompt tokens found in the cache, and looked up */
+    long long draft_tokens, draft_accepted; /* guesses, and those that were right */
 } engine_stats;
 
 void engine_read_stats(const engine *e, engine_stats *ret);
+
+/* "f16" (or NULL) or "q8_0". SL_EINVAL says what there is. */
+SL_NODISCARD sl_status engine_kv_type(const char *name, kernels_kv *ret, sl_err *err);
 
 /* The CPU mask engines use: kernels_cpu() unless the process narrowed it (SLUICE_CPU). */
 void engine_set_cpu(unsigned mask);

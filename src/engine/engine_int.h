@@ -4,6 +4,8 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "engine/engine.h"
 
@@ -22,8 +24,12 @@ typedef struct seq {
     int32_t *tokens; /* [cap] prompt, then output */
     int prompt_count, count, cap;
     kv_seq kv;
+    uint64_t *block_hashes; /* [prompt_count / 16] of the prompt up to each block's end */
+    int tenant;             /* index; set when the engine takes the job */
+    bool begun;             /* has held blocks before */
     uint64_t rng;
     bool done;
+    int draft_size, draft_pause, draft_wrong; /* guessing: see views.c */
     int echoed;      /* prompt tokens delivered */
     bool needs_echo; /* the prompt's text is still to be delivered */
     bool sampled;    /* the last token is output and not in the cache */
@@ -47,6 +53,13 @@ struct job {
     llm_usage usage;
     job *next;
 };
+
+/* Who asks, and how much was computed for him. */
+typedef struct tenant {
+    char name[64];
+    double served;
+    int live; /* his sequences */
+} tenant;
 
 struct engine {
     char name[128];
@@ -80,11 +93,18 @@ struct engine {
     sched_seq *views;
     decoder_run *runs;
     encoder_text *texts;
+    seq **order; /* as live: scratch of order_live */
+    sched_wait *waits;
     size_t views_cap;
+    tenant *tenants;
+    int tenant_count, tenant_cap;
+    double *served;              /* [SL_TENANTS_MAX] scratch */
+    double decode_ns, prefill_ns; /* a step of decodes; a token of a larger step; 0: not known */
 
     /* statistics, written by the engine thread */
     atomic_int running, waiting, kv_used;
     atomic_llong preemptions, steps, prompt_tokens, output_tokens;
+    atomic_llong prefix_hits, prefix_queries, draft_tokens, draft_accepted;
 };
 
 /* submit.c: from a request to a job. On failure nothing is kept. */
@@ -102,6 +122,15 @@ bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, si
                 bool is_prompt);
 /* Delivers the rest of the text and LLM_EV_FINISH. */
 void emit_finish(seq *s, llm_finish finish, const char *stop);
+
+/* views.c: the scheduler's view of the live sequences; orders them. */
+void fill_views(engine *e);
+/* Tells the guesser how many of its guesses were right. */
+void guess_result(seq *s, int guessed, int right);
+/* The tenant of a name; one live sequence more, or less. */
+int tenant_enter(engine *e, const char *name);
+void tenant_leave(engine *e, int at);
+void tenant_charge(engine *e, int at, int prompt_tokens, int output_tokens);
 
 /* generate.c, embed.c: one round over the live sequences. */
 void generate_round(engine *e);

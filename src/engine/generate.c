@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/os.h"
+
 /* Logprob of the token and the likeliest ones, from unchanged logits. */
 static size_t read_top(const engine *e, const llm_request *req, const float *logits, float log_sum,
                        llm_token_prob *top)
@@ -117,22 +119,34 @@ static void sample(engine *e, seq *s, float *logits)
     }
 }
 
-static void fill_views(engine *e)
+/* Rows of logits that a planned sequence gets. */
+static int rows_of(const sched_seq *v)
 {
-    for (size_t i = 0; i < e->live_count; i++) {
-        const seq *s = e->live[i];
-
-        e->views[i] = (sched_seq){
-            .len = s->kv.len,
-            .pending = s->count - s->kv.len,
-            .blocks = s->kv.block_count,
-            .decoding = s->sampled && s->count - s->kv.len == 1,
-            .all_rows = s->needs_echo && s->job->req->logprobs,
-        };
-    }
+    return v->all_rows || v->decoding ? v->count : v->count == v->pending;
 }
 
-/* Applies the plan: preempts, reserves, and lists the runs. */
+/* Takes the cached beginning of a sequence; the plan was made for exactly that. */
+static void take_hit(engine *e, seq *s, int hit)
+{
+    int len = kv_seq_match(e->pool, &s->kv, s->tokens, s->count);
+
+    SL_ASSERT(len == hit);
+}
+
+/* Counts hits in tokens, once for a prompt: not for its other choices, nor after a preemption. */
+static void count_query(engine *e, seq *s)
+{
+    const llm_request *req = s->job->req;
+
+    if (s->choice % req->n != 0)
+        return;
+    /* Before the step: what is in the cache came from there. */
+    s->job->usage.cached_tokens += s->kv.len;
+    atomic_fetch_add_explicit(&e->prefix_hits, s->kv.len, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->prefix_queries, s->prompt_count, memory_order_relaxed);
+}
+
+/* Applies the plan: preempts, takes what the cache has, reserves, and lists the runs. */
 static int apply_plan(engine *e)
 {
     int runs = 0;
@@ -142,23 +156,50 @@ static int apply_plan(engine *e)
             kv_seq_clear(e->pool, &e->live[i]->kv);
             atomic_fetch_add_explicit(&e->preemptions, 1, memory_order_relaxed);
         }
+    /* Before anything is reserved: what nobody holds may be taken for something else. */
+    for (size_t i = 0; i < e->live_count; i++)
+        if (e->views[i].count > 0 && e->views[i].hit > 0)
+            take_hit(e, e->live[i], e->views[i].hit);
     for (size_t i = 0; i < e->live_count; i++) {
         seq *s = e->live[i];
         const sched_seq *v = &e->views[i];
-        bool last = v->count == v->pending, ok;
+        bool ok;
 
         if (v->count == 0)
             continue;
         ok = kv_seq_reserve(e->pool, &s->kv, s->kv.len + v->count);
         SL_ASSERT(ok); /* the plan counted the blocks */
+        if (!s->begun)
+            count_query(e, s);
+        s->begun = true;
         if (!s->job->started)
             emit_start(s->job);
         e->runs[runs++] = (decoder_run){ &s->kv, s->tokens + s->kv.len, v->count,
-                                         v->all_rows ? 0
-                                         : last      ? v->count - 1
-                                                     : v->count };
+                                         v->count - rows_of(v) };
     }
     return runs;
+}
+
+/* Samples from the rows of a decode and its guesses for as long as the guesses are right. The
+ * tokens are those that would come one by one: each is drawn from its own row. */
+static void sample_run(engine *e, seq *s, int guessed, int row)
+{
+    int right = 0;
+
+    for (int i = 0; !s->done; i++, right++) {
+        int32_t next = i < guessed ? s->tokens[s->count] : -1;
+        int at = s->count;
+
+        sample(e, s, decoder_logits(e->dec, row + i));
+        if (s->done || i == guessed || s->count != at + 1 || s->tokens[at] != next)
+            break;
+    }
+    if (guessed > 0) {
+        guess_result(s, guessed, right);
+        atomic_fetch_add_explicit(&e->draft_tokens, guessed, memory_order_relaxed);
+        atomic_fetch_add_explicit(&e->draft_accepted, right, memory_order_relaxed);
+    }
+    kv_seq_truncate(&s->kv, s->kv.len - (guessed - right));
 }
 
 /* Walks the step's rows in the order of its runs. */
@@ -169,8 +210,8 @@ static void deliver_rows(engine *e)
     for (size_t i = 0; i < e->live_count; i++) {
         seq *s = e->live[i];
         const sched_seq *v = &e->views[i];
-        bool last = v->count == v->pending;
-        int first = s->kv.len - v->count;
+        bool last = v->decoding || s->kv.len == s->count;
+        int first = s->kv.len - v->count, before = s->count;
 
         if (v->count == 0)
             continue;
@@ -181,22 +222,65 @@ static void deliver_rows(engine *e)
             if (last)
                 s->needs_echo = false;
         }
-        row += v->all_rows ? v->count : last;
-        if (last)
-            sample(e, s, decoder_logits(e->dec, row - 1));
+        if (v->decoding)
+            sample_run(e, s, v->count - 1, row);
+        else if (last)
+            sample_run(e, s, 0, row + rows_of(v) - 1);
+        row += rows_of(v);
+        kv_seq_publish(e->pool, &s->kv, s->tokens);
+        tenant_charge(e, s->tenant, v->decoding ? 0 : v->count, s->count - before);
     }
+}
+
+/* ---- how much of a prompt goes beside decodes ------------------------------------------------- */
+
+#define MIXED_RATIO   2.0 /* a step with prompt tokens takes at most so many times one without */
+#define MIXED_MIN     8   /* prompts go on, whatever the clock says */
+#define MIXED_MAX     128
+#define MIXED_DEFAULT 32
+#define LARGE_STEP    16  /* tokens from which on a step's time is that of its tokens */
+
+static void smooth(double *mean, double x)
+{
+    *mean = *mean == 0 ? x : *mean + 0.2 * (x - *mean);
+}
+
+/* Learns from a step how long decodes and prompt tokens take. */
+static void learn(engine *e, int decodes, int tokens, int64_t ns)
+{
+    if (tokens == decodes)
+        smooth(&e->decode_ns, (double)ns);
+    else if (tokens >= LARGE_STEP)
+        smooth(&e->prefill_ns, (double)ns / tokens);
+}
+
+static int mixed_prefill(const engine *e, int decodes)
+{
+    double room;
+
+    if (e->o.mixed_prefill > 0)
+        return e->o.mixed_prefill;
+    if (e->decode_ns == 0 || e->prefill_ns == 0)
+        return MIXED_DEFAULT;
+    room = MIXED_RATIO * e->decode_ns / e->prefill_ns - decodes;
+    return (int)SL_MIN(SL_MAX(room, MIXED_MIN), MIXED_MAX);
 }
 
 void generate_round(engine *e)
 {
-    int planned, runs;
+    int planned, runs, decodes = 0;
+    int64_t start;
 
     fill_views(e);
+    for (size_t i = 0; i < e->live_count; i++)
+        decodes += e->views[i].decoding;
+    e->limits.mixed_prefill = mixed_prefill(e, decodes);
     planned = sched_plan(e->views, (int)e->live_count, e->pool->free_count, &e->limits);
     runs = apply_plan(e);
-    SL_ASSERT(planned > 0 || e->live_count == 0);
     if (runs > 0) {
+        start = sl_clock_mono_ns();
         decoder_step(e->dec, e->pool, e->runs, runs);
+        learn(e, decodes, planned, sl_clock_mono_ns() - start);
         atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
         deliver_rows(e);
     }

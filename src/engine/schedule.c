@@ -17,8 +17,13 @@ static int blocks_for(const planner *p, const sched_seq *s, int tokens)
     return need > s->blocks ? need - s->blocks : 0;
 }
 
-/* Takes the blocks of the youngest holder; returns its index, or -1 when nobody holds any. */
-static int preempt_youngest(planner *p)
+static int rows_of(const sched_seq *s)
+{
+    return s->all_rows || s->decoding ? s->count : s->count > 0 && s->count == s->pending;
+}
+
+/* Takes the blocks of the last holder; returns its index, or -1 when nobody holds any. */
+static int preempt_last(planner *p)
 {
     for (int i = p->count - 1; i >= 0; i--) {
         sched_seq *s = &p->seqs[i];
@@ -26,11 +31,11 @@ static int preempt_youngest(planner *p)
         if (s->blocks == 0)
             continue;
         p->tokens -= s->count;
-        p->rows -= s->all_rows ? s->count : s->count > 0;
-        p->free_blocks += s->blocks;
+        p->rows -= rows_of(s);
+        p->free_blocks += s->own;
         p->holders--;
         s->pending += s->len;
-        s->len = s->blocks = s->count = 0;
+        s->len = s->blocks = s->own = s->count = s->draft = 0;
         s->decoding = false;
         s->preempt = true;
         return i;
@@ -38,17 +43,19 @@ static int preempt_youngest(planner *p)
     return -1;
 }
 
+/* Plans tokens more for s. */
 static void take(planner *p, sched_seq *s, int tokens)
 {
-    int blocks = blocks_for(p, s, tokens);
+    int blocks = blocks_for(p, s, s->count + tokens);
 
-    if (s->blocks == 0 && blocks > 0)
-        p->holders++;
+    p->rows -= rows_of(s);
+    p->holders += s->blocks == 0;
     p->free_blocks -= blocks;
     s->blocks += blocks;
-    s->count = tokens;
+    s->own += blocks;
+    s->count += tokens;
     p->tokens += tokens;
-    p->rows += s->all_rows ? tokens : tokens == s->pending;
+    p->rows += rows_of(s);
 }
 
 static void plan_decodes(planner *p)
@@ -58,35 +65,73 @@ static void plan_decodes(planner *p)
         sched_seq *s = &p->seqs[i];
 
         while (s->decoding && blocks_for(p, s, 1) > p->free_blocks)
-            if (preempt_youngest(p) == i)
+            if (preempt_last(p) == i)
                 break;
         if (s->decoding)
             take(p, s, 1);
     }
 }
 
+/* Guesses are computed only with what is left over: blocks, rows, and a small step. */
+static void plan_drafts(planner *p)
+{
+    for (int i = 0; i < p->count; i++) {
+        sched_seq *s = &p->seqs[i];
+        int n = SL_MIN(s->draft, SL_MIN(p->l->draft_tokens, p->l->step_tokens) - p->tokens);
+
+        n = SL_MIN(n, p->l->rows_max - p->rows);
+        if (s->count == 1 && s->decoding && n > 0 && blocks_for(p, s, 1 + n) <= p->free_blocks)
+            take(p, s, n);
+    }
+}
+
+/* Takes the cached beginning of a sequence that holds nothing. */
+static void take_hit(planner *p, sched_seq *s)
+{
+    if (s->hit == 0)
+        return;
+    s->len = s->hit;
+    s->pending -= s->hit;
+    s->blocks = s->hit / p->l->block_tokens;
+    s->own = s->hit_free;
+    p->free_blocks -= s->hit_free;
+    p->holders++;
+}
+
+/* Whether s, which holds nothing, may begin: its whole prompt and a token must fit, unless it has
+ * the pool for itself. */
+static bool may_begin(const planner *p, const sched_seq *s)
+{
+    int need = blocks_for(p, s, s->pending + 1) - s->hit / p->l->block_tokens + s->hit_free;
+
+    return p->holders < p->l->seqs_max && (p->holders == 0 || need <= p->free_blocks);
+}
+
 static void plan_prefills(planner *p)
 {
-    int budget = p->tokens > 0 ? p->l->mixed_step_tokens : p->l->step_tokens;
+    int budget = p->tokens > 0 ? p->tokens + p->l->mixed_prefill : p->l->step_tokens;
 
+    budget = SL_MIN(budget, p->l->step_tokens);
     for (int i = 0; i < p->count && p->tokens < budget && p->rows < p->l->rows_max; i++) {
         sched_seq *s = &p->seqs[i];
-        int tokens = s->pending, room;
+        int tokens, room;
 
-        if (s->decoding || s->preempt)
+        if (s->decoding || s->preempt || s->count > 0)
             continue;
-        if (s->blocks == 0 &&
-            (p->holders >= p->l->seqs_max ||
-             (p->holders > 0 && blocks_for(p, s, s->pending + 1) > p->free_blocks)))
-            return; /* nobody overtakes */
+        if (s->blocks == 0) {
+            if (s->leader >= 0)
+                continue;
+            if (!may_begin(p, s))
+                return; /* nobody overtakes */
+            take_hit(p, s);
+        }
         /* Who began goes on before those who came later. */
-        while (s->blocks > 0 && blocks_for(p, s, 1) > p->free_blocks && preempt_youngest(p) > i)
+        while (s->blocks > 0 && blocks_for(p, s, 1) > p->free_blocks && preempt_last(p) > i)
             continue;
         if (s->preempt)
             continue;
         room = (s->blocks + p->free_blocks) * p->l->block_tokens - s->len;
-        tokens = SL_MIN(tokens, s->pending);
-        tokens = SL_MIN(SL_MIN(tokens, budget - p->tokens), room);
+        tokens = SL_MIN(SL_MIN(s->pending, budget - p->tokens), room);
         if (s->all_rows)
             tokens = SL_MIN(tokens, p->l->rows_max - p->rows);
         if (tokens > 0)
@@ -100,14 +145,45 @@ int sched_plan(sched_seq *seqs, int count, int free_blocks, const sched_limits *
 
     for (int i = 0; i < count; i++) {
         SL_ASSERT(seqs[i].pending >= 1);
+        SL_ASSERT(seqs[i].leader < i);
         seqs[i].count = 0;
         seqs[i].preempt = false;
         p.holders += seqs[i].blocks > 0;
     }
     plan_decodes(&p);
+    plan_drafts(&p);
     plan_prefills(&p);
-    /* Half-computed prompts may hold all blocks between them: the youngest gives way. */
-    while (p.tokens == 0 && count > 0 && preempt_youngest(&p) > 0)
+    /* Half-computed prompts may hold all blocks between them: the last gives way. */
+    while (p.tokens == 0 && count > 0 && preempt_last(&p) > 0)
         plan_prefills(&p);
     return p.tokens;
+}
+
+/* The first of waits[from..count) that comes before the others. */
+static int next_wait(const sched_wait *waits, int from, int count, const double *served)
+{
+    int best = from;
+
+    for (int i = from + 1; i < count; i++) {
+        const sched_wait *a = &waits[i], *b = &waits[best];
+
+        if (a->begun != b->begun ? a->begun
+                                 : !a->begun && served[a->tenant] < served[b->tenant])
+            best = i;
+    }
+    return best;
+}
+
+void sched_order(sched_wait *waits, int count, double *served, int tenant_count)
+{
+    for (int at = 0; at < count && tenant_count > 1; at++) {
+        int best = next_wait(waits, at, count, served);
+        sched_wait w = waits[best];
+
+        for (int i = best; i > at; i--) /* the others keep their order */
+            waits[i] = waits[i - 1];
+        waits[at] = w;
+        if (!w.begun)
+            served[w.tenant] += w.tokens;
+    }
 }

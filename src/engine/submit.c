@@ -4,6 +4,7 @@
 
 #include "base/os.h"
 
+#define DRAFT_SIZE_FIRST 4    /* tokens guessed at first */
 #define SEQS_PER_JOB_MAX 2048 /* OpenAI's bound on embedding inputs; n times prompts too */
 
 static bool begins_with(const char *text, size_t len, const char *prefix)
@@ -60,6 +61,18 @@ static sl_status check_sampling(const engine *e, const llm_request *req, sl_err 
     return SL_OK;
 }
 
+/* FNV-1a over the tokens up to each block's end: tells prompts apart that begin differently. */
+static void hash_blocks(const int32_t *tokens, int blocks, uint64_t *ret)
+{
+    uint64_t h = 0xcbf29ce484222325ULL;
+
+    for (int b = 0; b < blocks; b++) {
+        for (int i = 0; i < SL_KV_BLOCK_TOKENS; i++)
+            h = (h ^ (uint32_t)tokens[b * SL_KV_BLOCK_TOKENS + i]) * 0x100000001b3ULL;
+        ret[b] = h;
+    }
+}
+
 /* Room for the prompt and what may be generated. */
 static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const token_ids *prompt,
                           sl_err *err)
@@ -83,9 +96,15 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
         return s->vector ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
     }
     s->needs_echo = req->echo;
+    s->draft_size = DRAFT_SIZE_FIRST;
     s->rng = sampler_seed(req->sampling.seed, choice);
     s->vocab = e->vocab;
     token_decoder_init(&s->decoder, e->vocab, false, req->show_special);
+    s->block_hashes =
+        sl_calloc((size_t)prompt_count / SL_KV_BLOCK_TOKENS + 1, sizeof *s->block_hashes);
+    if (!s->block_hashes)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    hash_blocks(s->tokens, prompt_count / SL_KV_BLOCK_TOKENS, s->block_hashes);
     return kv_seq_init(&s->kv, s->cap, 0, err);
 }
 
@@ -175,6 +194,7 @@ void job_destroy(engine *e, job *j)
         if (e->pool)
             kv_seq_deinit(e->pool, &s->kv);
         sl_free(s->tokens);
+        sl_free(s->block_hashes);
         sl_free(s->pending);
         sl_free(s->vector);
         sl_buf_deinit(&s->text);

@@ -82,6 +82,9 @@ typedef struct llm_request {
     int32_t top_logprobs; /* 0..SL_TOP_LOGPROBS_MAX */
     bool show_special;    /* render control tokens in the text */
     bool no_special;      /* do not add BOS and the like to text prompts */
+    bool no_prefix_cache; /* neither use nor feed the prefix cache */
+    int32_t spec_tokens;  /* guesses by prompt lookup: at most so many at a time; 0: the server's
+                             default; -1: none */
 
     int64_t created_ns;    /* monotonic */
     const char *user;      /* who asks (key or tenant name), or NULL; in the arena */

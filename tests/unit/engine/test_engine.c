@@ -43,6 +43,8 @@ static int sim_step(sim_seq *seqs, int *count, const sched_limits *l, int *free_
         views[i] = (sched_seq){ .len = seqs[i].len,
                                 .pending = seqs[i].count - seqs[i].len,
                                 .blocks = seqs[i].blocks,
+                                .own = seqs[i].blocks,
+                                .leader = -1,
                                 .decoding = seqs[i].sampled && seqs[i].count - seqs[i].len == 1 };
         decodes += views[i].decoding;
     }
@@ -75,7 +77,7 @@ static int sim_step(sim_seq *seqs, int *count, const sched_limits *l, int *free_
     assert_int_equal(used, planned);
     assert_true(used <= l->step_tokens);
     if (decodes > 0 && decodes_run > 0 && used > decodes_run)
-        assert_true(used <= SL_MAX(l->mixed_step_tokens, decodes_run));
+        assert_true(used <= SL_MAX(l->mixed_prefill + decodes_run, decodes_run));
     return used;
 }
 
@@ -84,7 +86,7 @@ static int sim_step(sim_seq *seqs, int *count, const sched_limits *l, int *free_
 static void test_scheduler_simulation(void **state)
 {
     const sched_limits l = {
-        .step_tokens = 32, .mixed_step_tokens = 12, .seqs_max = 6, .rows_max = 6, .block_tokens = 4
+        .step_tokens = 32, .mixed_prefill = 8, .seqs_max = 6, .rows_max = 6, .block_tokens = 4
     };
     long steps = 0, done = 0, patterns = 100000;
 
