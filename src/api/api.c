@@ -15,7 +15,7 @@
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
-void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
+void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e, put_error_fn put)
 {
     char text[24];
     sl_buf b;
@@ -27,9 +27,14 @@ void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
         http_set_header(x, "retry-after-ms", text);
     }
     sl_buf_init(&b, 64 * SL_KIB);
-    openai_put_error(&b, e);
+    put(&b, e);
     http_respond(x, e->http, "application/json", sl_buf_str(&b), b.len);
     sl_buf_deinit(&b);
+}
+
+void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
+{
+    api_respond_error_as(a, x, e, openai_put_error);
 }
 
 void api_respond_status(const api *a, http_exchange *x, const sl_err *err)

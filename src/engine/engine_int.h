@@ -21,6 +21,7 @@ typedef struct seq {
     uint32_t choice;
     int32_t *tokens; /* [cap] prompt, then output */
     int prompt_count, count, cap;
+    int cached; /* prompt tokens that the prefix cache had */
     kv_seq kv;
     uint64_t rng;
     bool done;
