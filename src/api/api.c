@@ -11,6 +11,7 @@
     "       -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n\n"                  \
     "Python:  OpenAI(base_url=\"http://%s/v1\", api_key=\"any\")\n\n"                              \
     "Routes:  /v1/chat/completions  /v1/completions  /v1/embeddings  /v1/models\n"                 \
+    "         /completion  /tokenize  /detokenize  /apply-template  /props\n"                      \
     "         /v1/rag/documents  /v1/rag/query  /health  /ready  /metrics  /version\n"
 
 /* ---- errors -------------------------------------------------------------------------------- */
@@ -154,6 +155,13 @@ static const struct {
     { "POST", "/v1/chat/completions", openai_chat, false },
     { "POST", "/v1/completions", openai_completions, false },
     { "POST", "/v1/embeddings", openai_embeddings, false },
+    { "POST", "/completion", llamacpp_completion, false },
+    { "POST", "/completions", llamacpp_completion, false },
+    { "POST", "/tokenize", llamacpp_tokenize, false },
+    { "POST", "/detokenize", llamacpp_detokenize, false },
+    { "POST", "/apply-template", llamacpp_apply_template, false },
+    { "GET", "/props", llamacpp_props, false },
+    { "GET", "/slots", llamacpp_slots, false },
     { "GET", "/v1/models", models_list, false },
     { "GET", "/v1/models/{model...}", models_get, false },
     { "POST", "/v1/rag/documents", rag_add, false },

@@ -67,6 +67,13 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
 void openai_chat(api *a, http_exchange *x);
 void openai_completions(api *a, http_exchange *x);
 void openai_embeddings(api *a, http_exchange *x);
+/* llamacpp.c */
+void llamacpp_completion(api *a, http_exchange *x);
+void llamacpp_tokenize(api *a, http_exchange *x);
+void llamacpp_detokenize(api *a, http_exchange *x);
+void llamacpp_apply_template(api *a, http_exchange *x);
+void llamacpp_props(api *a, http_exchange *x);
+void llamacpp_slots(api *a, http_exchange *x);
 /* models.c */
 void models_list(api *a, http_exchange *x);
 void models_get(api *a, http_exchange *x);
