@@ -11,11 +11,12 @@
     "       -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n\n"                  \
     "Python:  OpenAI(base_url=\"http://%s/v1\", api_key=\"any\")\n\n"                              \
     "Routes:  /v1/chat/completions  /v1/completions  /v1/embeddings  /v1/models\n"                 \
+    "         /completion  /tokenize  /detokenize  /apply-template  /props\n"                      \
     "         /v1/rag/documents  /v1/rag/query  /health  /ready  /metrics  /version\n"
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
-void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
+void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e, put_error_fn put)
 {
     char text[24];
     sl_buf b;
@@ -27,9 +28,14 @@ void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
         http_set_header(x, "retry-after-ms", text);
     }
     sl_buf_init(&b, 64 * SL_KIB);
-    openai_put_error(&b, e);
+    put(&b, e);
     http_respond(x, e->http, "application/json", sl_buf_str(&b), b.len);
     sl_buf_deinit(&b);
+}
+
+void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
+{
+    api_respond_error_as(a, x, e, openai_put_error);
 }
 
 void api_respond_status(const api *a, http_exchange *x, const sl_err *err)
@@ -149,6 +155,13 @@ static const struct {
     { "POST", "/v1/chat/completions", openai_chat, false },
     { "POST", "/v1/completions", openai_completions, false },
     { "POST", "/v1/embeddings", openai_embeddings, false },
+    { "POST", "/completion", llamacpp_completion, false },
+    { "POST", "/completions", llamacpp_completion, false },
+    { "POST", "/tokenize", llamacpp_tokenize, false },
+    { "POST", "/detokenize", llamacpp_detokenize, false },
+    { "POST", "/apply-template", llamacpp_apply_template, false },
+    { "GET", "/props", llamacpp_props, false },
+    { "GET", "/slots", llamacpp_slots, false },
     { "GET", "/v1/models", models_list, false },
     { "GET", "/v1/models/{model...}", models_get, false },
     { "POST", "/v1/rag/documents", rag_add, false },

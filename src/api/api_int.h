@@ -55,10 +55,25 @@ struct api {
     api_pool *pool;
 };
 
+/* answer.c */
+/* The name that answers, logs and metrics carry: what the caller said, or the default model's;
+ * "unknown" when there is no such model, and then *ret_info is empty. */
+const char *answer_model(const api *a, const llm_request *req, llm_model_info *ret_info);
+/* Submits the request and answers through enc, later. Takes req and enc (NULL: out of memory, which
+ * is answered). */
+void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model);
+
 /* openai.c */
 void openai_chat(api *a, http_exchange *x);
 void openai_completions(api *a, http_exchange *x);
 void openai_embeddings(api *a, http_exchange *x);
+/* llamacpp.c */
+void llamacpp_completion(api *a, http_exchange *x);
+void llamacpp_tokenize(api *a, http_exchange *x);
+void llamacpp_detokenize(api *a, http_exchange *x);
+void llamacpp_apply_template(api *a, http_exchange *x);
+void llamacpp_props(api *a, http_exchange *x);
+void llamacpp_slots(api *a, http_exchange *x);
 /* models.c */
 void models_list(api *a, http_exchange *x);
 void models_get(api *a, http_exchange *x);
@@ -76,6 +91,8 @@ void api_request_done(void *api_ctx, http_exchange *x);
 void api_user_of(const api *a, const http_exchange *x, char ret_user[API_USER_BYTES]);
 /* Answers with an error, with Retry-After on 503 and 429. */
 void api_respond_error(const api *a, http_exchange *x, const openai_error *e);
+/* The same in another dialect. */
+void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e, put_error_fn put);
 /* The same for a failure status; not about models. */
 void api_respond_status(const api *a, http_exchange *x, const sl_err *err);
 

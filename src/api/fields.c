@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define MODEL_NAME_BYTES_MAX 200
+
 sl_status openai_refuse(openai_error *err, const char *param, const char *code, const char *fmt,
                         ...)
 {
@@ -145,5 +147,98 @@ sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error 
         return status;
     }
     *ret = root;
+    return SL_OK;
+}
+
+/* ---- parts of requests that dialects share ------------------------------------------------- */
+
+sl_status refuse_size(openai_error *err)
+{
+    openai_refuse(err, NULL, "request_too_large", "The request is too large");
+    err->http = 413;
+    return SL_ENOMEM;
+}
+
+bool field_is_token(const json_t *v)
+{
+    return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX;
+}
+
+sl_status take_model(const json_t *root, llm_request *req, openai_error *err)
+{
+    const char *model = "";
+
+    SL_TRY(take_str(root, "model", &model, err));
+    if (strlen(model) > MODEL_NAME_BYTES_MAX)
+        return openai_refuse(err, "model", "invalid_value",
+                             "Invalid 'model': the name is too long");
+    req->model = sl_arena_strndup(&req->arena, model, strlen(model));
+    return req->model ? SL_OK : refuse_size(err);
+}
+
+static sl_status add_stop(llm_request *req, const json_t *v, bool skip_empty, const char *param,
+                          openai_error *err)
+{
+    size_t len = json_string_length(v);
+
+    if (!json_is_string(v))
+        return openai_refuse(err, param, "invalid_type",
+                             "Invalid type for '%s': expected a string, but got %s", param,
+                             json_kind(v));
+    if (len == 0 && skip_empty)
+        return SL_OK;
+    if (len == 0 || len > SL_STOP_BYTES_MAX)
+        return openai_refuse(err, param, "invalid_value",
+                             "Invalid '%s': a stop string has 1 to %d bytes", param,
+                             SL_STOP_BYTES_MAX);
+    req->stops[req->stop_count] = sl_arena_strndup(&req->arena, json_string_value(v), len);
+    return req->stops[req->stop_count++] ? SL_OK : refuse_size(err);
+}
+
+sl_status take_stops(const json_t *root, bool skip_empty, llm_request *req, openai_error *err)
+{
+    const json_t *v = field(root, "stop");
+    char param[32];
+
+    if (!v)
+        return SL_OK;
+    req->stops = sl_arena_alloc(&req->arena, SL_STOPS_MAX * sizeof *req->stops);
+    if (!req->stops)
+        return refuse_size(err);
+    if (json_is_string(v))
+        return add_stop(req, v, skip_empty, "stop", err);
+    if (!json_is_array(v))
+        return openai_refuse(err, "stop", "invalid_type",
+                             "Invalid type for 'stop': expected a string or an array of strings, "
+                             "but got %s",
+                             json_kind(v));
+    if (json_array_size(v) > SL_STOPS_MAX)
+        return openai_refuse(err, "stop", "array_above_max_length",
+                             "Invalid 'stop': at most %d stop strings", SL_STOPS_MAX);
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        snprintf(param, sizeof param, "stop[%zu]", i);
+        SL_TRY(add_stop(req, json_array_get(v, i), skip_empty, param, err));
+    }
+    return SL_OK;
+}
+
+sl_status add_prompt_ids(const json_t *list, const char *param, llm_request *req, openai_error *err)
+{
+    llm_prompt *p = &req->prompts[req->prompt_count];
+    size_t count = json_array_size(list);
+    int32_t *ids = sl_arena_alloc(&req->arena, (count + 1) * sizeof *ids);
+
+    if (!ids)
+        return refuse_size(err);
+    if (count == 0)
+        return openai_refuse(err, param, "empty_array", "Invalid '%s': no tokens", param);
+    for (size_t i = 0; i < count; i++) {
+        if (!field_is_token(json_array_get(list, i)))
+            return openai_refuse(err, param, "invalid_value",
+                                 "Invalid '%s': element %zu is no token id", param, i);
+        ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    *p = (llm_prompt){ .ids = ids, .id_count = count };
+    req->prompt_count++;
     return SL_OK;
 }

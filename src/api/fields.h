@@ -19,4 +19,18 @@ sl_status take_str(const json_t *obj, const char *name, const char **ret, openai
 /* Parses a body that must be one JSON object; the caller releases *ret. */
 SL_NODISCARD sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err);
 
+/* ---- parts of requests that dialects share ------------------------------------------------- */
+
+/* Refuses a body that needs more memory than a request may take. Returns SL_ENOMEM. */
+sl_status refuse_size(openai_error *err);
+bool field_is_token(const json_t *v); /* an integer that may be a token id */
+
+/* "model" to req->model. */
+sl_status take_model(const json_t *root, llm_request *req, openai_error *err);
+/* "stop", a string or an array of strings. skip_empty: empty ones are ignored, not refused. */
+sl_status take_stops(const json_t *root, bool skip_empty, llm_request *req, openai_error *err);
+/* Fills the next prompt of req->prompts, which has room, from an array of token ids. */
+sl_status add_prompt_ids(const json_t *list, const char *param, llm_request *req,
+                         openai_error *err);
+
 #endif

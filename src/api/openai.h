@@ -3,21 +3,11 @@
 #ifndef SL_API_OPENAI_H
 #define SL_API_OPENAI_H
 
-#include "base/buf.h"
-#include "llm/llm.h"
+#include "api/encoder.h"
 
-#define OPENAI_PARAM_BYTES   128
 #define OPENAI_ARENA_MAX     (96 * SL_MIB) /* a body of the largest size, parsed */
 #define OPENAI_ANSWER_MAX    (256 * SL_MIB)
 #define OPENAI_CHOICES_TOTAL 4096 /* prompts x n */
-
-/* Why a request is refused, in the dialect's terms. Texts are static or in the struct. */
-typedef struct openai_error {
-    int http;
-    const char *type, *code;        /* code may be NULL */
-    char param[OPENAI_PARAM_BYTES]; /* "" : null */
-    char message[SL_ERR_TEXT_BYTES];
-} openai_error;
 
 /* A parsed request and how its answer is to be written. */
 typedef struct openai_call {
@@ -44,24 +34,22 @@ void openai_put_error(sl_buf *out, const openai_error *e);
 
 typedef struct openai_choice openai_choice;
 
-/* Turns events into answer bytes. When streaming, each event appends SSE records to `out`; when
- * not, text gathers inside and the whole body is appended at LLM_EV_DONE. */
 typedef struct openai_encoder {
+    encoder base;
     llm_task task;
-    bool stream, include_usage, base64, logprobs;
+    bool include_usage, base64, logprobs;
     int64_t dimensions;
     char id[64], model[128];
     int64_t created_s;
     openai_choice *choices; /* [choice_count] */
-    uint32_t choice_count;
     llm_usage usage;
-    bool failed, started;
-    openai_error error; /* when failed */
 } openai_encoder;
 
 SL_NODISCARD sl_status openai_encoder_init(openai_encoder *e, const openai_call *call,
                                            const char *model, int64_t created_s);
 void openai_encoder_deinit(openai_encoder *e);
 void openai_encode(openai_encoder *e, const llm_event *ev, sl_buf *out);
+/* The same on the heap, released through its ops; NULL when out of memory. */
+encoder *openai_encoder_create(const openai_call *call, const char *model, int64_t created_s);
 
 #endif

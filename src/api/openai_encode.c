@@ -51,14 +51,26 @@ static void make_id(char *out, size_t bytes, const char *prefix)
         len += snprintf(out + len, bytes - (size_t)len, "%02x", raw[i]);
 }
 
+static void encode_op(encoder *e, const llm_event *ev, sl_buf *out)
+{
+    openai_encode((openai_encoder *)e, ev, out);
+}
+
+static void destroy_op(encoder *e)
+{
+    openai_encoder_deinit((openai_encoder *)e);
+    sl_free(e);
+}
+
 sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const char *model,
                               int64_t created_s)
 {
     const llm_request *req = call->req;
     size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count;
+    static const encoder_ops ops = { encode_op, openai_put_error, destroy_op };
 
-    *e = (openai_encoder){ .task = req->task,
-                           .stream = call->stream,
+    *e = (openai_encoder){ .base = { .ops = &ops, .stream = call->stream },
+                           .task = req->task,
                            .include_usage = call->include_usage,
                            .base64 = call->base64,
                            .dimensions = call->dimensions,
@@ -66,11 +78,11 @@ sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const 
                            .created_s = created_s };
     make_id(e->id, sizeof e->id, req->task == LLM_CHAT ? "chatcmpl-" : "cmpl-");
     snprintf(e->model, sizeof e->model, "%s", model);
-    e->choice_count = (uint32_t)prompts * (req->task == LLM_EMBED ? 1 : req->n);
-    e->choices = sl_calloc(e->choice_count, sizeof *e->choices);
+    e->base.choice_count = (uint32_t)prompts * (req->task == LLM_EMBED ? 1 : req->n);
+    e->choices = sl_calloc(e->base.choice_count, sizeof *e->choices);
     if (!e->choices)
         return SL_ENOMEM;
-    for (uint32_t i = 0; i < e->choice_count; i++) {
+    for (uint32_t i = 0; i < e->base.choice_count; i++) {
         openai_choice *c = &e->choices[i];
 
         sl_buf_init(&c->text, OPENAI_ANSWER_MAX);
@@ -84,7 +96,7 @@ sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const 
 
 void openai_encoder_deinit(openai_encoder *e)
 {
-    for (uint32_t i = 0; e->choices && i < e->choice_count; i++) {
+    for (uint32_t i = 0; e->choices && i < e->base.choice_count; i++) {
         openai_choice *c = &e->choices[i];
 
         sl_buf_deinit(&c->text);
@@ -95,6 +107,17 @@ void openai_encoder_deinit(openai_encoder *e)
     }
     sl_free(e->choices);
     e->choices = NULL;
+}
+
+encoder *openai_encoder_create(const openai_call *call, const char *model, int64_t created_s)
+{
+    openai_encoder *e = sl_malloc(sizeof *e);
+
+    if (e && openai_encoder_init(e, call, model, created_s) != SL_OK) {
+        sl_free(e);
+        return NULL;
+    }
+    return e ? &e->base : NULL;
 }
 
 /* ---- errors -------------------------------------------------------------------------------- */
@@ -271,7 +294,7 @@ static void add_tokens(openai_encoder *e, openai_choice *c, const llm_event *ev)
 /* Writes the gathered logprobs as a value and empties them. */
 static void put_logprobs(const openai_encoder *e, openai_choice *c, sl_buf *out)
 {
-    if (!e->logprobs || (e->stream && c->tokens.len == 0)) {
+    if (!e->logprobs || (e->base.stream && c->tokens.len == 0)) {
         sl_buf_puts(out, "null");
         return;
     }
@@ -337,7 +360,7 @@ static void chunk_close(const openai_encoder *e, sl_buf *out)
 
 static void stream_start(openai_encoder *e, sl_buf *out)
 {
-    for (uint32_t i = 0; e->task == LLM_CHAT && i < e->choice_count; i++) {
+    for (uint32_t i = 0; e->task == LLM_CHAT && i < e->base.choice_count; i++) {
         chunk_open(e, i, out);
         sl_buf_puts(out, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
                          "\"finish_reason\":null");
@@ -371,9 +394,9 @@ static void stream_finish(openai_encoder *e, const llm_event *ev, sl_buf *out)
 
 static void stream_done(openai_encoder *e, sl_buf *out)
 {
-    if (e->failed) {
+    if (e->base.failed) {
         sl_buf_puts(out, "data: ");
-        openai_put_error(out, &e->error);
+        openai_put_error(out, &e->base.error);
         sl_buf_puts(out, "\n\n");
     } else if (e->include_usage) {
         sl_buf_puts(out, "data: ");
@@ -408,7 +431,7 @@ static void put_answer(openai_encoder *e, sl_buf *out)
 {
     put_head(e, e->task == LLM_CHAT ? "chat.completion" : "text_completion", out);
     sl_buf_puts(out, ",\"choices\":[");
-    for (uint32_t i = 0; i < e->choice_count; i++)
+    for (uint32_t i = 0; i < e->base.choice_count; i++)
         put_choice(e, i, out);
     sl_buf_puts(out, "],\"usage\":");
     put_usage(out, &e->usage);
@@ -418,7 +441,7 @@ static void put_answer(openai_encoder *e, sl_buf *out)
 static void put_embeddings(openai_encoder *e, sl_buf *out)
 {
     sl_buf_puts(out, "{\"object\":\"list\",\"data\":[");
-    for (uint32_t i = 0; i < e->choice_count; i++) {
+    for (uint32_t i = 0; i < e->base.choice_count; i++) {
         openai_choice *c = &e->choices[i];
 
         sl_buf_printf(out, "%s{\"object\":\"embedding\",\"index\":%u,\"embedding\":", i ? "," : "",
@@ -498,7 +521,7 @@ static void collect_delta(openai_encoder *e, const llm_event *ev)
 
 static void collect_done(openai_encoder *e, sl_buf *out)
 {
-    for (uint32_t i = 0; i < e->choice_count && !e->failed; i++) {
+    for (uint32_t i = 0; i < e->base.choice_count && !e->base.failed; i++) {
         const openai_choice *c = &e->choices[i];
 
         if (c->text.failed || c->tokens.failed || c->tops.failed ||
@@ -506,12 +529,12 @@ static void collect_done(openai_encoder *e, sl_buf *out)
             sl_err err = { 0 };
 
             sl_fail(&err, SL_EINTERNAL, "the answer could not be put together");
-            openai_error_from(&err, e->task, &e->error);
-            e->failed = true;
+            openai_error_from(&err, e->task, &e->base.error);
+            e->base.failed = true;
         }
     }
-    if (e->failed)
-        openai_put_error(out, &e->error);
+    if (e->base.failed)
+        openai_put_error(out, &e->base.error);
     else if (e->task == LLM_EMBED)
         put_embeddings(e, out);
     else
@@ -523,35 +546,35 @@ void openai_encode(openai_encoder *e, const llm_event *ev, sl_buf *out)
     bool has_choice =
         ev->kind == LLM_EV_DELTA || ev->kind == LLM_EV_FINISH || ev->kind == LLM_EV_EMBEDDING;
 
-    SL_ASSERT(!has_choice || ev->choice < e->choice_count);
+    SL_ASSERT(!has_choice || ev->choice < e->base.choice_count);
     switch (ev->kind) {
     case LLM_EV_START:
-        e->started = true;
+        e->base.started = true;
         e->usage = ev->usage;
-        if (e->stream)
+        if (e->base.stream)
             stream_start(e, out);
         break;
     case LLM_EV_DELTA:
-        if (e->stream)
+        if (e->base.stream)
             stream_delta(e, ev, out);
         else
             collect_delta(e, ev);
         break;
     case LLM_EV_FINISH:
         e->choices[ev->choice].finish = ev->finish;
-        if (e->stream)
+        if (e->base.stream)
             stream_finish(e, ev, out);
         break;
     case LLM_EV_EMBEDDING:
         take_vector(e, ev);
         break;
     case LLM_EV_ERROR:
-        e->failed = true;
-        openai_error_from(&ev->error, e->task, &e->error);
+        e->base.failed = true;
+        openai_error_from(&ev->error, e->task, &e->base.error);
         break;
     case LLM_EV_DONE:
         e->usage = ev->usage;
-        if (e->stream && e->started)
+        if (e->base.stream && e->base.started)
             stream_done(e, out);
         else
             collect_done(e, out);

@@ -37,13 +37,6 @@ static sl_status refuse_unsupported(const json_t *root, openai_error *err)
     return SL_OK;
 }
 
-static sl_status no_memory(openai_error *err)
-{
-    openai_refuse(err, NULL, "request_too_large", "The request is too large");
-    err->http = 413;
-    return SL_ENOMEM;
-}
-
 /* ---- sampling ------------------------------------------------------------------------------ */
 
 static sl_status parse_logit_bias(const json_t *root, llm_request *req, openai_error *err)
@@ -64,7 +57,7 @@ static sl_status parse_logit_bias(const json_t *root, llm_request *req, openai_e
                              "Invalid 'logit_bias': at most %d entries", SL_LOGIT_BIAS_MAX);
     s->bias = sl_arena_alloc(&req->arena, (json_object_size(map) + 1) * sizeof *s->bias);
     if (!s->bias)
-        return no_memory(err);
+        return refuse_size(err);
     json_object_foreach(map, key, value)
     {
         char *end;
@@ -82,54 +75,6 @@ static sl_status parse_logit_bias(const json_t *root, llm_request *req, openai_e
     return SL_OK;
 }
 
-static sl_status add_stop(llm_request *req, const json_t *v, const char *param, openai_error *err)
-{
-    size_t len = json_string_length(v);
-
-    if (!json_is_string(v))
-        return openai_refuse(err, param, "invalid_type",
-                             "Invalid type for '%s': expected a string, but got %s", param,
-                             json_kind(v));
-    if (len == 0 || len > SL_STOP_BYTES_MAX)
-        return openai_refuse(err, param, "invalid_value",
-                             "Invalid '%s': a stop string has 1 to %d bytes", param,
-                             SL_STOP_BYTES_MAX);
-    req->stops[req->stop_count] = sl_arena_strndup(&req->arena, json_string_value(v), len);
-    return req->stops[req->stop_count++] ? SL_OK : no_memory(err);
-}
-
-static sl_status parse_stop(const json_t *root, llm_request *req, openai_error *err)
-{
-    const json_t *v = field(root, "stop");
-    char param[32];
-
-    if (!v)
-        return SL_OK;
-    req->stops = sl_arena_alloc(&req->arena, SL_STOPS_MAX * sizeof *req->stops);
-    if (!req->stops)
-        return no_memory(err);
-    if (json_is_string(v))
-        return add_stop(req, v, "stop", err);
-    if (!json_is_array(v))
-        return openai_refuse(err, "stop", "invalid_type",
-                             "Invalid type for 'stop': expected a string or an array of strings, "
-                             "but got %s",
-                             json_kind(v));
-    if (json_array_size(v) > SL_STOPS_MAX)
-        return openai_refuse(err, "stop", "array_above_max_length",
-                             "Invalid 'stop': at most %d stop strings", SL_STOPS_MAX);
-    for (size_t i = 0; i < json_array_size(v); i++) {
-        snprintf(param, sizeof param, "stop[%zu]", i);
-        SL_TRY(add_stop(req, json_array_get(v, i), param, err));
-    }
-    return SL_OK;
-}
-
-static bool is_token_id(const json_t *v)
-{
-    return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX;
-}
-
 static sl_status parse_stop_ids(const json_t *root, llm_request *req, openai_error *err)
 {
     const json_t *v = field(root, "stop_token_ids");
@@ -143,9 +88,9 @@ static sl_status parse_stop_ids(const json_t *root, llm_request *req, openai_err
                              SL_LOGIT_BIAS_MAX);
     req->stop_ids = sl_arena_alloc(&req->arena, (count + 1) * sizeof *req->stop_ids);
     if (!req->stop_ids)
-        return no_memory(err);
+        return refuse_size(err);
     for (size_t i = 0; i < count; i++) {
-        if (!is_token_id(json_array_get(v, i)))
+        if (!field_is_token(json_array_get(v, i)))
             return openai_refuse(err, "stop_token_ids", "invalid_value",
                                  "Invalid 'stop_token_ids[%zu]': expected a token id", i);
         req->stop_ids[req->stop_id_count++] = (int32_t)json_integer_value(json_array_get(v, i));
@@ -156,7 +101,7 @@ static sl_status parse_stop_ids(const json_t *root, llm_request *req, openai_err
 static sl_status parse_sampling(const json_t *root, llm_request *req, openai_error *err)
 {
     llm_sampling *s = &req->sampling;
-    int64_t top_k = s->top_k, min_tokens = s->min_tokens, seed = 0, n = req->n;
+    int64_t top_k = s->top_k, min_tokens = s->min_tokens, seed = 0, n = req->n, spec = 0;
     bool skip_special = true, special = !req->no_special;
 
     SL_TRY(take_num(root, "temperature", 0, 2, &s->temperature, err));
@@ -170,6 +115,7 @@ static sl_status parse_sampling(const json_t *root, llm_request *req, openai_err
     SL_TRY(take_int(root, "min_tokens", 0, INT32_MAX, &min_tokens, err));
     SL_TRY(take_int(root, "seed", INT64_MIN, INT64_MAX, &seed, err));
     SL_TRY(take_int(root, "n", 1, SL_CHOICES_MAX, &n, err));
+    SL_TRY(take_int(root, "spec_tokens", -1, SL_SPEC_TOKENS_MAX, &spec, err));
     SL_TRY(take_bool(root, "ignore_eos", &s->ignore_eos, err));
     SL_TRY(take_bool(root, "include_stop_str_in_output", &req->include_stop, err));
     SL_TRY(take_bool(root, "skip_special_tokens", &skip_special, err));
@@ -179,10 +125,11 @@ static sl_status parse_sampling(const json_t *root, llm_request *req, openai_err
     s->has_seed = field(root, "seed") != NULL;
     s->seed = (uint64_t)seed;
     req->n = (uint32_t)n;
+    req->spec_tokens = (int32_t)spec;
     req->show_special = !skip_special;
     req->no_special = !special;
     SL_TRY(parse_logit_bias(root, req, err));
-    SL_TRY(parse_stop(root, req, err));
+    SL_TRY(take_stops(root, false, req, err));
     return parse_stop_ids(root, req, err);
 }
 
@@ -232,7 +179,7 @@ static sl_status join_parts(const json_t *parts, const char *path, sl_buf *out, 
                                  "Invalid '%s': its text must be a string", param);
         sl_buf_put(out, json_string_value(text), json_string_length(text));
     }
-    return out->failed ? no_memory(err) : SL_OK;
+    return out->failed ? refuse_size(err) : SL_OK;
 }
 
 static sl_status parse_content(const json_t *msg, const char *path, bool may_be_null, json_t *into,
@@ -245,12 +192,12 @@ static sl_status parse_content(const json_t *msg, const char *path, bool may_be_
 
     snprintf(param, sizeof param, "%s.content", path);
     if (!content && may_be_null)
-        return json_object_set_new(into, "content", json_null()) == 0 ? SL_OK : no_memory(err);
+        return json_object_set_new(into, "content", json_null()) == 0 ? SL_OK : refuse_size(err);
     if (!content)
         return openai_refuse(err, param, "missing_required_parameter",
                              "Missing required parameter: '%s'", param);
     if (json_is_string(content))
-        return json_object_set(into, "content", (json_t *)content) == 0 ? SL_OK : no_memory(err);
+        return json_object_set(into, "content", (json_t *)content) == 0 ? SL_OK : refuse_size(err);
     if (!json_is_array(content))
         return openai_refuse(err, param, "invalid_type",
                              "Invalid type for '%s': expected a string or an array of parts, but "
@@ -260,7 +207,7 @@ static sl_status parse_content(const json_t *msg, const char *path, bool may_be_
     status = join_parts(content, param, &text, err);
     if (status == SL_OK &&
         json_object_set_new(into, "content", json_stringn(sl_buf_str(&text), text.len)) != 0)
-        status = no_memory(err);
+        status = refuse_size(err);
     sl_buf_deinit(&text);
     return status;
 }
@@ -278,7 +225,7 @@ static sl_status copy_string(const json_t *msg, const char *path, const char *na
         return openai_refuse(err, param, "invalid_type",
                              "Invalid type for '%s': expected a string, but got %s", param,
                              json_kind(v));
-    return json_object_set(into, name, v) == 0 ? SL_OK : no_memory(err);
+    return json_object_set(into, name, v) == 0 ? SL_OK : refuse_size(err);
 }
 
 static sl_status parse_message(const json_t *msg, size_t idx, json_t *into, openai_error *err)
@@ -309,12 +256,12 @@ static sl_status parse_message(const json_t *msg, size_t idx, json_t *into, open
     /* Templates know `system` only; OpenAI renamed it for newer models. */
     if (json_object_set_new(into, "role",
                             json_string(strcmp(role, "developer") == 0 ? "system" : role)) != 0)
-        return no_memory(err);
+        return refuse_size(err);
     if (calls && (!json_is_array(calls) || strcmp(role, "assistant") != 0))
         return openai_refuse(err, path, "invalid_value",
                              "'%s.tool_calls' must be an array in an assistant message", path);
     if (calls && json_object_set(into, "tool_calls", calls) != 0)
-        return no_memory(err);
+        return refuse_size(err);
     SL_TRY(copy_string(msg, path, "name", into, err));
     SL_TRY(copy_string(msg, path, "tool_call_id", into, err));
     SL_TRY(copy_string(msg, path, "reasoning_content", into, err));
@@ -341,7 +288,7 @@ static sl_status parse_messages(const json_t *root, llm_request *req, openai_err
         json_t *msg = json_object();
 
         if (!msg || json_array_append_new(req->messages, msg) != 0)
-            return no_memory(err);
+            return refuse_size(err);
         SL_TRY(parse_message(json_array_get(list, i), i, msg, err));
     }
     return SL_OK;
@@ -423,27 +370,6 @@ static sl_status parse_chat(const json_t *root, openai_call *call, openai_error 
 
 /* ---- prompts: string, [string], [int], [[int]] ----------------------------------------------- */
 
-static sl_status add_ids(const json_t *list, const char *param, llm_request *req, openai_error *err)
-{
-    llm_prompt *p = &req->prompts[req->prompt_count];
-    size_t count = json_array_size(list);
-    int32_t *ids = sl_arena_alloc(&req->arena, (count + 1) * sizeof *ids);
-
-    if (!ids)
-        return no_memory(err);
-    if (count == 0)
-        return openai_refuse(err, param, "empty_array", "Invalid '%s': no tokens", param);
-    for (size_t i = 0; i < count; i++) {
-        if (!is_token_id(json_array_get(list, i)))
-            return openai_refuse(err, param, "invalid_value",
-                                 "Invalid '%s': element %zu is no token id", param, i);
-        ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
-    }
-    *p = (llm_prompt){ .ids = ids, .id_count = count };
-    req->prompt_count++;
-    return SL_OK;
-}
-
 static sl_status add_text(const json_t *v, const char *param, llm_request *req, openai_error *err)
 {
     llm_prompt *p = &req->prompts[req->prompt_count];
@@ -451,7 +377,7 @@ static sl_status add_text(const json_t *v, const char *param, llm_request *req, 
     char *text = sl_arena_strndup(&req->arena, json_string_value(v), len);
 
     if (!text)
-        return no_memory(err);
+        return refuse_size(err);
     if (len == 0 && req->task == LLM_EMBED)
         return openai_refuse(err, param, "invalid_value",
                              "Invalid '%s': input cannot be an empty string", param);
@@ -480,7 +406,7 @@ static sl_status parse_prompts(const json_t *root, const char *name, llm_request
                              SL_PROMPTS_MAX);
     req->prompts = sl_arena_alloc(&req->arena, count * sizeof *req->prompts);
     if (!req->prompts)
-        return no_memory(err);
+        return refuse_size(err);
     if (json_is_string(v))
         return add_text(v, name, req, err);
     if (!json_is_array(v))
@@ -488,7 +414,7 @@ static sl_status parse_prompts(const json_t *root, const char *name, llm_request
                              "Invalid type for '%s': expected a string or an array, but got %s",
                              name, json_kind(v));
     if (json_is_integer(json_array_get(v, 0)))
-        return add_ids(v, name, req, err);
+        return add_prompt_ids(v, name, req, err);
     for (size_t i = 0; i < count; i++) {
         const json_t *item = json_array_get(v, i);
 
@@ -496,7 +422,7 @@ static sl_status parse_prompts(const json_t *root, const char *name, llm_request
         if (json_is_string(item))
             SL_TRY(add_text(item, param, req, err));
         else if (json_is_array(item))
-            SL_TRY(add_ids(item, param, req, err));
+            SL_TRY(add_prompt_ids(item, param, req, err));
         else
             return openai_refuse(err, param, "invalid_type",
                                  "Invalid type for '%s': expected a string or an array of token "
@@ -551,14 +477,8 @@ static sl_status parse_embed(const json_t *root, openai_call *call, openai_error
 static sl_status parse_root(const json_t *root, openai_call *call, openai_error *err)
 {
     llm_request *req = call->req;
-    const char *model = "";
 
-    SL_TRY(take_str(root, "model", &model, err));
-    if (strlen(model) > 200)
-        return openai_refuse(err, "model", "invalid_value",
-                             "Invalid 'model': the name is too long");
-    if (!(req->model = sl_arena_strndup(&req->arena, model, strlen(model))))
-        return no_memory(err);
+    SL_TRY(take_model(root, req, err));
     if (req->task == LLM_EMBED)
         return parse_embed(root, call, err);
     SL_TRY(refuse_unsupported(root, err));
@@ -578,7 +498,7 @@ sl_status openai_parse(llm_task task, const char *body, size_t len, openai_call 
 
     SL_TRY(parse_object(body, len, &root, err));
     call.req = llm_request_create(task, OPENAI_ARENA_MAX);
-    status = call.req ? parse_root(root, &call, err) : no_memory(err);
+    status = call.req ? parse_root(root, &call, err) : refuse_size(err);
     json_decref(root);
     if (status != SL_OK) {
         llm_request_destroy(call.req);

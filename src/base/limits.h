@@ -35,6 +35,7 @@
 #define SL_STOP_BYTES_MAX   512
 #define SL_LOGIT_BIAS_MAX   1024
 #define SL_TOP_LOGPROBS_MAX 20 /* OpenAI's bound */
+#define SL_SPEC_TOKENS_MAX  64 /* a step's rows; guesses past 16 are rarely right */
 
 /* Engine. */
 #define SL_THREADS_MAX     256

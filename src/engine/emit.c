@@ -1,7 +1,8 @@
 /* emit.c - from tokens to events.
  *
  * Text is held back while it may still turn out to be the start of a stop string; the tokens behind
- * it wait with it, so that a delta always carries the tokens its text came from. */
+ * it wait with it, so that a delta always carries the tokens its text came from. A request that
+ * wants every token gets them at once; then the text may come later than its tokens. */
 #include "engine/engine_int.h"
 
 #include "base/os.h"
@@ -43,6 +44,12 @@ void emit_done(job *j)
     deliver(j, &ev);
 }
 
+/* What an event about one choice tells of its prompt. */
+static llm_usage prompt_usage(const seq *s)
+{
+    return (llm_usage){ .prompt_tokens = s->prompt_count, .cached_tokens = s->cached };
+}
+
 /* Bytes at the end of text that some stop string may begin with. */
 static size_t undecided(const llm_request *req, const char *text, size_t len)
 {
@@ -82,7 +89,7 @@ static const char *find_stop(const llm_request *req, const char *text, size_t le
 /* Delivers the first len bytes of the held text with all pending tokens. */
 static void deliver_text(seq *s, size_t len)
 {
-    llm_event ev = { .kind = LLM_EV_DELTA, .choice = s->choice };
+    llm_event ev = { .kind = LLM_EV_DELTA, .choice = s->choice, .usage = prompt_usage(s) };
     llm_token *tokens;
 
     if (len == 0 && s->pending_count == 0)
@@ -147,14 +154,18 @@ bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, si
         return true;
     }
     at = s->text.len - undecided(req, sl_buf_str(&s->text), s->text.len);
-    if (at > 0)
+    if (at > 0 || req->every_token)
         deliver_text(s, at);
     return false;
 }
 
 void emit_finish(seq *s, llm_finish finish, const char *stop)
 {
-    llm_event ev = { .kind = LLM_EV_FINISH, .choice = s->choice, .finish = finish, .stop = stop };
+    llm_event ev = { .kind = LLM_EV_FINISH,
+                     .choice = s->choice,
+                     .finish = finish,
+                     .stop = stop,
+                     .usage = prompt_usage(s) };
 
     if (!stop)
         token_decoder_finish(&s->decoder, &s->text);

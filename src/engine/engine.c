@@ -208,19 +208,21 @@ static void backend_info(void *ctx, llm_model_info *ret)
                              .embedding_dim = e->enc ? e->w->params.dim : 0,
                              .created_s = e->created_s,
                              .param_count = model_file_param_count(e->file),
-                             .file_bytes = model_file_bytes(e->file) };
+                             .file_bytes = model_file_bytes(e->file),
+                             .seqs_max = e->o.seqs_max };
     snprintf(ret->name, sizeof ret->name, "%s", e->name);
     snprintf(ret->arch, sizeof ret->arch, "%s", e->w->params.arch_name);
     snprintf(ret->quant, sizeof ret->quant, "%s", model_file_quant(e->file));
 }
 
-static sl_status backend_tokenize(void *ctx, const char *text, size_t len, bool special,
+static sl_status backend_tokenize(void *ctx, const char *text, size_t len, unsigned flags,
                                   int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
 {
     const engine *e = ctx;
     token_ids out = { 0 };
-    sl_status status = token_encode(
-        e->vocab, text, len, special ? TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL : 0, &out, err);
+    unsigned how = (flags & LLM_ADD_SPECIAL ? TOKEN_ADD_SPECIAL : 0) |
+                   (flags & LLM_PARSE_SPECIAL ? TOKEN_PARSE_SPECIAL : 0);
+    sl_status status = token_encode(e->vocab, text, len, how, &out, err);
 
     if (status == SL_OK) {
         if (cap > 0)
@@ -236,10 +238,39 @@ static sl_status backend_render(void *ctx, const llm_request *req, sl_buf *out, 
     return engine_render(ctx, req, out, err);
 }
 
+static sl_status backend_detokenize(void *ctx, const int32_t *ids, size_t count, sl_buf *out,
+                                    sl_err *err)
+{
+    const engine *e = ctx;
+
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= token_count(e->vocab))
+            return sl_fail(err, SL_EINVAL, "token id %d is outside the vocabulary of %zu", ids[i],
+                           token_count(e->vocab));
+        sl_span bytes = token_bytes(e->vocab, ids[i], true);
+
+        sl_buf_put(out, bytes.ptr, bytes.len);
+    }
+    return sl_buf_ok(out, "text of tokens", err);
+}
+
+static sl_status backend_chat_template(void *ctx, sl_buf *out, sl_err *err)
+{
+    const engine *e = ctx;
+
+    return engine_chat_template(e->file, out, err);
+}
+
 llm_backend engine_backend(engine *e)
 {
-    static const llm_backend_ops ops = { backend_submit, backend_info, backend_tokenize,
-                                         backend_render };
+    static const llm_backend_ops ops = {
+        .submit = backend_submit,
+        .info = backend_info,
+        .tokenize = backend_tokenize,
+        .render = backend_render,
+        .detokenize = backend_detokenize,
+        .chat_template = backend_chat_template,
+    };
 
     return (llm_backend){ &ops, e };
 }

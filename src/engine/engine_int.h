@@ -23,6 +23,7 @@ typedef struct seq {
     uint32_t choice;
     int32_t *tokens; /* [cap] prompt, then output */
     int prompt_count, count, cap;
+    int cached; /* prompt tokens that the prefix cache had */
     kv_seq kv;
     uint64_t *block_hashes; /* [prompt_count / 16] of the prompt up to each block's end */
     int tenant;             /* index; set when the engine takes the job */

@@ -136,11 +136,9 @@ static void take_hit(engine *e, seq *s, int hit)
 /* Counts hits in tokens, once for a prompt: not for its other choices, nor after a preemption. */
 static void count_query(engine *e, seq *s)
 {
-    const llm_request *req = s->job->req;
-
-    if (s->choice % req->n != 0)
+    s->cached = s->kv.len; /* before the first step: what is in the cache came from there */
+    if (s->choice % s->job->req->n != 0)
         return;
-    /* Before the step: what is in the cache came from there. */
     s->job->usage.cached_tokens += s->kv.len;
     atomic_fetch_add_explicit(&e->prefix_hits, s->kv.len, memory_order_relaxed);
     atomic_fetch_add_explicit(&e->prefix_queries, s->prompt_count, memory_order_relaxed);

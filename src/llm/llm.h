@@ -82,9 +82,11 @@ typedef struct llm_request {
     int32_t top_logprobs; /* 0..SL_TOP_LOGPROBS_MAX */
     bool show_special;    /* render control tokens in the text */
     bool no_special;      /* do not add BOS and the like to text prompts */
+    bool every_token; /* a DELTA for each token as it is sampled, also while its text is held back
+                         or empty */
     bool no_prefix_cache; /* neither use nor feed the prefix cache */
-    int32_t spec_tokens;  /* guesses by prompt lookup: at most so many at a time; 0: the server's
-                             default; -1: none */
+    int32_t spec_tokens;  /* drafted per step by prompt lookup: 0 = the server's default, -1 = none,
+                             n = at most n */
 
     int64_t created_ns;    /* monotonic */
     const char *user;      /* who asks (key or tenant name), or NULL; in the arena */
@@ -153,7 +155,8 @@ typedef struct llm_event {
     const char *stop;    /* FINISH: the stop string that matched, or NULL */
     const float *vector; /* EMBEDDING: [vector_len], choice = prompt index */
     size_t vector_len;
-    llm_usage usage; /* START, DONE */
+    llm_usage usage; /* START, DONE: of the request. DELTA, FINISH: prompt_tokens and cached_tokens
+                        of this choice; 0 when the backend does not tell */
     sl_err error;    /* ERROR */
 } llm_event;
 
@@ -175,7 +178,14 @@ typedef struct llm_model_info {
     int64_t embedding_dim; /* 0: cannot embed */
     int64_t created_s;     /* seconds since 1970 */
     uint64_t param_count, file_bytes;
+    int32_t seqs_max; /* sequences computed at once; 0: not known */
 } llm_model_info;
+
+/* How text becomes tokens. */
+enum {
+    LLM_ADD_SPECIAL = 1,   /* BOS and the like, as the vocabulary says */
+    LLM_PARSE_SPECIAL = 2, /* control tokens spelled in the text become their ids */
+};
 
 /* A model somewhere. All functions may be called from any thread. */
 typedef struct llm_backend_ops {
@@ -184,11 +194,17 @@ typedef struct llm_backend_ops {
      * event was or will be sent and the caller still owns req. SL_EBUSY: the queue is full. */
     sl_status (*submit)(void *ctx, llm_request *req, llm_sink sink, sl_err *err);
     void (*info)(void *ctx, llm_model_info *ret);
-    /* Token ids of text into ids[cap]; *ret_count is the number there are, also past cap. */
-    sl_status (*tokenize)(void *ctx, const char *text, size_t len, bool special, int32_t *ids,
+    /* Token ids of text into ids[cap]; *ret_count is the number there are, also past cap. flags:
+     * LLM_ADD_SPECIAL, LLM_PARSE_SPECIAL. */
+    sl_status (*tokenize)(void *ctx, const char *text, size_t len, unsigned flags, int32_t *ids,
                           size_t cap, size_t *ret_count, sl_err *err);
     /* Renders messages with the chat template, as LLM_CHAT would. out is the caller's. */
     sl_status (*render)(void *ctx, const llm_request *req, sl_buf *out, sl_err *err);
+    /* Appends the bytes of the tokens, control tokens spelled out; they need not be UTF-8.
+     * SL_EINVAL: an id outside the vocabulary. NULL: cannot. */
+    sl_status (*detokenize)(void *ctx, const int32_t *ids, size_t count, sl_buf *out, sl_err *err);
+    /* Appends the text of the chat template. NULL: there is none. */
+    sl_status (*chat_template)(void *ctx, sl_buf *out, sl_err *err);
 } llm_backend_ops;
 
 typedef struct llm_backend {

@@ -51,7 +51,7 @@ sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len, s
         *ret = estimate_tokens(text, len);
         return SL_OK;
     }
-    return b->ops->tokenize(b->ctx, text, len, false, NULL, 0, ret, err);
+    return b->ops->tokenize(b->ctx, text, len, 0, NULL, 0, ret, err);
 }
 
 typedef struct collect {

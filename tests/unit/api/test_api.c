@@ -213,19 +213,20 @@ static http_server *server;
 static void *storm(void *ctx)
 {
     static const char *const scripts[] = { "hi", "error", "busy", "early", "context" };
-    char url[128], body[256];
+    char url[2][128], body[256];
     sl_buf out;
 
     sl_buf_init(&out, 1 << 20);
-    snprintf(url, sizeof url, "http://%s/v1/chat/completions", http_server_address(server));
-    for (int i = 0; i < 25; i++) {
+    snprintf(url[0], sizeof url[0], "http://%s/v1/chat/completions", http_server_address(server));
+    snprintf(url[1], sizeof url[1], "http://%s/completion", http_server_address(server));
+    for (int i = 0; i < 50; i++) {
         sl_err err;
-        http_client_options o = { .url = url, .post = body };
+        http_client_options o = { .url = url[i / 25], .post = body };
 
-        o.post_len = (size_t)snprintf(
-            body, sizeof body,
-            "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"stream\":%s}", scripts[i % 5],
-            i % 2 ? "true" : "false");
+        o.post_len = (size_t)snprintf(body, sizeof body,
+                                      "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],"
+                                      "\"prompt\":\"%s\",\"stream\":%s}",
+                                      scripts[i % 5], scripts[i % 5], i % 2 ? "true" : "false");
         sl_buf_clear(&out);
         if (http_fetch(&o, &out, NULL, &err) != SL_OK && i % 5 == 0)
             return (void *)1;

@@ -156,7 +156,7 @@ static void chat_info(void *ctx, llm_model_info *ret)
     *ret = (llm_model_info){ .name = "parrot", .can_generate = true, .context_tokens = f->context };
 }
 
-static sl_status tokenize(void *ctx, const char *text, size_t len, bool special, int32_t *ids,
+static sl_status tokenize(void *ctx, const char *text, size_t len, unsigned flags, int32_t *ids,
                           size_t cap, size_t *ret_count, sl_err *err)
 {
     *ret_count = fake_tokens(text, len);
@@ -181,8 +181,12 @@ static sl_status render(void *ctx, const llm_request *req, sl_buf *out, sl_err *
     return SL_OK;
 }
 
-static const llm_backend_ops embed_ops = { submit, embed_info, tokenize, NULL };
-static const llm_backend_ops chat_ops = { submit, chat_info, tokenize, render };
+static const llm_backend_ops embed_ops = { .submit = submit,
+                                           .info = embed_info,
+                                           .tokenize = tokenize };
+static const llm_backend_ops chat_ops = {
+    .submit = submit, .info = chat_info, .tokenize = tokenize, .render = render
+};
 
 void fake_init(fake *f)
 {

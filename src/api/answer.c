@@ -1,0 +1,228 @@
+/* answer.c - one request under way, whatever its dialect: request to chain, events to exchange.
+ *
+ * A job hangs on its exchange and dies with it; the sink holds a reference to the exchange until
+ * LLM_EV_DONE, so that the job outlives the client.
+ *
+ * Invariant: job.req is non-NULL, under job.mutex, exactly while the chain owns the request; only
+ * then may it be cancelled. */
+#include "api/api_int.h"
+
+#include <stdio.h>
+
+typedef struct job {
+    api_note note; /* first: api_request_done reads it */
+    api *a;
+    http_exchange *x;
+    encoder *enc;
+    sl_buf out; /* bytes of the event in hand */
+    bool streaming, writable;
+
+    pthread_mutex_t mutex;
+    llm_request *req;
+
+    int64_t *last_ns; /* [choice_count] when the choice's last token came; 0: none */
+    metric_series *inter_token, *ttft;
+} job;
+
+static void job_destroy(void *user)
+{
+    job *j = user;
+
+    j->enc->ops->destroy(j->enc);
+    sl_buf_deinit(&j->out);
+    sl_free(j->last_ns);
+    pthread_mutex_destroy(&j->mutex);
+    sl_free(j);
+}
+
+static void on_close(void *ctx)
+{
+    job *j = ctx;
+
+    pthread_mutex_lock(&j->mutex);
+    if (j->req)
+        llm_cancel(j->req);
+    pthread_mutex_unlock(&j->mutex);
+}
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+static void count_token(job *j, const llm_event *ev)
+{
+    int64_t now_ns = sl_clock_mono_ns();
+    int64_t *last = &j->last_ns[ev->choice];
+
+    if (ev->token_count > 0 && ev->tokens && ev->tokens[0].is_prompt)
+        return;
+    if (j->note.ttft_ms < 0) {
+        j->note.ttft_ms = (double)(now_ns - http_started_ns(j->x)) / 1e6;
+        metric_observe(j->ttft, j->note.ttft_ms / 1e3);
+    }
+    if (*last)
+        metric_observe(j->inter_token, (double)(now_ns - *last) / 1e9);
+    *last = now_ns;
+}
+
+static void settle(job *j, const llm_usage *u)
+{
+    const api_metrics *m = &j->a->m;
+    const char *model = j->note.model;
+
+    j->note.prompt_tokens = u->prompt_tokens;
+    j->note.output_tokens = u->output_tokens;
+    metric_add(metric_with1(m->prompt_tokens, model), (double)u->prompt_tokens);
+    metric_add(metric_with1(m->cached_tokens, model), (double)u->cached_tokens);
+    metric_add(metric_with1(m->output_tokens, model), (double)u->output_tokens);
+    metric_observe(metric_with1(m->queue_wait, model), (double)u->queue_ns / 1e9);
+    metric_observe(metric_with1(m->e2e, model),
+                   (double)(sl_clock_mono_ns() - http_started_ns(j->x)) / 1e9);
+}
+
+/* The stream begins with the first bytes, so that an error before them is a plain HTTP error. */
+static void write_out(job *j, llm_request *req)
+{
+    if (j->out.len == 0)
+        return;
+    if (!j->streaming) {
+        j->streaming = true;
+        http_stream_begin(j->x, 200, "text/event-stream; charset=utf-8");
+    }
+    if (j->writable && (j->out.failed || !http_stream_write(j->x, j->out.ptr, j->out.len))) {
+        j->writable = false;
+        llm_cancel(req);
+    }
+    sl_buf_clear(&j->out);
+}
+
+static void finish_answer(job *j, llm_request *req)
+{
+    static const openai_error too_large = { .http = 500,
+                                            .type = "server_error",
+                                            .message = "The answer is too large" };
+
+    if (j->enc->stream && j->enc->started) {
+        write_out(j, req);
+        http_stream_end(j->x);
+    } else if (j->enc->failed) {
+        api_respond_error_as(j->a, j->x, &j->enc->error, j->enc->ops->put_error);
+    } else if (j->out.failed) {
+        api_respond_error_as(j->a, j->x, &too_large, j->enc->ops->put_error);
+    } else {
+        http_respond(j->x, 200, "application/json", sl_buf_str(&j->out), j->out.len);
+    }
+}
+
+static void count_finish(job *j, const llm_event *ev)
+{
+    static const char *const reasons[LLM_FINISH_COUNT] = { "none", "stop", "length", "abort" };
+
+    metric_add(metric_with2(j->a->m.finished, j->note.model, reasons[ev->finish]), 1);
+}
+
+static void on_event(void *ctx, llm_request *req, const llm_event *ev)
+{
+    job *j = ctx;
+
+    j->enc->ops->encode(j->enc, ev, &j->out);
+    if (ev->kind == LLM_EV_DELTA)
+        count_token(j, ev);
+    if (ev->kind == LLM_EV_FINISH)
+        count_finish(j, ev);
+    if (ev->kind != LLM_EV_DONE) {
+        if (j->enc->stream)
+            write_out(j, req);
+        return;
+    }
+    settle(j, &ev->usage);
+    if (j->enc->failed)
+        j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
+    pthread_mutex_lock(&j->mutex);
+    j->req = NULL;
+    pthread_mutex_unlock(&j->mutex);
+    finish_answer(j, req);
+    llm_request_destroy(req);
+    http_unref(j->x); /* may end j */
+}
+
+/* ---- start --------------------------------------------------------------------------------- */
+
+const char *answer_model(const api *a, const llm_request *req, llm_model_info *ret_info)
+{
+    const llm_backend *b = llm_chain_find(a->options.chain, req->model, req->task);
+
+    *ret_info = (llm_model_info){ 0 };
+    if (!b)
+        return "unknown"; /* labels of metrics must not come from callers */
+    b->ops->info(b->ctx, ret_info);
+    return req->model && req->model[0] ? req->model : ret_info->name;
+}
+
+/* Takes enc on success. */
+static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model)
+{
+    job *j = sl_calloc(1, sizeof *j);
+
+    if (!j)
+        return NULL;
+    j->last_ns = sl_calloc(enc->choice_count, sizeof *j->last_ns);
+    if (!j->last_ns) {
+        sl_free(j);
+        return NULL;
+    }
+    j->a = a;
+    j->x = x;
+    j->req = req;
+    j->enc = enc;
+    j->writable = true;
+    j->note.ttft_ms = -1;
+    snprintf(j->note.model, sizeof j->note.model, "%s", model);
+    api_user_of(a, x, j->note.user);
+    req->user = sl_arena_strndup(&req->arena, j->note.user, strlen(j->note.user));
+    sl_buf_init(&j->out, OPENAI_ANSWER_MAX);
+    pthread_mutex_init(&j->mutex, NULL);
+    j->ttft = metric_with1(a->m.ttft, model);
+    j->inter_token = metric_with1(a->m.inter_token, model);
+    return j;
+}
+
+/* Hands the request to the chain; on failure answers and ends it. */
+static void submit(api *a, http_exchange *x, job *j, llm_request *req)
+{
+    sl_err err = { .status = SL_EINTERNAL };
+    llm_task task = req->task;
+    sl_status status;
+
+    http_ref(x); /* the sink's */
+    status = llm_chain_submit(a->options.chain, req, (llm_sink){ on_event, j }, &err);
+    if (status == SL_OK) {
+        http_on_close(x, on_close, j);
+        return;
+    }
+    err.status = status;
+    pthread_mutex_lock(&j->mutex);
+    j->req = NULL;
+    pthread_mutex_unlock(&j->mutex);
+    llm_request_destroy(req);
+    j->enc->failed = true;
+    openai_error_from(&err, task, &j->enc->error);
+    j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
+    api_respond_error_as(a, x, &j->enc->error, j->enc->ops->put_error);
+    http_unref(x);
+}
+
+void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model)
+{
+    job *j = enc ? job_create(a, x, req, enc, model) : NULL;
+
+    if (!j) {
+        if (enc)
+            enc->ops->destroy(enc);
+        llm_request_destroy(req);
+        http_respond_error(x, 503, "server_error", NULL, "engine_overloaded", "Out of memory");
+        return;
+    }
+    snprintf(req->id, sizeof req->id, "%s", http_request_id(x));
+    req->created_ns = http_started_ns(x);
+    http_set_user(x, j, job_destroy);
+    submit(a, x, j, req);
+}
