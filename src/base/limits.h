@@ -40,7 +40,6 @@
 /* Engine. */
 #define SL_THREADS_MAX     256
 #define SL_KV_BLOCK_TOKENS 16
-#define SL_SPEC_TOKENS_MAX 15   /* guesses in a step: more are seldom all right */
 #define SL_TENANTS_MAX     1024 /* with a turn of their own; the engine forgets those who are away */
 
 /* Chat templates: the longest published one is 40 KiB; hostile ones must end soon. */

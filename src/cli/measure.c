@@ -283,7 +283,7 @@ static double step_nll(rig *r, const int32_t *next, int rows)
     for (int i = 0; i < rows; i++) {
         const float *logits = decoder_logits(r->dec, i);
 
-        nll += (double)(sampler_log_sum(logits, r->w->params.vocab) - logits[next[i]]);
+        nll += (double)(sampler_log_sum(&r->k, logits, r->w->params.vocab) - logits[next[i]]);
     }
     return nll;
 }

@@ -42,7 +42,7 @@ static void echo_chunk(engine *e, seq *s, int first, int count, int row)
             continue;
         if (req->logprobs) {
             const float *logits = decoder_logits(e->dec, row + i - first);
-            float log_sum = sampler_log_sum(logits, e->w->params.vocab);
+            float log_sum = sampler_log_sum(&e->k, logits, e->w->params.vocab);
 
             top_count = read_top(e, req, logits, log_sum, top);
             logprob = logits[id] - log_sum;
@@ -89,7 +89,7 @@ static void sample(engine *e, seq *s, float *logits)
         return;
     }
     if (req->logprobs) {
-        log_sum = sampler_log_sum(logits, e->w->params.vocab);
+        log_sum = sampler_log_sum(&e->k, logits, e->w->params.vocab);
         top_count = read_top(e, req, logits, log_sum, top);
         /* The sampler changes the logits; afterwards the chosen one is looked up among these. */
         memcpy(e->raw_logits, logits, (size_t)e->w->params.vocab * sizeof *logits);

@@ -4,14 +4,17 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define WINDOW_START 8.0f /* logits this far below the best are looked at first */
+#define WINDOW_START 1.0f /* logits this far below the best are looked at first */
+#define DRAW_BLOCK   1024 /* of a draw from the whole vocabulary */
 
-sl_status sampler_init(sampler *s, int vocab, sl_err *err)
+sl_status sampler_init(sampler *s, const kernels *k, int vocab, sl_err *err)
 {
-    *s = (sampler){ .vocab = vocab };
+    *s = (sampler){ .k = k, .vocab = vocab };
     s->candidates = sl_calloc((size_t)vocab, sizeof *s->candidates);
+    s->ids = sl_calloc((size_t)vocab, sizeof *s->ids);
     s->counts = sl_calloc((size_t)vocab, sizeof *s->counts);
-    if (s->candidates && s->counts)
+    s->block_mass = sl_calloc((size_t)vocab / DRAW_BLOCK + 1, sizeof *s->block_mass);
+    if (s->candidates && s->ids && s->counts && s->block_mass)
         return SL_OK;
     sampler_deinit(s);
     return sl_fail(err, SL_ENOMEM, "out of memory");
@@ -20,7 +23,9 @@ sl_status sampler_init(sampler *s, int vocab, sl_err *err)
 void sampler_deinit(sampler *s)
 {
     sl_free(s->candidates);
+    sl_free(s->ids);
     sl_free(s->counts);
+    sl_free(s->block_mass);
     *s = (sampler){ 0 };
 }
 
@@ -68,63 +73,107 @@ static void apply_penalties(sampler *s, float *logits, const llm_sampling *o,
         s->counts[h->tokens[i]] = 0;
 }
 
-static int32_t argmax(const float *logits, int vocab)
+/* Order of candidates: the likelier first, of equals the lower id. */
+static bool comes_before(const sampler_candidate *a, const sampler_candidate *b)
 {
-    int32_t best = 0;
-
-    for (int32_t i = 1; i < vocab; i++)
-        if (logits[i] > logits[best])
-            best = i;
-    return best;
+    return a->logit != b->logit ? a->logit > b->logit : a->id < b->id;
 }
 
-static int by_logit(const void *a, const void *b)
+static void swap(sampler_candidate *a, sampler_candidate *b)
 {
-    const sampler_candidate *x = a, *y = b;
+    sampler_candidate t = *a;
 
-    if (x->logit != y->logit)
-        return x->logit < y->logit ? 1 : -1;
-    return (x->id > y->id) - (x->id < y->id);
+    *a = *b;
+    *b = t;
+}
+
+/* Moves what comes before a pivot to the front of c[lo, hi); returns the pivot's place. */
+static int partition(sampler_candidate *c, int lo, int hi)
+{
+    int at = lo;
+
+    swap(&c[lo + (hi - lo) / 2], &c[hi - 1]);
+    for (int i = lo; i < hi - 1; i++)
+        if (comes_before(&c[i], &c[hi - 1]))
+            swap(&c[i], &c[at++]);
+    swap(&c[at], &c[hi - 1]);
+    return at;
+}
+
+/* The first k of n candidates, in any order, to the front (Hoare's selection). */
+static void select_top(sampler_candidate *c, int n, int k)
+{
+    int lo = 0, hi = n;
+
+    while (hi - lo > 1) {
+        int at = partition(c, lo, hi);
+
+        if (at == k || at + 1 == k)
+            return;
+        if (at > k)
+            hi = at;
+        else
+            lo = at + 1;
+    }
+}
+
+/* The fewest candidates, likeliest first, whose mass reaches `mass`, to the front in any order:
+ * selection by weight. Returns how many. */
+static int select_mass(sampler_candidate *c, int n, double mass)
+{
+    int lo = 0, hi = n;
+
+    while (hi - lo > 1) {
+        int at = partition(c, lo, hi);
+        double front = 0;
+
+        for (int i = lo; i < at; i++)
+            front += (double)c[i].p;
+        if (front >= mass) {
+            hi = at;
+        } else {
+            mass -= front + (double)c[at].p;
+            if (mass <= 0)
+                return at + 1;
+            lo = at + 1;
+        }
+    }
+    return SL_MIN(hi, n);
 }
 
 /* Fills candidates with the logits within `window` of the best; p relative to it. */
 static int gather(sampler *s, const float *logits, float best, float window, double *ret_mass)
 {
-    int n = 0;
+    int n = (int)s->k->above(logits, (size_t)s->vocab, best - window, s->ids);
 
     *ret_mass = 0;
-    for (int32_t i = 0; i < s->vocab; i++)
-        if (logits[i] >= best - window) {
-            float p = expf(logits[i] - best);
+    for (int i = 0; i < n; i++) {
+        float p = expf(logits[s->ids[i]] - best);
 
-            s->candidates[n++] = (sampler_candidate){ logits[i], p, i };
-            *ret_mass += (double)p;
-        }
+        s->candidates[i] = (sampler_candidate){ logits[s->ids[i]], p, s->ids[i] };
+        *ret_mass += (double)p;
+    }
     return n;
 }
 
-/* The candidates that can matter, sorted: at least top_k, and top_p of the mass. Most of the
- * vocabulary is far below the best and is neither sorted nor kept. */
+/* The candidates that can matter: all that top-k, or the mass of top-p, or min-p may keep. Most of
+ * the vocabulary is far below the best and is neither sorted nor kept. *ret_mass: what top-p is a
+ * part of. */
 static int shortlist(sampler *s, const float *logits, const llm_sampling *o, float best,
                      double *ret_mass)
 {
-    double total = 0, mass;
-    int n, all = s->vocab;
+    bool by_k = o->top_k > 0 && o->top_k < s->vocab;
+    double total = by_k ? 0 : s->k->sum_exp(logits, (size_t)s->vocab, best), mass;
+    int n;
 
-    for (int i = 0; i < s->vocab; i++)
-        total += (double)expf(logits[i] - best);
     for (float window = WINDOW_START;; window *= 2) {
-        bool enough_p, enough_k;
-
         n = gather(s, logits, best, window, &mass);
-        enough_p = o->top_p < 1.0f && mass >= (double)o->top_p * total;
-        enough_k = o->top_k > 0 && n >= o->top_k;
-        if (n == all || window > 1e30f || enough_k || (o->top_k <= 0 && enough_p) ||
-            (o->top_k <= 0 && o->top_p >= 1.0f && o->min_p > 0 && expf(-window) < o->min_p))
+        if (n == s->vocab || window > 1e30f || (by_k && n >= o->top_k) ||
+            (!by_k && o->top_p < 1.0f && mass >= (double)o->top_p * total) ||
+            (!by_k && o->top_p >= 1.0f && o->min_p > 0 && expf(-window) < o->min_p))
             break;
     }
-    qsort(s->candidates, (size_t)n, sizeof *s->candidates, by_logit);
-    *ret_mass = total;
+    *ret_mass = by_k ? mass : total;
     return n;
 }
 
@@ -169,13 +218,17 @@ static int keep_typical(sampler *s, int n, double mass, float typical_p)
         continue;
     for (int i = 0; i < kept; i++)
         s->candidates[i].logit = logf(s->candidates[i].p);
-    qsort(s->candidates, (size_t)kept, sizeof *s->candidates, by_logit);
     return kept;
+}
+
+static double random_part(uint64_t *rng)
+{
+    return (double)(next_random(rng) >> 11) * 0x1p-53;
 }
 
 static int32_t draw(const sampler *s, int n, uint64_t *rng)
 {
-    double r = (double)(next_random(rng) >> 11) * 0x1p-53 * mass_of(s, n);
+    double r = random_part(rng) * mass_of(s, n);
 
     for (int i = 0; i < n; i++) {
         r -= (double)s->candidates[i].p;
@@ -185,24 +238,38 @@ static int32_t draw(const sampler *s, int n, uint64_t *rng)
     return s->candidates[n - 1].id;
 }
 
-int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sampler_history *h,
-                     uint64_t *rng)
+/* From the whole vocabulary: first a block of tokens by its mass, then one of its tokens. */
+static int32_t draw_all(sampler *s, const float *logits, float best, uint64_t *rng)
 {
-    double mass, sum = 0;
-    int n, kept = 0;
-    float best;
+    int blocks = (s->vocab + DRAW_BLOCK - 1) / DRAW_BLOCK, b = 0, from, to;
+    double total = 0, r;
 
-    for (size_t i = 0; i < o->bias_count; i++)
-        logits[o->bias[i].token] += o->bias[i].bias;
-    if (o->repetition_penalty != 1.0f || o->presence_penalty != 0 || o->frequency_penalty != 0)
-        apply_penalties(s, logits, o, h);
-    if (o->temperature <= 0 || o->top_k == 1)
-        return argmax(logits, s->vocab);
-    for (int i = 0; i < s->vocab; i++)
-        logits[i] /= o->temperature;
-    best = logits[argmax(logits, s->vocab)];
-    n = shortlist(s, logits, o, best, &mass);
+    for (int i = 0; i < blocks; i++) {
+        from = i * DRAW_BLOCK;
+        s->block_mass[i] = s->k->sum_exp(logits + from,
+                                         (size_t)SL_MIN(DRAW_BLOCK, s->vocab - from), best);
+        total += s->block_mass[i];
+    }
+    for (r = random_part(rng) * total; b < blocks - 1 && r >= s->block_mass[b]; b++)
+        r -= s->block_mass[b];
+    from = b * DRAW_BLOCK;
+    to = SL_MIN(from + DRAW_BLOCK, s->vocab);
+    for (int i = from; i < to; i++) {
+        r -= (double)expf(logits[i] - best);
+        if (r < 0)
+            return i;
+    }
+    return from + (int32_t)s->k->argmax(logits + from, (size_t)(to - from));
+}
+
+/* Top-k, typical, top-p, min-p, in this order; returns how many candidates are left. */
+static int truncate(sampler *s, const float *logits, const llm_sampling *o, float best)
+{
+    double mass;
+    int n = shortlist(s, logits, o, best, &mass);
+
     if (o->top_k > 0 && o->top_k < n) {
+        select_top(s->candidates, n, o->top_k);
         n = o->top_k;
         mass = mass_of(s, n);
     }
@@ -210,29 +277,50 @@ int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sam
         n = keep_typical(s, n, mass, o->typical_p);
         mass = mass_of(s, n);
     }
-    if (o->top_p < 1.0f) {
-        while (kept < n && (sum += (double)s->candidates[kept++].p) < (double)o->top_p * mass)
-            continue;
-        n = SL_MAX(kept, 1);
-    }
-    if (o->min_p > 0) {
-        float floor = o->min_p * s->candidates[0].p;
+    if (o->top_p < 1.0f)
+        n = select_mass(s->candidates, n, (double)o->top_p * mass);
+    if (o->min_p > 0) { /* p is relative to the best's, unless typical took that one out */
+        float most = 0;
+        int kept = 0;
 
-        for (kept = 1; kept < n && s->candidates[kept].p >= floor; kept++)
-            continue;
+        for (int i = 0; i < n; i++)
+            most = SL_MAX(most, s->candidates[i].p);
+        for (int i = 0; i < n; i++)
+            if (s->candidates[i].p >= o->min_p * most)
+                s->candidates[kept++] = s->candidates[i];
         n = kept;
     }
+    return n;
+}
+
+int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sampler_history *h,
+                     uint64_t *rng)
+{
+    size_t vocab = (size_t)s->vocab;
+    float best;
+    int n;
+
+    for (size_t i = 0; i < o->bias_count; i++)
+        logits[o->bias[i].token] += o->bias[i].bias;
+    if (o->repetition_penalty != 1.0f || o->presence_penalty != 0 || o->frequency_penalty != 0)
+        apply_penalties(s, logits, o, h);
+    if (o->temperature <= 0 || o->top_k == 1)
+        return (int32_t)s->k->argmax(logits, vocab);
+    if (o->temperature != 1.0f)
+        s->k->scale(logits, 1.0f / o->temperature, vocab);
+    best = logits[s->k->argmax(logits, vocab)];
+    if ((o->top_k <= 0 || o->top_k >= s->vocab) && o->top_p >= 1.0f && o->min_p <= 0 &&
+        (o->typical_p <= 0 || o->typical_p >= 1.0f))
+        return draw_all(s, logits, best, rng);
+    n = truncate(s, logits, o, best);
     return draw(s, n, rng);
 }
 
-float sampler_log_sum(const float *logits, int vocab)
+float sampler_log_sum(const kernels *k, const float *logits, int vocab)
 {
-    float best = logits[argmax(logits, vocab)];
-    double sum = 0;
+    float best = logits[k->argmax(logits, (size_t)vocab)];
 
-    for (int i = 0; i < vocab; i++)
-        sum += (double)expf(logits[i] - best);
-    return best + (float)log(sum);
+    return best + (float)log(k->sum_exp(logits, (size_t)vocab, best));
 }
 
 void sampler_top(const float *logits, int vocab, int count, int32_t *ret_ids)

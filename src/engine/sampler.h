@@ -5,6 +5,7 @@
 #ifndef SL_ENGINE_SAMPLER_H
 #define SL_ENGINE_SAMPLER_H
 
+#include "kernels/kernels.h"
 #include "llm/llm.h"
 
 typedef struct sampler_candidate {
@@ -14,9 +15,12 @@ typedef struct sampler_candidate {
 
 /* Scratch of one engine; never shared between threads. */
 typedef struct sampler {
+    const kernels *k;
     int vocab;
     sampler_candidate *candidates; /* [vocab] */
+    int32_t *ids;                  /* [vocab] */
     int32_t *counts;               /* [vocab], zero between calls */
+    double *block_mass;            /* [vocab / 1024 + 1] */
 } sampler;
 
 typedef struct sampler_history {
@@ -24,7 +28,8 @@ typedef struct sampler_history {
     int prompt_count, count;
 } sampler_history;
 
-SL_NODISCARD sl_status sampler_init(sampler *s, int vocab, sl_err *err);
+/* k is borrowed. */
+SL_NODISCARD sl_status sampler_init(sampler *s, const kernels *k, int vocab, sl_err *err);
 void sampler_deinit(sampler *s);
 
 /* Picks a token. logits [vocab] is changed. rng: state of the choice's generator, advanced unless
@@ -36,7 +41,7 @@ int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sam
 uint64_t sampler_seed(uint64_t seed, uint32_t choice);
 
 /* log(sum(exp(logits))), so that a token's log-probability is its logit less this. */
-float sampler_log_sum(const float *logits, int vocab);
+float sampler_log_sum(const kernels *k, const float *logits, int vocab);
 
 /* The `count` likeliest tokens, best first (ties: lower id first). */
 void sampler_top(const float *logits, int vocab, int count, int32_t *ret_ids);

@@ -104,6 +104,7 @@ static int find_leader(const engine *e, size_t i)
 
 /* ---- guesses (prompt lookup, Saxena 2023) ------------------------------------------------------ */
 
+#define DRAFT_MAX  15 /* tokens guessed in a step: more are seldom all right */
 #define DRAFT_MIN  2 /* tokens guessed after a first match */
 #define NGRAM_MAX  5 /* tokens that must have stood before the guess; longer ones are tried first */
 #define NGRAM_MIN  3
@@ -116,7 +117,7 @@ static int spec_limit(const engine *e, const seq *s)
 
     if (asked < 0 || s->job->req->logprobs)
         return 0;
-    return SL_MIN(asked > 0 ? asked : e->o.spec_tokens, SL_SPEC_TOKENS_MAX);
+    return SL_MIN(asked > 0 ? asked : e->o.spec_tokens, DRAFT_MAX);
 }
 
 /* Where the last n tokens stood before: index of the token that followed, or -1. */
@@ -154,7 +155,7 @@ void guess_result(seq *s, int guessed, int right)
     if (guessed == 0)
         return;
     if (right == guessed) {
-        s->draft_size = SL_MIN(s->draft_size * 2, SL_SPEC_TOKENS_MAX);
+        s->draft_size = SL_MIN(s->draft_size * 2, DRAFT_MAX);
     } else {
         s->draft_size = SL_MAX(right + 1, DRAFT_MIN);
     }

@@ -170,6 +170,8 @@ static void test_kv_pool(void **state)
 
 #define VOCAB 1000
 
+static kernels test_kernels;
+
 static int32_t pick(sampler *s, const float *logits, llm_sampling o, uint64_t *r)
 {
     static const int32_t none[1];
@@ -190,7 +192,7 @@ static void test_sampler_distributions(void **state)
     llm_sampling o = llm_sampling_default();
 
     (void)state;
-    assert_int_equal(sampler_init(&s, VOCAB, &err), SL_OK);
+    assert_int_equal(sampler_init(&s, &test_kernels, VOCAB, &err), SL_OK);
     for (int i = 0; i < VOCAB; i++)
         logits[i] = -40;
     /* p = 0.5, 0.25, 0.15, 0.1 */
@@ -237,7 +239,7 @@ static void test_sampler_penalties(void **state)
     llm_logit_bias bias[] = { { 9, 3.0f }, { 8, -100 } };
 
     (void)state;
-    assert_int_equal(sampler_init(&s, VOCAB, &err), SL_OK);
+    assert_int_equal(sampler_init(&s, &test_kernels, VOCAB, &err), SL_OK);
     o.temperature = 0;
     o.frequency_penalty = 1.0f;
     o.presence_penalty = 0.5f;
@@ -271,7 +273,7 @@ static void test_sampler_seed_and_top(void **state)
     sl_err err;
 
     (void)state;
-    assert_int_equal(sampler_init(&s, VOCAB, &err), SL_OK);
+    assert_int_equal(sampler_init(&s, &test_kernels, VOCAB, &err), SL_OK);
     for (int i = 0; i < VOCAB; i++)
         logits[i] = (float)rng(1000) / 300.0f;
     for (int round = 0; round < 2; round++) {
@@ -293,7 +295,7 @@ static void test_sampler_seed_and_top(void **state)
     assert_int_equal(top[0], 2);
     assert_int_equal(top[1], 33); /* ties: the lower id first */
     assert_int_equal(top[2], 44);
-    assert_true(fabsf(sampler_log_sum(logits, VOCAB) - 60.0f) < 0.01f);
+    assert_true(fabsf(sampler_log_sum(&test_kernels, logits, VOCAB) - 60.0f) < 0.01f);
     sampler_deinit(&s);
 }
 
@@ -341,5 +343,6 @@ int main(void)
         cmocka_unit_test(test_sampler_seed_and_top),  cmocka_unit_test(test_team),
     };
 
+    kernels_init(&test_kernels, kernels_cpu());
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
