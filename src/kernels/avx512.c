@@ -22,7 +22,7 @@ typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 #define VF_N         16
 #define SIMD_NAME(x) x##_avx512
-#define ATTN_TILE    6
+#define ATTN_TILE    8
 #define ATTN_PAIR    2
 
 #ifdef SL_SIMDE

@@ -238,7 +238,7 @@ static size_t SIMD_NAME(argmax)(const float *x, size_t n)
 }
 
 /* Floats within runs of 4096, doubles across them. */
-static double SIMD_NAME(sum_exp)(const float *x, size_t n, float max)
+static double SIMD_NAME(sum_exp)(const float *x, size_t n, float max, float floor)
 {
     double total = 0;
     size_t i = 0;
@@ -247,12 +247,16 @@ static double SIMD_NAME(sum_exp)(const float *x, size_t n, float max)
         size_t end = n - i < 4096 ? n : i + 4096;
         vf sum = { 0 };
 
-        for (; i + VF_N <= end; i += VF_N)
-            sum += vf_exp(vf_load(x + i) - vf_set(max));
+        for (; i + VF_N <= end; i += VF_N) {
+            vf v = vf_load(x + i);
+
+            sum += vf_select(v >= vf_set(floor), vf_exp(v - vf_set(max)), (vf){ 0 });
+        }
         total += (double)vf_sum(sum);
     }
     for (; i < n; i++)
-        total += (double)vf_exp(vf_set(x[i] - max))[0];
+        if (x[i] >= floor)
+            total += (double)vf_exp(vf_set(x[i] - max))[0];
     return total;
 }
 
@@ -495,6 +499,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_group)(const kernels_attn *a, kernels_k
 #if ATTN_TILE > 4
             ATTN_CASE(5);
             ATTN_CASE(6);
+            ATTN_CASE(7);
+            ATTN_CASE(8);
 #endif
         }
 #undef ATTN_CASE
