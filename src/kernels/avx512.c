@@ -378,21 +378,19 @@ static ALWAYS_INLINE void load_sums(const float *y, size_t y_stride, bool go_on,
     }
 }
 
-/* 32 rows by `tile` tokens over wide blocks. next: as many bytes of the next panel are called into
- * the second-level cache meanwhile as this one has. */
+/* 32 rows by `tile` tokens over wide blocks. Meanwhile step bytes from next on are called into the
+ * second-level cache at each block. */
 static ALWAYS_INLINE void tile_wide(kernels_fmt f, const uint8_t *wide, size_t blocks,
                                     const char *x, size_t x_stride, float *y, size_t y_stride,
-                                    bool go_on, const uint8_t *next, const int tile)
+                                    bool go_on, const uint8_t *next, size_t step, const int tile)
 {
     const int halves = packed_has_halves(f) ? 2 : 1;
-    const size_t next_step = packed_unit_bytes(f) / packed_blocks(f);
     __m512 acc[TILE_TOKENS][2];
 
     load_sums(y, y_stride, go_on, acc, tile);
     for (size_t i = 0; i < blocks; i++, wide += KERNELS_WIDE_BYTES, x += sizeof(kernels_q8)) {
-        if (next)
-            for (size_t c = 0; c < next_step; c += 64)
-                __builtin_prefetch(next + i * next_step + c, 0, 2);
+        for (size_t c = 0; c < step; c += 64, next += 64)
+            __builtin_prefetch(next, 0, 2);
         UNROLL for (int h = 0; h < halves; h++)
         {
             __m512i dot[TILE_TOKENS][2];
@@ -434,17 +432,23 @@ static ALWAYS_INLINE void tile_wide(kernels_fmt f, const uint8_t *wide, size_t b
     }
 }
 
-/* All tokens over one chunk of columns, unpacked. */
+/* All tokens over one chunk of columns, unpacked. next: as much of the next panel is read ahead, a
+ * part with each tile, so that its bytes come while this one is computed. */
 static ALWAYS_INLINE void tiles_wide(kernels_fmt f, const uint8_t *wide, size_t blocks,
                                      const char *x, size_t x_stride, size_t tokens, float *y,
                                      size_t y_stride, bool go_on, const uint8_t *next)
 {
-    for (size_t tiles = (tokens + TILE_TOKENS - 1) / TILE_TOKENS; tiles > 0; tiles--) {
+    size_t tiles = (tokens + TILE_TOKENS - 1) / TILE_TOKENS;
+    size_t block_bytes = packed_unit_bytes(f) / packed_blocks(f);
+    size_t step = (block_bytes / tiles + 63) / 64 * 64;
+    const uint8_t *end = next + blocks * block_bytes;
+
+    for (; tiles > 0; tiles--) {
         size_t n = (tokens + tiles - 1) / tiles; /* as equal as can be */
 
 #define TILE_CASE(size)                                                                            \
     case size:                                                                                     \
-        tile_wide(f, wide, blocks, x, x_stride, y, y_stride, go_on, next, size);                   \
+        tile_wide(f, wide, blocks, x, x_stride, y, y_stride, go_on, next, step, size);             \
         break
         switch (n) {
             TILE_CASE(1);
@@ -455,7 +459,8 @@ static ALWAYS_INLINE void tiles_wide(kernels_fmt f, const uint8_t *wide, size_t 
             TILE_CASE(6);
         }
 #undef TILE_CASE
-        next = NULL;
+        next += blocks * step;
+        step = next < end ? step : 0;
         x += n * x_stride;
         y += n * y_stride;
         tokens -= n;
