@@ -291,7 +291,16 @@ static void find_cpus(void)
         cpus[cpu_count++] = 0;
 }
 
-int main(void)
+/* Names on the command line choose: bench_probe read. Without any, all. */
+static bool wanted(const char *name, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return true;
+    return argc == 1;
+}
+
+int main(int argc, char **argv)
 {
     static const char *const names[] = { "read", "int8", "bf16", "fp32" };
     measure all[16];
@@ -305,7 +314,7 @@ int main(void)
     printf("{\"threads\": %d", cpu_count);
     for (size_t n = 0; n < sizeof names / sizeof *names; n++)
         for (int i = 0; i < count; i++)
-            if (strcmp(all[i].name, names[n]) == 0) {
+            if (strcmp(all[i].name, names[n]) == 0 && wanted(names[n], argc, argv)) {
                 printf(
                     ",\n \"%s\": {\"unit\": \"%s\", \"one_thread\": %.1f, \"all_threads\": %.1f}",
                     names[n], all[i].unit, best_rate(all, count, names[n], 1),

@@ -80,23 +80,25 @@ def cell(values):
     return f"{number(statistics.median(values))} ({number(min(values))} - {number(max(values))})"
 
 
-def limit_share(row, values, sizes, engine, bandwidth):
-    """A decode row's part of what reading the weights once per token allows. Our packing may be larger
-    than the file, which must not make the share better: the smaller of the two counts."""
-    if not row.key.startswith("decode 1 ") or row.key not in values.get(engine, {}) or not bandwidth:
-        return None
+def limit_share(row, values, sizes, engine):
+    """A decode row's part of what reading the weights once per token allows, each round against the
+    bandwidth measured beside it. Our packing may be larger than the file, which must not make the
+    share better: the smaller of the two counts."""
     model = row.key.removeprefix("decode 1 ")
+    bandwidths = values.get(engine, {}).get(f"bandwidth {model}", [])
+    if not row.key.startswith("decode 1 ") or not bandwidths:
+        return None
     told = [w for e in values.values() for w in e.get(f"weight bytes {model}", [])]
     size = min([sizes[model], *told])
-    return statistics.median(values[engine][row.key]) * size / (bandwidth * 1e9)
+    return statistics.median(v * size / (b * 1e9) for v, b in zip(values[engine][row.key], bandwidths))
 
 
-def table_line(row, values, sizes, bandwidth):
+def table_line(row, values, sizes):
     ours, peer = (values.get(e, {}).get(row.key, []) for e in ("sluice", "llama.cpp"))
     if not ours and not peer:
         return None
     ratio = statistics.median(ours) / statistics.median(peer) if ours and peer and statistics.median(peer) else None
-    shares = [limit_share(row, values, sizes, e, bandwidth) for e in ("sluice", "llama.cpp")]
+    shares = [limit_share(row, values, sizes, e) for e in ("sluice", "llama.cpp")]
     met = row.met(statistics.median(ours), ratio, shares[0]) if ours else "-"
     texts = [cell(v) + (f", {s:.0%} of the limit" if s is not None else "") for v, s in zip((ours, peer), shares)]
     return (f"| {row.title} | {row.unit} | {texts[0]} | {texts[1]} | {'-' if ratio is None else f'{ratio:.2f}x'} "
@@ -106,7 +108,6 @@ def table_line(row, values, sizes, bandwidth):
 def write_table(out, cpu, sizes, args):
     values, foreign = read_csv(out + ".csv")
     probe = {k: v[0] for k, v in values.get("machine", {}).items()}
-    bandwidth = max(probe.get("read one_thread", 0), probe.get("read all_threads", 0))
     lines = [f"# {os.path.basename(out)}", "",
              f"{datetime.date.today()}; {cpu}, {os.cpu_count()} processors; {args.rounds} rounds in turn; medians "
              f"(smallest - largest); others used at most {foreign:.0%} of the machine."
@@ -116,7 +117,7 @@ def write_table(out, cpu, sizes, args):
         if f"{key} one_thread" in probe:
             lines.append(f"| {key}, {unit} | {probe[key + ' one_thread']:.1f} | {probe[key + ' all_threads']:.1f} |")
     lines += ["", "| row | unit | sluice | llama.cpp | ratio | bar | met |", "|---|---|---|---|---|---|---|"]
-    lines += [t for r in [*speed_rows(), *server_rows()] if (t := table_line(r, values, sizes, bandwidth))]
+    lines += [t for r in [*speed_rows(), *server_rows()] if (t := table_line(r, values, sizes))]
     if plot.write(out, values):
         lines += ["", f"![speed against streams]({os.path.basename(out)}.svg)"]
     with open(out + ".md", "w") as f:

@@ -102,14 +102,29 @@ class Peer(Engine):
                                         "--host", "127.0.0.1", "--port", str(port)), port, "/health")
 
 
+def probe(args, *names):
+    return json.loads(machine.run_json([os.path.join(args.build, "bench/bench_probe"), *names]))
+
+
 # ---- cases: each measures one engine once and returns {row: value} -------------------------------
 
 
 def speed(e, run, model):
+    """The bandwidth is measured on both sides of each decode: on a shared machine it changes by half
+    within minutes, and yesterday's limit would say nothing about today's speed."""
     prompt, gen = (64, 8) if e.args.quick else (512, 64)
-    rates, size = run.once(lambda: e.bench(model, prompt, gen))
-    return {f"prefill 512 {model}": rates["prefill"], f"decode 1 {model}": rates["decode"],
-            f"weight bytes {model}": size}
+
+    def bandwidth():
+        return max(probe(e.args, "read")["read"][t] for t in ("one_thread", "all_threads"))
+
+    def once():
+        before = bandwidth()
+        return e.bench(model, 0, gen), (before + bandwidth()) / 2
+
+    rates, _ = run.once(lambda: e.bench(model, prompt, 0))
+    (decode, size), limit = run.once(once)
+    return {f"prefill 512 {model}": rates["prefill"], f"decode 1 {model}": decode["decode"],
+            f"weight bytes {model}": size, f"bandwidth {model}": limit}
 
 
 def long_prefill(e, run, model):
@@ -197,6 +212,7 @@ class Run:
     """One engine's turn at a case; remembers how much others disturbed it."""
 
     count = 0
+    tries = TRIES
 
     def __init__(self):
         self.foreign = 0.0
@@ -208,16 +224,17 @@ class Run:
         return cls.count
 
     def once(self, work):
-        """The least disturbed of up to TRIES tries."""
+        """The least disturbed of several tries."""
         tries = []
-        for attempt in range(TRIES):
-            machine.wait_quiet()
+        for attempt in range(self.tries):
+            if self.tries > 1:
+                machine.wait_quiet()
             watch = machine.Watch()
             value = work()
             tries.append((watch.foreign(), value))
             if tries[-1][0] <= machine.FOREIGN_MAX:
                 break
-            print(f"    others used {tries[-1][0]:.0%} of the machine, try {attempt + 1} of {TRIES}", flush=True)
+            print(f"    others used {tries[-1][0]:.0%} of the machine, try {attempt + 1} of {self.tries}", flush=True)
         share, value = min(tries, key=lambda t: t[0])
         self.foreign = max(self.foreign, share)
         return value
@@ -242,7 +259,8 @@ def parse():
     p.add_argument("--name", default="bench")
     p.add_argument("--out", default=os.path.join(HERE, "results"))
     args = p.parse_args()
-    args.rounds = 1 if args.quick else args.rounds
+    if args.quick:
+        args.rounds = Run.tries = 1
     return args
 
 
@@ -266,8 +284,7 @@ def main():
     models = find_models(args)
     chosen = [c for c in cases() if not args.only or any(o in c[0] for o in args.only)]
     engines = [e(args, models) for e in (Sluice, Peer) if e.name in args.engines.split(",")]
-    machine.wait_quiet()
-    probe = json.loads(machine.run_json([os.path.join(args.build, "bench/bench_probe")]))
+    limits = Run().once(lambda: probe(args))
     with open(out + ".csv", "w", newline="") as f:
         def write(file, row):
             csv.writer(file, lineterminator="\n").writerow(row)
@@ -275,8 +292,8 @@ def main():
 
         write(f, ["case", "round", "engine", "row", "value", "foreign_cpu_share"])
         for key in ("read", "int8", "bf16", "fp32"):
-            for threads in ("one_thread", "all_threads") if key in probe else ():
-                write(f, ["probe", 0, "machine", f"{key} {threads}", probe[key][threads], 0])
+            for threads in ("one_thread", "all_threads") if key in limits else ():
+                write(f, ["probe", 0, "machine", f"{key} {threads}", limits[key][threads], 0])
         for case in chosen:
             for number in range(args.rounds):
                 for engine in engines:
