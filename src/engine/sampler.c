@@ -118,7 +118,7 @@ static void select_top(sampler_candidate *c, int n, int k)
 }
 
 /* The fewest candidates, likeliest first, whose mass reaches `mass`, to the front in any order:
- * selection by weight. Returns how many. */
+ * selection by weight. Returns how many, at least one. */
 static int select_mass(sampler_candidate *c, int n, double mass)
 {
     int lo = 0, hi = n;
@@ -129,7 +129,7 @@ static int select_mass(sampler_candidate *c, int n, double mass)
 
         for (int i = lo; i < at; i++)
             front += (double)c[i].p;
-        if (front >= mass) {
+        if (front >= mass && at > lo) {
             hi = at;
         } else {
             mass -= front + (double)c[at].p;
@@ -157,20 +157,21 @@ static int gather(sampler *s, const float *logits, float best, float window, dou
 }
 
 /* The candidates that can matter: all that top-k, or the mass of top-p, or min-p may keep. Most of
- * the vocabulary is far below the best and is neither sorted nor kept. *ret_mass: what top-p is a
- * part of. */
+ * the vocabulary is far below the best and is neither sorted nor kept. Typical sampling without
+ * top-k looks at all: it may keep the unlikely. *ret_mass: what top-p is a part of. */
 static int shortlist(sampler *s, const float *logits, const llm_sampling *o, float best,
                      double *ret_mass)
 {
     bool by_k = o->top_k > 0 && o->top_k < s->vocab;
+    bool by_mass = !by_k && (o->typical_p <= 0 || o->typical_p >= 1.0f);
     double total = by_k ? 0 : s->k->sum_exp(logits, (size_t)s->vocab, best), mass;
     int n;
 
     for (float window = WINDOW_START;; window *= 2) {
         n = gather(s, logits, best, window, &mass);
         if (n == s->vocab || window > 1e30f || (by_k && n >= o->top_k) ||
-            (!by_k && o->top_p < 1.0f && mass >= (double)o->top_p * total) ||
-            (!by_k && o->top_p >= 1.0f && o->min_p > 0 && expf(-window) < o->min_p))
+            (by_mass && o->top_p < 1.0f && mass >= (double)o->top_p * total) ||
+            (by_mass && o->top_p >= 1.0f && o->min_p > 0 && expf(-window) < o->min_p))
             break;
     }
     *ret_mass = by_k ? mass : total;
