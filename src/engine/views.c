@@ -106,8 +106,7 @@ static int find_leader(const engine *e, size_t i)
     return -1;
 }
 
-/* ---- guesses (prompt lookup, Saxena 2023) -----------------------------------------------------
- */
+/* ---- guesses (prompt lookup, Saxena 2023) ---------------------------------------------------- */
 
 #define DRAFT_MAX  15 /* tokens guessed in a step: more are seldom all right */
 #define DRAFT_MIN  2  /* tokens guessed after a first match */
@@ -172,8 +171,7 @@ void guess_result(seq *s, int guessed, int right)
     }
 }
 
-/* ---- views ------------------------------------------------------------------------------------
- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 void fill_views(engine *e)
 {
