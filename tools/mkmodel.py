@@ -90,7 +90,7 @@ def vocabulary(w):
     return len(tokens)
 
 
-def write(path, name, shard_tensors=0):
+def write(path, name, shard_tensors=0, context=512):
     """shard_tensors > 0: several files of so many tensors, named as the format asks."""
     arch, kind = name.rsplit("-", 1)
     freqs = arch == "llama-rope-freqs"
@@ -101,7 +101,7 @@ def write(path, name, shard_tensors=0):
     head = 128 if arch in ("qwen3", "gemma3") else dim // heads
 
     w.add_name(name)
-    w.add_context_length(512)
+    w.add_context_length(context)
     w.add_embedding_length(dim)
     w.add_block_count(layers)
     w.add_feed_forward_length(ff)

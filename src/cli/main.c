@@ -47,7 +47,7 @@ static void print_help(FILE *f)
     fprintf(f, "\n'sluice COMMAND --help' tells more. Start with: sluice pull smollm2 minilm\n");
 }
 
-/* SLUICE_CPU=scalar|avx2|avx512 narrows the kernels, for tests and for comparing. */
+/* SLUICE_CPU=scalar|avx2|avx512|avx512bf16 narrows the kernels, for tests and for comparing. */
 static int apply_cpu(void)
 {
     const char *text = getenv("SLUICE_CPU");
@@ -60,8 +60,10 @@ static int apply_cpu(void)
         engine_set_cpu(KERNELS_CPU_AVX2);
     else if (strcmp(text, "avx512") == 0)
         engine_set_cpu(KERNELS_CPU_AVX2 | KERNELS_CPU_AVX512);
+    else if (strcmp(text, "avx512bf16") == 0)
+        engine_set_cpu(KERNELS_CPU_AVX2 | KERNELS_CPU_AVX512 | KERNELS_CPU_BF16);
     else
-        return cli_usage("SLUICE_CPU is '%s'; use scalar, avx2 or avx512", text);
+        return cli_usage("SLUICE_CPU is '%s'; use scalar, avx2, avx512 or avx512bf16", text);
     return CLI_OK;
 }
 

@@ -31,9 +31,9 @@ typedef struct seq {
     uint64_t rng;
     bool done;
     int draft_size, draft_pause, draft_wrong; /* guessing: see views.c */
-    int echoed;      /* prompt tokens delivered */
-    bool needs_echo; /* the prompt's text is still to be delivered */
-    bool sampled;    /* the last token is output and not in the cache */
+    int echoed;                               /* prompt tokens delivered */
+    bool needs_echo;                          /* the prompt's text is still to be delivered */
+    bool sampled;                             /* the last token is output and not in the cache */
     const token_vocab *vocab;
     token_decoder decoder;
     sl_buf text;            /* decoded, not delivered: may be the start of a stop string */
@@ -99,7 +99,8 @@ struct engine {
     size_t views_cap;
     tenant *tenants;
     int tenant_count, tenant_cap;
-    double *served;              /* [SL_TENANTS_MAX] scratch */
+    double served_last;           /* of the tenant whose last sequence ended last */
+    double *served;               /* [SL_TENANTS_MAX] scratch */
     double decode_ns, prefill_ns; /* a step of decodes; a token of a larger step; 0: not known */
 
     /* statistics, written by the engine thread */

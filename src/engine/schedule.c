@@ -8,6 +8,8 @@ typedef struct planner {
     int count, free_blocks;
     const sched_limits *l;
     int tokens, rows, holders; /* planned so far; sequences with blocks */
+    int prefill;               /* of the tokens, those of prompts */
+    bool preempted;            /* somebody gave his blocks back */
 } planner;
 
 static int blocks_for(const planner *p, const sched_seq *s, int tokens)
@@ -31,13 +33,14 @@ static int preempt_last(planner *p)
         if (s->blocks == 0)
             continue;
         p->tokens -= s->count;
+        p->prefill -= s->decoding ? 0 : s->count;
         p->rows -= rows_of(s);
         p->free_blocks += s->own;
         p->holders--;
         s->pending += s->len;
         s->len = s->blocks = s->own = s->count = s->draft = 0;
         s->decoding = false;
-        s->preempt = true;
+        s->preempt = p->preempted = true;
         return i;
     }
     return -1;
@@ -55,6 +58,7 @@ static void take(planner *p, sched_seq *s, int tokens)
     s->own += blocks;
     s->count += tokens;
     p->tokens += tokens;
+    p->prefill += s->decoding ? 0 : tokens;
     p->rows += rows_of(s);
 }
 
@@ -109,10 +113,11 @@ static bool may_begin(const planner *p, const sched_seq *s)
 
 static void plan_prefills(planner *p)
 {
-    int budget = p->tokens > 0 ? p->tokens + p->l->mixed_prefill : p->l->step_tokens;
+    int budget = p->tokens > p->prefill ? p->l->mixed_prefill : p->l->step_tokens;
 
-    budget = SL_MIN(budget, p->l->step_tokens);
-    for (int i = 0; i < p->count && p->tokens < budget && p->rows < p->l->rows_max; i++) {
+    for (int i = 0; i < p->count && p->prefill < budget && p->tokens < p->l->step_tokens &&
+                    p->rows < p->l->rows_max;
+         i++) {
         sched_seq *s = &p->seqs[i];
         int tokens, room;
 
@@ -121,8 +126,10 @@ static void plan_prefills(planner *p)
         if (s->blocks == 0) {
             if (s->leader >= 0)
                 continue;
-            if (!may_begin(p, s))
-                return; /* nobody overtakes */
+            /* Nobody overtakes. And after a preemption the hits of those that wait are not what
+             * they were: what somebody held may be free now, and counted already. */
+            if (p->preempted || !may_begin(p, s))
+                return;
             take_hit(p, s);
         }
         /* Who began goes on before those who came later. */
@@ -131,7 +138,8 @@ static void plan_prefills(planner *p)
         if (s->preempt)
             continue;
         room = (s->blocks + p->free_blocks) * p->l->block_tokens - s->len;
-        tokens = SL_MIN(SL_MIN(s->pending, budget - p->tokens), room);
+        tokens = SL_MIN(s->pending, SL_MIN(budget - p->prefill, p->l->step_tokens - p->tokens));
+        tokens = SL_MIN(tokens, room);
         if (s->all_rows)
             tokens = SL_MIN(tokens, p->l->rows_max - p->rows);
         if (tokens > 0)
@@ -167,8 +175,7 @@ static int next_wait(const sched_wait *waits, int from, int count, const double 
     for (int i = from + 1; i < count; i++) {
         const sched_wait *a = &waits[i], *b = &waits[best];
 
-        if (a->begun != b->begun ? a->begun
-                                 : !a->begun && served[a->tenant] < served[b->tenant])
+        if (a->begun != b->begun ? a->begun : !a->begun && served[a->tenant] < served[b->tenant])
             best = i;
     }
     return best;

@@ -1,13 +1,14 @@
-/* views.c - what the scheduler is told: the live sequences in order, their hits in the prefix cache,
- * who waits for whom, and guesses of next tokens. */
+/* views.c - what the scheduler is told: the live sequences in order, their hits in the prefix
+ * cache, who waits for whom, and guesses of next tokens. */
 #include "engine/engine_int.h"
 
-#define WAITS_LOOKED_AT 64 /* of the waiting sequences, as many as could begin in a step or two */
+#define WAITS_LOOKED_AT 64  /* of the waiting sequences, as many as could begin in a step or two */
 #define OUTPUT_WEIGHT   2.0 /* an output token costs about two of a prompt (Sheng et al. 2024) */
 
 /* ---- tenants --------------------------------------------------------------------------------- */
 
-/* Who has requests here; one who comes back from a pause starts level with the least served. */
+/* Who has requests here; one who comes back from a pause starts level with the least served, or,
+ * where nobody is, with who left last: else that one would owe him all he ever got. */
 int tenant_enter(engine *e, const char *name)
 {
     double least = -1;
@@ -37,6 +38,8 @@ int tenant_enter(engine *e, const char *name)
     }
     tenant *t = &e->tenants[at];
 
+    if (least < 0)
+        least = e->served_last;
     if (strcmp(t->name, name) != 0 && t->live == 0) {
         *t = (tenant){ 0 };
         snprintf(t->name, sizeof t->name, "%s", name);
@@ -48,7 +51,8 @@ int tenant_enter(engine *e, const char *name)
 
 void tenant_leave(engine *e, int at)
 {
-    e->tenants[at].live--;
+    if (--e->tenants[at].live == 0)
+        e->served_last = e->tenants[at].served;
 }
 
 void tenant_charge(engine *e, int at, int prompt_tokens, int output_tokens)
@@ -102,11 +106,11 @@ static int find_leader(const engine *e, size_t i)
     return -1;
 }
 
-/* ---- guesses (prompt lookup, Saxena 2023) ------------------------------------------------------ */
+/* ---- guesses (prompt lookup, Saxena 2023) ---------------------------------------------------- */
 
 #define DRAFT_MAX  15 /* tokens guessed in a step: more are seldom all right */
-#define DRAFT_MIN  2 /* tokens guessed after a first match */
-#define NGRAM_MAX  5 /* tokens that must have stood before the guess; longer ones are tried first */
+#define DRAFT_MIN  2  /* tokens guessed after a first match */
+#define NGRAM_MAX  5  /* tokens that must have stood before the guess; longer are tried first */
 #define NGRAM_MIN  3
 #define PAUSE_BASE 8 /* tokens without guesses after a wrong one; doubles up to PAUSE_MAX */
 #define PAUSE_MAX  256
@@ -167,7 +171,7 @@ void guess_result(seq *s, int guessed, int right)
     }
 }
 
-/* ---- views ------------------------------------------------------------------------------------- */
+/* ---- views ----------------------------------------------------------------------------------- */
 
 void fill_views(engine *e)
 {

@@ -209,6 +209,21 @@ static void test_gemm(void **state)
             }
 }
 
+/* Rows that are worked on in chunks: one and a bit, and two and a bit. */
+static void test_gemm_in_chunks(void **state)
+{
+    static const size_t cols[] = { KERNELS_CHUNK_COLS + 256, 2 * KERNELS_CHUNK_COLS + 256 };
+    static const size_t tokens[] = { 1, 5, TOKENS_MAX };
+
+    (void)state;
+    for (size_t type = 0; type < TYPE_COUNT; type++)
+        for (size_t c = 0; c < 2; c++)
+            for (size_t t = 0; t < 3; t++) {
+                compare_gemm(type, cols[c], tokens[t], t == 1 ? 21 : KERNELS_ROWS, 0);
+                compare_gemm(type, cols[c], tokens[t], KERNELS_ROWS, 1);
+            }
+}
+
 static void test_quantize(void **state)
 {
     float x[32 * 5];
@@ -358,8 +373,8 @@ static void fill_attn(attn_case *c, const kernels *k, kernels_kv kv, size_t hd, 
 }
 
 /* Runs blocks [from, to) for queries [i, i + n) of c. */
-static void run_attn(const attn_case *c, const kernels *k, int from, int to, int i, int n, float *out,
-                     float *max, float *sum)
+static void run_attn(const attn_case *c, const kernels *k, int from, int to, int i, int n,
+                     float *out, float *max, float *sum)
 {
     kernels_attn a = c->a;
 
@@ -376,7 +391,8 @@ static void run_attn(const attn_case *c, const kernels *k, int from, int to, int
     k->attn(&a);
 }
 
-/* The whole against the reference; each query alone and each cut at a group's edge gives its bits. */
+/* The whole against the reference; each query alone and each cut at a group's edge gives its bits.
+ */
 static void check_attn(attn_case *c, const kernels *k, const float *want, const float *want_sum)
 {
     size_t hd = c->a.head_dim;
@@ -484,10 +500,10 @@ static void test_logits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemm),        cmocka_unit_test(test_quantize),
-        cmocka_unit_test(test_elementwise), cmocka_unit_test(test_f16),
-        cmocka_unit_test(test_attn),        cmocka_unit_test(test_kv_store),
-        cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_gemm),     cmocka_unit_test(test_gemm_in_chunks),
+        cmocka_unit_test(test_quantize), cmocka_unit_test(test_elementwise),
+        cmocka_unit_test(test_f16),      cmocka_unit_test(test_attn),
+        cmocka_unit_test(test_kv_store), cmocka_unit_test(test_logits),
     };
     const char *seed = getenv("SLUICE_TEST_SEED");
     unsigned cpu = kernels_cpu();
