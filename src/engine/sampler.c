@@ -239,18 +239,21 @@ static int32_t draw_above(sampler *s, const float *logits, float best, float flo
     return from + (int32_t)s->k->argmax(logits + from, (size_t)(to - from)); /* rounding */
 }
 
-/* Whether the likelier tokens leave room for token t in the mass of top-p. */
+/* Whether the tokens before t (likelier, or as likely and of a lower id) leave room for it in the
+ * mass of top-p. */
 static bool in_nucleus(const sampler *s, const float *logits, float best, int32_t t, double mass)
 {
-    float floor = nextafterf(logits[t], INFINITY);
-    double before = s->k->sum_exp(logits, (size_t)s->vocab, best, floor);
+    float above = nextafterf(logits[t], INFINITY);
+    size_t rest = (size_t)(s->vocab - t - 1);
+    double before = s->k->sum_exp(logits, (size_t)t, best, logits[t]) +
+                    s->k->sum_exp(logits + t + 1, rest, best, above);
 
-    return logits[t] == best || before < mass;
+    return before == 0 || before < mass;
 }
 
 /* Top-p and min-p over the whole vocabulary without sorting it: a token is drawn from what min-p
  * keeps, and drawn again while it is outside the nucleus (Holtzman et al. 2020), 1/p times in the
- * mean. Equal logits are in or out together. */
+ * mean. */
 static int32_t draw_nucleus(sampler *s, const float *logits, const llm_sampling *o, float best,
                             uint64_t *rng)
 {
