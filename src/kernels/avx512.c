@@ -99,6 +99,28 @@ static ALWAYS_INLINE float vf_max_of(vf v)
 #endif
 }
 
+static ALWAYS_INLINE float vf_sum(vf v)
+{
+#ifdef SL_SIMDE
+    float sum = 0;
+
+    for (int i = 0; i < VF_N / 2; i++)
+        sum += v[i] + v[i + VF_N / 2];
+    return sum;
+#else
+    return _mm512_reduce_add_ps((__m512)v);
+#endif
+}
+
+static ALWAYS_INLINE vf vf_scale2(vf v, vf n)
+{
+#ifdef SL_SIMDE
+    return v * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
+#else
+    return (vf)_mm512_scalef_ps((__m512)v, (__m512)n);
+#endif
+}
+
 /* Bit i: v[i] >= floor. */
 static ALWAYS_INLINE uint32_t vf_at_least(vf v, float floor)
 {
