@@ -95,8 +95,8 @@ def next_token_error(server, cases, model=""):
     worst = 0.0
     with server.client(timeout=120) as http:
         for case in cases:
-            body = {"model": model, "prompt": [case["ids"] + [id_] for id_, _ in case["top"]], "max_tokens": 0, "echo": True,
-                    "temperature": 0, "logprobs": 1}
+            prompts = [case["ids"] + [id_] for id_, _ in case["top"]]
+            body = {"model": model, "prompt": prompts, "max_tokens": 0, "echo": True, "temperature": 0, "logprobs": 1}
             answer = http.post("/v1/completions", json=body)
             assert answer.status_code == 200, answer.text
             choices = sorted(answer.json()["choices"], key=lambda c: c["index"])
@@ -117,7 +117,7 @@ def test_tiny_models_agree_with_llama_cpp(tiny, real_factory, name):
 def test_every_instruction_set_agrees(tiny, real_factory, cpu):
     """On a processor without it, a level is the best one below it."""
     models = [x for name in mkmodel.MODELS for x in ("--model", str(tiny / (name + ".gguf")))]
-    server = real_factory(*models, env={"SLUICE_CPU": cpu, "SLUICE_KV_MEMORY": "8MiB"})
+    server = real_factory(*models, "--threads", "1", env={"SLUICE_CPU": cpu, "SLUICE_KV_MEMORY": "8MiB"})
     golden = load("tiny")
     for name in mkmodel.MODELS:
         cases = golden[name][:3] if cpu == "scalar" else golden[name]  # the last is long, and scalar is slow
