@@ -17,6 +17,7 @@ typedef struct api_stats {
     double kv_usage_ratio; /* 0..1 */
     double prefix_hit_tokens_total, prefix_query_tokens_total;
     double preemptions_total;
+    double draft_tokens_total, draft_accepted_tokens_total;
 } api_stats;
 
 #define API_USER_BYTES 16

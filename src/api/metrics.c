@@ -26,6 +26,8 @@ STAT_FN(kv_usage_ratio)
 STAT_FN(prefix_hit_tokens_total)
 STAT_FN(prefix_query_tokens_total)
 STAT_FN(preemptions_total)
+STAT_FN(draft_tokens_total)
+STAT_FN(draft_accepted_tokens_total)
 
 static void stats_init(api *a)
 {
@@ -43,6 +45,10 @@ static void stats_init(api *a)
                       stat_prefix_query_tokens_total, a);
     metric_counter_fn(r, "sluice_num_preemptions_total", "Sequences put back into the queue.",
                       stat_preemptions_total, a);
+    metric_counter_fn(r, "sluice_spec_decode_num_draft_tokens_total", "Tokens guessed.",
+                      stat_draft_tokens_total, a);
+    metric_counter_fn(r, "sluice_spec_decode_num_accepted_tokens_total", "Guesses that were right.",
+                      stat_draft_accepted_tokens_total, a);
 }
 
 static metric_family *seconds(metric_registry *r, const char *name, const char *help,

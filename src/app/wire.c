@@ -271,6 +271,8 @@ static void read_stats(void *ctx, api_stats *ret)
         ret->preemptions_total += (double)s.preemptions;
         ret->prefix_hit_tokens_total += (double)s.prefix_hits;
         ret->prefix_query_tokens_total += (double)s.prefix_queries;
+        ret->draft_tokens_total += (double)s.draft_tokens;
+        ret->draft_accepted_tokens_total += (double)s.draft_accepted;
         used += s.kv_blocks_used;
         blocks += s.kv_blocks;
     }

@@ -136,12 +136,15 @@ def test_guesses_do_not_change_a_byte(serve, model, kv):
     stop = text[len(text) // 2:len(text) // 2 + 3]
     bodies.append({**bodies[0], "stop": [stop]})
     want.append(said(ask(server, bodies[-1], spec_tokens=-1)))
+    assert metric(server, "sluice_spec_decode_num_draft_tokens_total") == 0
     for spec in (2, 15):
         assert [said(a) for a in alone(server, bodies, spec_tokens=spec)] == want, spec
     server.stop()
     server = serve(model, kv, threads=1, ENGINE_SPECULATION=8)
     assert [said(a) for a in together(server, bodies)] == want
     assert [said(a) for a in together(server, bodies)] == want
+    guessed, right = (metric(server, f"sluice_spec_decode_num_{x}_tokens_total") for x in ("draft", "accepted"))
+    assert guessed > right > 0, "the test is to see right guesses and wrong ones"
 
 
 @pytest.mark.parametrize("model,kv", CASES)
