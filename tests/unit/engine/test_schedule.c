@@ -170,10 +170,11 @@ static void test_shared_prefixes_are_computed_once(void **state)
         make_docs();
         for (int i = 0; i < count; i++) {
             char user[] = { (char)('a' + rng((uint32_t)users)), '\0' };
-            int prompt = 20 + (int)rng(140);
+            /* Ends of their own, so that no answer goes on as another prompt does. */
+            int shared = 4 + (int)rng(100), prompt = shared + SL_KV_BLOCK_TOKENS + (int)rng(40);
 
             sim_request_init(&requests[i], user);
-            make_prompt(&requests[i], (int)rng(2) * 3, 16 + (int)rng(100), prompt);
+            make_prompt(&requests[i], (int)rng(2) * 3, shared, prompt);
             requests[i].req.max_tokens = 1 + (int64_t)rng(20);
             requests[i].req.n = one_in(4) ? 2 : 1;
             sim_submit(&s, &requests[i]);
