@@ -275,110 +275,182 @@ int cmd_bench(int argc, char **argv)
 /* ---- perplexity --------------------------------------------------------------------------------
  */
 
-/* -log p(next) for each of the last step's rows. */
-static double step_nll(rig *r, const int32_t *next, int rows)
+/* What a text tells of a model, over all scored tokens. */
+typedef struct score {
+    double nll;        /* sum of -log p(next) */
+    double kl, kl_max; /* sum and largest of KL(reference || model) */
+    long long tokens, same_top;
+} score;
+
+/* KL divergence of row `x` from the reference's row `r`, in nats; *same: both like the same token
+ * best. */
+static double row_kl(const rig *m, const float *r, const float *x, bool *same)
 {
-    double nll = 0;
+    int vocab = m->w->params.vocab;
+    double kl = 0;
+    float r_sum = sampler_log_sum(&m->k, r, vocab), x_sum = sampler_log_sum(&m->k, x, vocab);
 
-    for (int i = 0; i < rows; i++) {
-        const float *logits = decoder_logits(r->dec, i);
+    for (int i = 0; i < vocab; i++) {
+        double p = exp((double)(r[i] - r_sum));
 
-        nll += (double)(sampler_log_sum(&r->k, logits, r->w->params.vocab) - logits[next[i]]);
+        kl += p * ((double)(r[i] - r_sum) - (double)(x[i] - x_sum));
     }
-    return nll;
+    *same = m->k.argmax(r, (size_t)vocab) == m->k.argmax(x, (size_t)vocab);
+    return kl;
+}
+
+/* Scores the last step's rows, whose tokens are followed by next[rows]. */
+static void score_rows(rig *m, rig *ref, const int32_t *next, int rows, score *s)
+{
+    for (int i = 0; i < rows; i++) {
+        const float *logits = decoder_logits(m->dec, i);
+        bool same = true;
+        double kl = ref ? row_kl(m, decoder_logits(ref->dec, i), logits, &same) : 0;
+
+        s->nll +=
+            (double)(sampler_log_sum(&m->k, logits, m->w->params.vocab) - logits[next[i]]);
+        s->kl += kl;
+        s->kl_max = SL_MAX(s->kl_max, kl);
+        s->same_top += same;
+        s->tokens++;
+    }
 }
 
 /* One window: the first half is context, the second is scored, as llama.cpp's tool does. */
-static double window_nll(rig *r, kv_seq *s, const int32_t *ids, int context)
+static void score_window(rig *m, rig *ref, kv_seq seqs[2], const int32_t *ids, int context, score *s)
 {
     int first = context / 2;
-    double nll = 0;
 
     for (int at = 0; at < context;) {
         int count = SL_MIN(at < first ? SL_MIN(STEP_TOKENS, first - at) : ROWS_MAX, context - at);
-        decoder_run run = { s, ids + at, count, at < first ? count : 0 };
+        decoder_run run = { &seqs[0], ids + at, count, at < first ? count : 0 };
+        decoder_run again = run;
 
-        decoder_step(r->dec, r->pool, &run, 1);
+        decoder_step(m->dec, m->pool, &run, 1);
+        if (ref) {
+            again.seq = &seqs[1];
+            decoder_step(ref->dec, ref->pool, &again, 1);
+        }
         if (at >= first) /* the window's last token has no successor */
-            nll += step_nll(r, ids + at + 1, at + count == context ? count - 1 : count);
+            score_rows(m, ref, ids + at + 1, at + count == context ? count - 1 : count, s);
         at += count;
     }
-    return nll;
 }
 
-static sl_status perplexity(const config *c, const char *model, const char *file, int context,
-                            bool json, sl_err *err)
+static void print_score(const score *s, bool has_ref, int windows, int context, size_t tokens,
+                        bool json)
+{
+    double n = (double)s->tokens, ppl = exp(s->nll / n);
+
+    if (json) {
+        printf("{\"perplexity\":%.6f,\"windows\":%d,\"context\":%d,\"tokens\":%zu", ppl, windows,
+               context, tokens);
+        if (has_ref)
+            printf(",\"kl_mean\":%.8f,\"kl_max\":%.6f,\"same_top\":%.6f", s->kl / n, s->kl_max,
+                   (double)s->same_top / n);
+        printf("}\n");
+        return;
+    }
+    printf("perplexity %.4f over %d windows of %d tokens\n", ppl, windows, context);
+    if (has_ref)
+        printf("KL divergence from the reference: mean %.6f, largest %.4f; same best token %.2f %%\n",
+               s->kl / n, s->kl_max, 100.0 * (double)s->same_top / n);
+}
+
+static sl_status fill_seqs(rig *m, rig *ref, kv_seq seqs[2], int context, sl_err *err)
+{
+    for (int i = 0; i < (ref ? 2 : 1); i++) {
+        kv_pool *pool = i == 0 ? m->pool : ref->pool;
+
+        kv_seq_clear(pool, &seqs[i]);
+        if (!kv_seq_reserve(pool, &seqs[i], context))
+            return sl_fail(err, SL_ENOMEM, "the KV pool is too small");
+    }
+    return SL_OK;
+}
+
+static sl_status score_text(rig *m, rig *ref, token_ids *ids, int context, bool json, sl_err *err)
+{
+    int windows = (int)(ids->count / (size_t)context);
+    kv_seq seqs[2] = { 0 };
+    score s = { 0 };
+    sl_status status = SL_OK;
+
+    if (windows < 1)
+        return sl_fail(err, SL_EINVAL, "the text has %zu tokens, one window needs %d", ids->count,
+                       context);
+    if (ref && ref->w->params.vocab != m->w->params.vocab)
+        return sl_fail(err, SL_EINVAL, "the reference has %d tokens, the model %d",
+                       ref->w->params.vocab, m->w->params.vocab);
+    for (int i = 0; i < 2 && status == SL_OK; i++)
+        status = kv_seq_init(&seqs[i], context, 0, err);
+    for (int i = 0; i < windows && status == SL_OK; i++) {
+        int32_t *window = ids->ids + (size_t)i * (size_t)context, saved = window[0];
+
+        status = fill_seqs(m, ref, seqs, context, err);
+        if (status != SL_OK)
+            break;
+        if (token_adds_bos(m->vocab))
+            window[0] = token_bos(m->vocab);
+        score_window(m, ref, seqs, window, context, &s);
+        window[0] = saved;
+        if (!json)
+            fprintf(stderr, "[%d]%.4f,%s", i + 1, exp(s.nll / (double)s.tokens),
+                    i + 1 == windows ? "\n" : "");
+    }
+    if (status == SL_OK)
+        print_score(&s, ref != NULL, windows, context, ids->count, json);
+    if (seqs[0].blocks)
+        kv_seq_deinit(m->pool, &seqs[0]);
+    if (seqs[1].blocks)
+        kv_seq_deinit(ref ? ref->pool : m->pool, &seqs[1]);
+    return status;
+}
+
+static sl_status perplexity(const config *c, const char *model, const char *reference,
+                            const char *file, int context, bool json, sl_err *err)
 {
     token_ids ids = { 0 };
-    kv_seq s = { 0 };
     sl_buf text;
-    rig r = { 0 };
-    double nll = 0;
-    int windows, scored = context - 1 - context / 2;
+    rig m = { 0 }, ref = { 0 };
     sl_status status;
 
     sl_buf_init(&text, (size_t)1 << 30);
     status = file ? sl_file_read(file, (size_t)1 << 30, &text, err)
                   : sl_fail(err, SL_EINVAL, "which text? Give -f FILE");
     if (status == SL_OK)
-        status = rig_init(&r, c, model, (size_t)context, context, true, err);
+        status = rig_init(&m, c, model, (size_t)context, context, true, err);
+    if (status == SL_OK && reference)
+        status = rig_init(&ref, c, reference, (size_t)context, context, false, err);
     if (status == SL_OK)
-        status = token_encode(r.vocab, sl_buf_str(&text), text.len, TOKEN_ADD_SPECIAL, &ids, err);
-    windows = (int)(ids.count / (size_t)context);
-    if (status == SL_OK && windows < 1)
-        status = sl_fail(err, SL_EINVAL, "the text has %zu tokens, one window needs %d", ids.count,
-                         context);
+        status = token_encode(m.vocab, sl_buf_str(&text), text.len, TOKEN_ADD_SPECIAL, &ids, err);
     if (status == SL_OK)
-        status = kv_seq_init(&s, context, 0, err);
-    for (int i = 0; i < windows && status == SL_OK; i++) {
-        int32_t *window = ids.ids + (size_t)i * (size_t)context, saved = window[0];
-
-        kv_seq_clear(r.pool, &s);
-        if (!kv_seq_reserve(r.pool, &s, context)) {
-            status = sl_fail(err, SL_ENOMEM, "the KV pool is too small");
-            break;
-        }
-        if (token_adds_bos(r.vocab))
-            window[0] = token_bos(r.vocab);
-        nll += window_nll(&r, &s, window, context);
-        window[0] = saved;
-        if (!json)
-            fprintf(stderr, "[%d]%.4f,%s", i + 1, exp(nll / ((double)(i + 1) * scored)),
-                    i + 1 == windows ? "\n" : "");
-    }
-    if (status == SL_OK) {
-        double ppl = exp(nll / ((double)windows * scored));
-
-        if (json)
-            printf("{\"perplexity\":%.6f,\"windows\":%d,\"context\":%d,\"tokens\":%zu}\n", ppl,
-                   windows, context, ids.count);
-        else
-            printf("perplexity %.4f over %d windows of %d tokens\n", ppl, windows, context);
-    }
-    if (s.blocks)
-        kv_seq_deinit(r.pool, &s);
+        status = score_text(&m, reference ? &ref : NULL, &ids, context, json, err);
     token_ids_deinit(&ids);
     sl_buf_deinit(&text);
-    rig_deinit(&r);
+    rig_deinit(&m);
+    rig_deinit(&ref);
     return status;
 }
 
 int cmd_perplexity(int argc, char **argv)
 {
     cli_common common = { 0 };
-    const char *model = NULL, *file = NULL;
+    const char *model = NULL, *file = NULL, *reference = NULL;
     int context = 512;
     bool json = false;
     const cli_option options[] = {
         { "--model", 'm', CLI_TEXT, &model, "MODEL", "model to measure" },
         { "--file", 'f', CLI_TEXT, &file, "TEXT", "text to predict" },
         { "--context", 'c', CLI_NUMBER, &context, "N", "tokens in a window (default 512)" },
+        { "--reference", 0, CLI_TEXT, &reference, "MODEL",
+          "also the KL divergence from this one, such as the F16 file" },
         { "--json", 0, CLI_FLAG, &json, NULL, "the result as JSON" },
         CLI_COMMON_OPTIONS(common),
         { 0 },
     };
     const cli_command cmd = {
-        "sluice perplexity -m MODEL -f TEXT [-c 512]",
+        "sluice perplexity -m MODEL -f TEXT [-c 512] [--reference MODEL]",
         "Perplexity over windows whose second halves are scored: the windowing of\n"
         "llama-perplexity, so that figures compare.",
         options, NULL
@@ -394,7 +466,7 @@ int cmd_perplexity(int argc, char **argv)
         return cli_usage("-c takes 8 to 131072");
     status = cli_config(&common, true, &c, &err);
     if (status == SL_OK)
-        status = perplexity(c, model, file, context, json, &err);
+        status = perplexity(c, model, reference, file, context, json, &err);
     config_destroy(c);
     return status == SL_OK ? CLI_OK : cli_fail(&err);
 }
