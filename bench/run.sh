@@ -1,12 +1,12 @@
 #!/bin/sh
-# Sluice and the peer alternately in one go: prefill and decode of SmolLM2 Q4_1. Writes a CSV with every
-# round and a table with medians and ratios into bench/results/.
-#   bench/run.sh BUILD [PEER_BIN_DIR]
+# Sluice against the peer, and against what this machine can do: makes what is missing (the peer, the
+# models) and writes raw numbers, the table and the plot into bench/results/. Hours on a small machine;
+# BENCH="--quick" or BENCH="--only prefill --rounds 3" does less.
+#   bench/run.sh BUILD [options of bench/run.py...]
 set -eu
 cd "$(dirname "$0")/.."
-sluice=$1/sluice
-peer=${2:-$(bench/peer.sh)}
-"$sluice" pull smollm2 >/dev/null
-model=$("$sluice" show smollm2 --json | sed -n 's/.*"path": "\(.*\)",*/\1/p')
-out=bench/results/$(date +%Y-%m-%d)-smollm2
-exec python3 bench/compare.py "$sluice" "$peer" "$model" "$out"
+build=$1
+shift
+peer=${PEER_BIN:-$(bench/peer.sh)}
+# shellcheck disable=SC2086
+exec python3 bench/run.py "$build" "$peer" ${BENCH:-} "$@"

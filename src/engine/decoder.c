@@ -20,7 +20,8 @@
 /* Tokens [begin, end) of one run, one KV head: the unit of attention work. */
 typedef struct attn_task {
     int run, kv_head, begin, end;
-    int segment; /* the one to compute into parts, or -1: all of them */
+    bool has_rows; /* some of its tokens want logits */
+    int segment;   /* the one to compute into parts, or -1: all of them */
     float *part; /* [queries, P], then max and sum [queries] */
 } attn_task;
 
@@ -155,13 +156,13 @@ static void embed_share(decoder *d, int member, int count)
 }
 
 /* x += [norm of] what the last sublayer left in tmp; then x_norm = norm of x for the next one. */
-static void residual_share(decoder *d, bool add, const float *post_norm, const float *norm,
-                           unsigned kinds, int member, int count)
+static void residual_share(decoder *d, int tokens, bool add, const float *post_norm,
+                           const float *norm, unsigned kinds, int member, int count)
 {
     const model_params *p = &d->w->params;
     int begin, end;
 
-    team_share(d->tokens, member, count, &begin, &end);
+    team_share(tokens, member, count, &begin, &end);
     for (int t = begin; t < end; t++) {
         float *x = d->x + (size_t)t * d->x_stride, *tmp = d->tmp + (size_t)t * d->x_stride;
         float *out = d->x_norm.f + (size_t)t * d->x_norm.stride;
@@ -171,8 +172,6 @@ static void residual_share(decoder *d, bool add, const float *post_norm, const f
                 d->k->rmsnorm(tmp, tmp, post_norm, (size_t)p->dim, p->norm_eps);
             d->k->add(x, tmp, (size_t)p->dim);
         }
-        if (!norm)
-            continue;
         d->k->rmsnorm(out, x, norm, (size_t)p->dim, p->norm_eps);
         activations_convert(d->k, &d->x_norm, t, out, 0, p->dim, kinds);
     }
@@ -289,13 +288,16 @@ static void attn_run(decoder *d, int layer, const attn_task *task, attn_scratch 
     }
 }
 
+/* In the last layer only rows that want logits need attention. */
 static void attn_share(decoder *d, int layer, int me, int members)
 {
+    bool last = layer + 1 == d->w->params.layers;
     int begin, end;
 
     while (work_take(&d->work[layer][WORK_ATTN], d->task_count, 1, members, &begin, &end))
         for (int i = begin; i < end; i++)
-            attn_run(d, layer, &d->tasks[i], &d->scratch[me].attn);
+            if (!last || d->tasks[i].has_rows)
+                attn_run(d, layer, &d->tasks[i], &d->scratch[me].attn);
 }
 
 /* Merges the segments that were computed apart, as attn_whole does. */
@@ -306,7 +308,7 @@ static void join_share(decoder *d, int me, int count)
 
     team_share(d->join_count, me, count, &begin, &end);
     for (int j = begin; j < end; j++) {
-        const attn_task *task = d->joins[j].first;
+        const attn_task *task = d->joins[j].first; /* of few tokens, which all have rows */
         int n = (task->end - task->begin) * d->group;
         float *max = task->part + (size_t)n * pad, *sum = max + n;
 
@@ -325,11 +327,27 @@ static void join_share(decoder *d, int me, int count)
 
 /* ---- the rest of a layer --------------------------------------------------------------------- */
 
-static void att_convert_share(decoder *d, unsigned kinds, int member, int count)
+/* After the last layer's attention only the rows that want logits go on: moves them to the front. */
+static void keep_rows(decoder *d)
+{
+    size_t att = (size_t)(d->w->params.heads * d->w->params.head_dim) * sizeof(float);
+
+    for (int r = 0; r < d->rows; r++) {
+        size_t from = (size_t)d->row_of[r];
+
+        if (from == (size_t)r)
+            continue;
+        memcpy(d->x + (size_t)r * d->x_stride, d->x + from * d->x_stride,
+               d->x_stride * sizeof(float));
+        memcpy(d->att.f + (size_t)r * d->att.stride, d->att.f + from * d->att.stride, att);
+    }
+}
+
+static void att_convert_share(decoder *d, int tokens, unsigned kinds, int member, int count)
 {
     int begin, end;
 
-    team_share(d->tokens, member, count, &begin, &end);
+    team_share(tokens, member, count, &begin, &end);
     for (int t = begin; t < end; t++)
         activations_convert(d->k, &d->att, t, d->att.f + (size_t)t * d->att.stride, 0,
                             d->w->params.heads * d->w->params.head_dim, kinds);
@@ -337,19 +355,20 @@ static void att_convert_share(decoder *d, unsigned kinds, int member, int count)
 
 /* ff = act(gate x) * (up x), panel by panel: a panel's 32 rows are a block of the down product's
  * activations, so that they are made here. */
-static void gate_up_share(decoder *d, work *next, const weights_layer *l, int me, int members)
+static void gate_up_share(decoder *d, work *next, const weights_layer *l, int tokens, int me,
+                          int members)
 {
     void (*act)(float *, const float *, size_t) =
         d->w->params.act == MODEL_SILU ? d->k->silu_mul : d->k->gelu_tanh_mul;
     member_scratch *s = &d->scratch[me];
-    int per_block = matmul_token_block(d->k, &l->gate, d->tokens), panels = l->gate.panels;
-    int blocks = (d->tokens + per_block - 1) / per_block, begin, end;
+    int per_block = matmul_token_block(d->k, &l->gate, tokens), panels = l->gate.panels;
+    int blocks = (tokens + per_block - 1) / per_block, begin, end;
     unsigned kinds = act_bit(d->k, &l->down);
 
     while (work_take(next, panels * blocks, matmul_chunk(&l->gate), members, &begin, &end))
         for (int item = begin; item < end; item++) {
             int t = item / panels * per_block, p = item % panels;
-            int t_end = SL_MIN(t + per_block, d->tokens);
+            int t_end = SL_MIN(t + per_block, tokens);
             int rows = SL_MIN(KERNELS_ROWS, d->w->params.ff_dim - p * KERNELS_ROWS);
 
             matmul_panel(&s->mm, &l->gate, p, &d->x_norm, t, t_end, s->gate, KERNELS_ROWS);
@@ -362,7 +381,7 @@ static void gate_up_share(decoder *d, work *next, const weights_layer *l, int me
 }
 
 /* One transformer block. On entry x_norm holds the normed input of attention; on return tmp holds
- * what the FFN adds. */
+ * what the FFN adds. The last one leaves only the rows that want logits. */
 static void layer(decoder *d, int i, int me, int n)
 {
     const weights_layer *l = &d->w->layers[i];
@@ -371,11 +390,15 @@ static void layer(decoder *d, int i, int me, int n)
                                { &l->k, d->kk, d->kv_stride },
                                { &l->v, d->v, d->kv_stride } };
     const matmul_job o = { &l->o, d->tmp, d->x_stride }, down = { &l->down, d->tmp, d->x_stride };
+    bool last = i + 1 == d->w->params.layers;
+    int tokens = last ? d->rows : d->tokens;
     work *next = d->work[i];
 
     matmul_share(mm, &next[WORK_QKV], qkv, 3, &d->x_norm, d->tokens);
     team_barrier(d->t);
     rope_share(d, i, me, n);
+    if (tokens == 0)
+        return; /* keys and values were all that was wanted */
     team_barrier(d->t);
     attn_share(d, i, me, n);
     team_barrier(d->t);
@@ -383,33 +406,22 @@ static void layer(decoder *d, int i, int me, int n)
         join_share(d, me, n);
         team_barrier(d->t);
     }
-    att_convert_share(d, act_bit(d->k, &l->o), me, n);
+    if (tokens < d->tokens) {
+        if (me == 0)
+            keep_rows(d);
+        team_barrier(d->t);
+    }
+    att_convert_share(d, tokens, act_bit(d->k, &l->o), me, n);
     team_barrier(d->t);
-    matmul_share(mm, &next[WORK_O], &o, 1, &d->att, d->tokens);
+    matmul_share(mm, &next[WORK_O], &o, 1, &d->att, tokens);
     team_barrier(d->t);
-    residual_share(d, true, l->post_attn_norm, l->ffn_norm,
+    residual_share(d, tokens, true, l->post_attn_norm, l->ffn_norm,
                    act_bit(d->k, &l->gate) | act_bit(d->k, &l->up), me, n);
     team_barrier(d->t);
-    gate_up_share(d, &next[WORK_GATE_UP], l, me, n);
+    gate_up_share(d, &next[WORK_GATE_UP], l, tokens, me, n);
     team_barrier(d->t);
-    matmul_share(mm, &next[WORK_DOWN], &down, 1, &d->ff, d->tokens);
+    matmul_share(mm, &next[WORK_DOWN], &down, 1, &d->ff, tokens);
     team_barrier(d->t);
-}
-
-/* Norm of the rows that want logits, gathered to the front of x_norm. */
-static void out_norm_share(decoder *d, int member, int count)
-{
-    const model_params *p = &d->w->params;
-    int begin, end;
-
-    team_share(d->rows, member, count, &begin, &end);
-    for (int r = begin; r < end; r++) {
-        float *out = d->x_norm.f + (size_t)r * d->x_norm.stride;
-
-        d->k->rmsnorm(out, d->x + (size_t)d->row_of[r] * d->x_stride, d->w->out_norm,
-                      (size_t)p->dim, p->norm_eps);
-        activations_convert(d->k, &d->x_norm, r, out, 0, p->dim, act_bit(d->k, &d->w->head));
-    }
 }
 
 static void softcap_share(decoder *d, int member, int count)
@@ -438,16 +450,15 @@ static void step_member(void *ctx, int me, int n)
         const weights_layer *l = &w->layers[i];
         unsigned kinds = act_bit(d->k, &l->q) | act_bit(d->k, &l->k) | act_bit(d->k, &l->v);
 
-        residual_share(d, i > 0, i > 0 ? w->layers[i - 1].post_ffn_norm : NULL, l->attn_norm, kinds,
-                       me, n);
+        residual_share(d, d->tokens, i > 0, i > 0 ? w->layers[i - 1].post_ffn_norm : NULL,
+                       l->attn_norm, kinds, me, n);
         team_barrier(d->t);
         layer(d, i, me, n);
     }
     if (d->rows == 0)
-        return; /* the last residual matters to nobody */
-    residual_share(d, true, w->layers[layers - 1].post_ffn_norm, NULL, 0, me, n);
-    team_barrier(d->t);
-    out_norm_share(d, me, n);
+        return;
+    residual_share(d, d->rows, true, w->layers[layers - 1].post_ffn_norm, w->out_norm,
+                   act_bit(d->k, &w->head), me, n);
     team_barrier(d->t);
     matmul_share(&d->scratch[me].mm, &d->head_work, &head, 1, &d->x_norm, d->rows);
     if (w->params.logit_softcap > 0) {
@@ -465,7 +476,8 @@ static int split_segments(const decoder *d, int run, int begin, int end)
 
     /* In layers with a window the first segments are empty, and cheap. */
     attn_segments(0, d->pos[end - 1], &from, &to);
-    if (d->runs[run].count > SPLIT_TOKENS || to - from > SPLIT_SEGMENTS ||
+    if (d->runs[run].count > SPLIT_TOKENS || d->runs[run].logits_from > 0 ||
+        to - from > SPLIT_SEGMENTS ||
         d->part_used + (size_t)((to - from) * queries) * ((size_t)d->head_pad + 2) > d->part_cap)
         return 1;
     return to - from;
@@ -486,8 +498,15 @@ static void list_tasks(decoder *d, int run, int first_token, int count)
                 d->joins[d->join_count++] = (attn_join){ &d->tasks[d->task_count], segments };
             for (int s = 0; s < segments; s++) {
                 SL_ASSERT(d->task_count < d->task_cap);
-                d->tasks[d->task_count++] =
-                    (attn_task){ run, h, t, end, segments > 1 ? s : -1, d->parts + d->part_used };
+                d->tasks[d->task_count++] = (attn_task){
+                    .run = run,
+                    .kv_head = h,
+                    .begin = t,
+                    .end = end,
+                    .has_rows = end - first_token > d->runs[run].logits_from,
+                    .segment = segments > 1 ? s : -1,
+                    .part = d->parts + d->part_used,
+                };
                 if (segments > 1)
                     d->part_used += (size_t)queries * ((size_t)d->head_pad + 2);
             }

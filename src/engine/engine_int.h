@@ -101,7 +101,7 @@ struct engine {
     int tenant_count, tenant_cap;
     double served_last;           /* of the tenant whose last sequence ended last */
     double *served;               /* [SL_TENANTS_MAX] scratch */
-    double decode_ns, prefill_ns; /* a step of decodes; a token of a larger step; 0: not known */
+    double decode_ns, prefill_ns; /* a step of decodes; what a prompt token adds; 0: not known */
 
     /* statistics, written by the engine thread */
     atomic_int running, waiting, kv_used;

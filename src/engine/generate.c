@@ -232,27 +232,32 @@ static void deliver_rows(engine *e)
 
 /* ---- how much of a prompt goes beside decodes ------------------------------------------------- */
 
-#define MIXED_RATIO   2.0 /* a step with prompt tokens takes at most so many times one without */
-#define MIXED_MIN     8   /* prompts go on, whatever the clock says */
+#define MIXED_RATIO   1.8 /* a step with prompt tokens takes about so many times one without */
+#define MIXED_MIN     4   /* prompts go on, whatever the clock says */
 #define MIXED_MAX     128
-#define MIXED_DEFAULT 32
-#define LARGE_STEP    16  /* tokens from which on a step's time is that of its tokens */
+#define MIXED_DEFAULT 24
+#define LEAST_KNOWN   0.05 /* of a decode step: a prompt token cannot seem to take less */
 
 static void smooth(double *mean, double x)
 {
     *mean = *mean == 0 ? x : *mean + 0.2 * (x - *mean);
 }
 
-/* Learns from a step how long decodes and prompt tokens take. */
+/* Learns from a step how long decodes take, and what each prompt token adds: next to nothing while
+ * memory is the bound, more and more while a long prompt is computed. */
 static void learn(engine *e, int decodes, int tokens, int64_t ns)
 {
+    double most = e->decode_ns > 0 ? e->decode_ns : (double)ns;
+
     if (tokens == decodes)
         smooth(&e->decode_ns, (double)ns);
-    else if (tokens >= LARGE_STEP)
+    else if (decodes == 0)
         smooth(&e->prefill_ns, (double)ns / tokens);
+    else
+        smooth(&e->prefill_ns, SL_MAX(((double)ns - most) / (tokens - decodes), LEAST_KNOWN * most));
 }
 
-static int mixed_prefill(const engine *e, int decodes)
+static int mixed_prefill(const engine *e)
 {
     double room;
 
@@ -260,7 +265,7 @@ static int mixed_prefill(const engine *e, int decodes)
         return e->o.mixed_prefill;
     if (e->decode_ns == 0 || e->prefill_ns == 0)
         return MIXED_DEFAULT;
-    room = MIXED_RATIO * e->decode_ns / e->prefill_ns - decodes;
+    room = (MIXED_RATIO - 1) * e->decode_ns / e->prefill_ns;
     return (int)SL_MIN(SL_MAX(room, MIXED_MIN), MIXED_MAX);
 }
 
@@ -272,7 +277,7 @@ void generate_round(engine *e)
     fill_views(e);
     for (size_t i = 0; i < e->live_count; i++)
         decodes += e->views[i].decoding;
-    e->limits.mixed_prefill = mixed_prefill(e, decodes);
+    e->limits.mixed_prefill = mixed_prefill(e);
     planned = sched_plan(e->views, (int)e->live_count, e->pool->free_count, &e->limits);
     runs = apply_plan(e);
     if (runs > 0) {

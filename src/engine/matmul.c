@@ -83,7 +83,7 @@ int matmul_token_block(const kernels *k, const weight *w, int tokens)
         32, 16, 8 * sizeof(kernels_q8) / KERNELS_BLOCK
     };
     size_t row = kernels_chunk_cols((size_t)w->cols) * elem_bits[k->act[w->fmt]] / 8;
-    int fit = (int)(sl_cache2_bytes() / 2 / row) / 12 * 12, blocks;
+    int fit = (int)(sl_cache2_bytes() * 2 / 3 / row) / 12 * 12, blocks;
 
     fit = SL_MAX(fit, 24);
     blocks = (tokens + fit - 1) / fit;

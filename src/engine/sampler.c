@@ -6,6 +6,7 @@
 
 #define WINDOW_START 1.0f /* logits this far below the best are looked at first */
 #define DRAW_BLOCK   1024 /* of a draw from the whole vocabulary */
+#define REDRAWS_MAX  200
 
 sl_status sampler_init(sampler *s, const kernels *k, int vocab, sl_err *err)
 {
@@ -117,28 +118,9 @@ static void select_top(sampler_candidate *c, int n, int k)
     }
 }
 
-/* The fewest candidates, likeliest first, whose mass reaches `mass`, to the front in any order:
- * selection by weight. Returns how many, at least one. */
-static int select_mass(sampler_candidate *c, int n, double mass)
+static int by_logit(const void *a, const void *b)
 {
-    int lo = 0, hi = n;
-
-    while (hi - lo > 1) {
-        int at = partition(c, lo, hi);
-        double front = 0;
-
-        for (int i = lo; i < at; i++)
-            front += (double)c[i].p;
-        if (front >= mass && at > lo) {
-            hi = at;
-        } else {
-            mass -= front + (double)c[at].p;
-            if (mass <= 0)
-                return at + 1;
-            lo = at + 1;
-        }
-    }
-    return SL_MIN(hi, n);
+    return comes_before(a, b) ? -1 : comes_before(b, a);
 }
 
 /* Fills candidates with the logits within `window` of the best; p relative to it. */
@@ -156,25 +138,16 @@ static int gather(sampler *s, const float *logits, float best, float window, dou
     return n;
 }
 
-/* The candidates that can matter: all that top-k, or the mass of top-p, or min-p may keep. Most of
- * the vocabulary is far below the best and is neither sorted nor kept. Typical sampling without
- * top-k looks at all: it may keep the unlikely. *ret_mass: what top-p is a part of. */
+/* The candidates that top-k may keep, or all. */
 static int shortlist(sampler *s, const float *logits, const llm_sampling *o, float best,
                      double *ret_mass)
 {
     bool by_k = o->top_k > 0 && o->top_k < s->vocab;
-    bool by_mass = !by_k && (o->typical_p <= 0 || o->typical_p >= 1.0f);
-    double total = by_k ? 0 : s->k->sum_exp(logits, (size_t)s->vocab, best), mass;
-    int n;
+    float window = by_k ? WINDOW_START : INFINITY;
+    int n = gather(s, logits, best, window, ret_mass);
 
-    for (float window = WINDOW_START;; window *= 2) {
-        n = gather(s, logits, best, window, &mass);
-        if (n == s->vocab || window > 1e30f || (by_k && n >= o->top_k) ||
-            (by_mass && o->top_p < 1.0f && mass >= (double)o->top_p * total) ||
-            (by_mass && o->top_p >= 1.0f && o->min_p > 0 && expf(-window) < o->min_p))
-            break;
-    }
-    *ret_mass = by_k ? mass : total;
+    while (by_k && n < o->top_k && n < s->vocab)
+        n = gather(s, logits, best, window *= 2, ret_mass);
     return n;
 }
 
@@ -219,6 +192,7 @@ static int keep_typical(sampler *s, int n, double mass, float typical_p)
         continue;
     for (int i = 0; i < kept; i++)
         s->candidates[i].logit = logf(s->candidates[i].p);
+    qsort(s->candidates, (size_t)kept, sizeof *s->candidates, by_logit);
     return kept;
 }
 
@@ -239,56 +213,91 @@ static int32_t draw(const sampler *s, int n, uint64_t *rng)
     return s->candidates[n - 1].id;
 }
 
-/* From the whole vocabulary: first a block of tokens by its mass, then one of its tokens. */
-static int32_t draw_all(sampler *s, const float *logits, float best, uint64_t *rng)
+/* From all tokens with logits from floor on: first a block of tokens by its mass, then one of its
+ * tokens. */
+static int32_t draw_above(sampler *s, const float *logits, float best, float floor, uint64_t *rng)
 {
-    int blocks = (s->vocab + DRAW_BLOCK - 1) / DRAW_BLOCK, b = 0, from, to;
+    int blocks = (s->vocab + DRAW_BLOCK - 1) / DRAW_BLOCK, b = 0, last = 0, from, to;
     double total = 0, r;
 
     for (int i = 0; i < blocks; i++) {
         from = i * DRAW_BLOCK;
-        s->block_mass[i] = s->k->sum_exp(logits + from,
-                                         (size_t)SL_MIN(DRAW_BLOCK, s->vocab - from), best);
+        s->block_mass[i] = s->k->sum_exp(logits + from, (size_t)SL_MIN(DRAW_BLOCK, s->vocab - from),
+                                         best, floor);
         total += s->block_mass[i];
+        last = s->block_mass[i] > 0 ? i : last;
     }
-    for (r = random_part(rng) * total; b < blocks - 1 && r >= s->block_mass[b]; b++)
+    for (r = random_part(rng) * total; b < last && r >= s->block_mass[b]; b++)
         r -= s->block_mass[b];
     from = b * DRAW_BLOCK;
     to = SL_MIN(from + DRAW_BLOCK, s->vocab);
     for (int i = from; i < to; i++) {
-        r -= (double)expf(logits[i] - best);
+        r -= logits[i] >= floor ? (double)expf(logits[i] - best) : 0;
         if (r < 0)
             return i;
     }
-    return from + (int32_t)s->k->argmax(logits + from, (size_t)(to - from));
+    return from + (int32_t)s->k->argmax(logits + from, (size_t)(to - from)); /* rounding */
+}
+
+/* Whether the tokens before t (likelier, or as likely and of a lower id) leave room for it in the
+ * mass of top-p. */
+static bool in_nucleus(const sampler *s, const float *logits, float best, int32_t t, double mass)
+{
+    float above = nextafterf(logits[t], INFINITY);
+    size_t rest = (size_t)(s->vocab - t - 1);
+    double before = s->k->sum_exp(logits, (size_t)t, best, logits[t]) +
+                    s->k->sum_exp(logits + t + 1, rest, best, above);
+
+    return before == 0 || before < mass;
+}
+
+/* Top-p and min-p over the whole vocabulary without sorting it: a token is drawn from what min-p
+ * keeps, and drawn again while it is outside the nucleus (Holtzman et al. 2020), 1/p times in the
+ * mean. */
+static int32_t draw_nucleus(sampler *s, const float *logits, const llm_sampling *o, float best,
+                            uint64_t *rng)
+{
+    float floor = o->min_p > 0 ? best + logf(o->min_p) : -INFINITY;
+    double mass;
+
+    if (o->top_p >= 1.0f)
+        return draw_above(s, logits, best, floor, rng);
+    mass = (double)o->top_p * s->k->sum_exp(logits, (size_t)s->vocab, best, -INFINITY);
+    for (int i = 0; i < REDRAWS_MAX; i++) {
+        int32_t t = draw_above(s, logits, best, floor, rng);
+
+        if (in_nucleus(s, logits, best, t, mass))
+            return t;
+    }
+    return (int32_t)s->k->argmax(logits, (size_t)s->vocab); /* a nucleus next to nothing */
 }
 
 /* Top-k, typical, top-p, min-p, in this order; returns how many candidates are left. */
 static int truncate(sampler *s, const float *logits, const llm_sampling *o, float best)
 {
-    double mass;
-    int n = shortlist(s, logits, o, best, &mass);
+    double mass, sum = 0;
+    int n = shortlist(s, logits, o, best, &mass), kept = 0;
 
     if (o->top_k > 0 && o->top_k < n) {
         select_top(s->candidates, n, o->top_k);
         n = o->top_k;
         mass = mass_of(s, n);
     }
+    qsort(s->candidates, (size_t)n, sizeof *s->candidates, by_logit);
     if (o->typical_p > 0 && o->typical_p < 1.0f) {
         n = keep_typical(s, n, mass, o->typical_p);
         mass = mass_of(s, n);
     }
-    if (o->top_p < 1.0f)
-        n = select_mass(s->candidates, n, (double)o->top_p * mass);
-    if (o->min_p > 0) { /* p is relative to the best's, unless typical took that one out */
-        float most = 0;
-        int kept = 0;
+    if (o->top_p < 1.0f) {
+        while (kept < n && (sum += (double)s->candidates[kept++].p) < (double)o->top_p * mass)
+            continue;
+        n = SL_MAX(kept, 1);
+    }
+    if (o->min_p > 0) {
+        float floor = o->min_p * s->candidates[0].p;
 
-        for (int i = 0; i < n; i++)
-            most = SL_MAX(most, s->candidates[i].p);
-        for (int i = 0; i < n; i++)
-            if (s->candidates[i].p >= o->min_p * most)
-                s->candidates[kept++] = s->candidates[i];
+        for (kept = 1; kept < n && s->candidates[kept].p >= floor; kept++)
+            continue;
         n = kept;
     }
     return n;
@@ -299,7 +308,6 @@ int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sam
 {
     size_t vocab = (size_t)s->vocab;
     float best;
-    int n;
 
     for (size_t i = 0; i < o->bias_count; i++)
         logits[o->bias[i].token] += o->bias[i].bias;
@@ -310,18 +318,16 @@ int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sam
     if (o->temperature != 1.0f)
         s->k->scale(logits, 1.0f / o->temperature, vocab);
     best = logits[s->k->argmax(logits, vocab)];
-    if ((o->top_k <= 0 || o->top_k >= s->vocab) && o->top_p >= 1.0f && o->min_p <= 0 &&
-        (o->typical_p <= 0 || o->typical_p >= 1.0f))
-        return draw_all(s, logits, best, rng);
-    n = truncate(s, logits, o, best);
-    return draw(s, n, rng);
+    if ((o->top_k <= 0 || o->top_k >= s->vocab) && (o->typical_p <= 0 || o->typical_p >= 1.0f))
+        return draw_nucleus(s, logits, o, best, rng);
+    return draw(s, truncate(s, logits, o, best), rng);
 }
 
 float sampler_log_sum(const kernels *k, const float *logits, int vocab)
 {
     float best = logits[k->argmax(logits, (size_t)vocab)];
 
-    return best + (float)log(k->sum_exp(logits, (size_t)vocab, best));
+    return best + (float)log(k->sum_exp(logits, (size_t)vocab, best, -INFINITY));
 }
 
 void sampler_top(const float *logits, int vocab, int count, int32_t *ret_ids)

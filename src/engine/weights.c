@@ -367,6 +367,8 @@ sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err)
         status = sl_fail(err, SL_ENOTSUP, "model: token embeddings of type %s",
                          tensor_type_name(w->embed->type));
     if (status == SL_OK)
+        model_file_random_pages(w->embed->data); /* rows are read where the text takes us */
+    if (status == SL_OK)
         *ret = w;
     else
         weights_destroy(w);

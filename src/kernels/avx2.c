@@ -42,11 +42,23 @@ static ALWAYS_INLINE vf vf_load_i8(const int8_t *p)
 
 static ALWAYS_INLINE float vf_max_of(vf v)
 {
-    float max = v[0];
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
 
-    for (int i = 1; i < VF_N; i++)
-        max = v[i] > max ? v[i] : max;
-    return max;
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+static ALWAYS_INLINE float vf_sum(vf v)
+{
+    __m128 m = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+
+    m = _mm_add_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_add_ss(m, _mm_movehdup_ps(m)));
+}
+
+static ALWAYS_INLINE vf vf_scale2(vf v, vf n)
+{
+    return v * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
 }
 
 /* Bit i: v[i] >= floor. */

@@ -4,11 +4,11 @@
  * to int32, so that nothing can overflow. Weights with an offset enter unsigned, and the offset
  * times the sum of the activations is the value that the sum starts with.
  *
- * Two ways to the same bits: few tokens take the weights from the packed form in registers, as fast
- * as memory gives them; many tokens unpack the panel once into bytes ("wide" blocks, in the
- * second-level cache) and run over it in tiles of 32 rows by 6 tokens, where one broadcast of
- * activations feeds two dot products. Either way a row and a token see the same float operations
- * in the same order. */
+ * Products go in tiles of 32 rows by up to 6 tokens, where one broadcast of activations feeds two
+ * dot products; the quants are unpacked in registers on the way, or, for many tokens and formats
+ * that take more work, once into bytes ("wide" blocks, in the second-level cache). Formats with
+ * scales per 16 columns take more registers than there are: few tokens take them one by one, many
+ * go the wide way. Either way a row and a token see the same float operations in the same order. */
 #ifndef SL_SIMDE /* tests build this file on any machine, over emulated intrinsics */
 #include <immintrin.h>
 #endif
@@ -22,7 +22,7 @@ typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
 #define VF_N         16
 #define SIMD_NAME(x) x##_avx512
-#define ATTN_TILE    6
+#define ATTN_TILE    8
 #define ATTN_PAIR    2
 
 #ifdef SL_SIMDE
@@ -96,6 +96,28 @@ static ALWAYS_INLINE float vf_max_of(vf v)
     return max;
 #else
     return _mm512_reduce_max_ps((__m512)v);
+#endif
+}
+
+static ALWAYS_INLINE float vf_sum(vf v)
+{
+#ifdef SL_SIMDE
+    float sum = 0;
+
+    for (int i = 0; i < VF_N / 2; i++)
+        sum += v[i] + v[i + VF_N / 2];
+    return sum;
+#else
+    return _mm512_reduce_add_ps((__m512)v);
+#endif
+}
+
+static ALWAYS_INLINE vf vf_scale2(vf v, vf n)
+{
+#ifdef SL_SIMDE
+    return v * (vf)((__builtin_convertvector(n, vi) + 127) << 23);
+#else
+    return (vf)_mm512_scalef_ps((__m512)v, (__m512)n);
 #endif
 }
 
@@ -378,27 +400,130 @@ static ALWAYS_INLINE void load_sums(const float *y, size_t y_stride, bool go_on,
     }
 }
 
-/* 32 rows by `tile` tokens over wide blocks. next: as many bytes of the next panel are called into
- * the second-level cache meanwhile as this one has. */
+/* Chunks j and j + 4 of a block, of half g of the rows, as unsigned bytes. Not of formats with
+ * scales per 16 columns. */
+static ALWAYS_INLINE void load_chunks(kernels_fmt f, const uint8_t *p, size_t g, size_t j,
+                                      __m512i *lo, __m512i *hi)
+{
+    __m512i v = _mm512_loadu_si512((const void *)(p + j * PACKED_CHUNK + g * 64));
+    uint64_t bits;
+
+    if (f == KERNELS_Q8_0) {
+        const __m512i flip = _mm512_set1_epi8((char)0x80);
+
+        *lo = _mm512_xor_si512(v, flip);
+        *hi = _mm512_xor_si512(
+            _mm512_loadu_si512((const void *)(p + (j + 4) * PACKED_CHUNK + g * 64)), flip);
+        return;
+    }
+    *lo = _mm512_and_si512(v, _mm512_set1_epi8(15));
+    *hi = _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+    if (!packed_has_bits(f))
+        return;
+    memcpy(&bits, p + packed_bits_at(f) + j * 16 + g * 8, sizeof bits);
+    *lo = _mm512_mask_add_epi8(*lo, bits, *lo, _mm512_set1_epi8(16));
+    memcpy(&bits, p + packed_bits_at(f) + (j + 4) * 16 + g * 8, sizeof bits);
+    *hi = _mm512_mask_add_epi8(*hi, bits, *hi, _mm512_set1_epi8(16));
+}
+
+/* What a tile works on: tokens from x on, sums in y; go_on: y holds those of the columns before.
+ * Meanwhile step bytes from next on are called in at each block. */
+typedef struct tile_job {
+    const char *x;
+    size_t x_stride;
+    float *y;
+    size_t y_stride;
+    bool go_on;
+    const uint8_t *next;
+    size_t step;
+} tile_job;
+
+static ALWAYS_INLINE const kernels_q8 *q8_of(const tile_job *o, size_t block, int t)
+{
+    return (const kernels_q8 *)(const void *)(o->x + (size_t)t * o->x_stride) + block;
+}
+
+static ALWAYS_INLINE void store_sums(const tile_job *o, __m512 (*acc)[2], const int tile)
+{
+    UNROLL for (int t = 0; t < tile; t++)
+    {
+        _mm512_storeu_ps(o->y + (size_t)t * o->y_stride, acc[t][0]);
+        _mm512_storeu_ps(o->y + (size_t)t * o->y_stride + 16, acc[t][1]);
+    }
+}
+
+/* 32 rows by `tile` tokens, quants unpacked in registers. */
+static ALWAYS_INLINE void tile_packed(kernels_fmt f, const uint8_t *panel, size_t blocks,
+                                      const tile_job *o, const int tile)
+{
+    const uint8_t *next = o->next;
+    __m512 acc[TILE_TOKENS][2];
+    size_t i = 0;
+
+    load_sums(o->y, o->y_stride, o->go_on, acc, tile);
+    for (; i < blocks; panel += packed_unit_bytes(f)) {
+        const uint8_t *quants = panel + packed_head_bytes(f);
+
+        for (size_t b = 0; b < packed_blocks(f); b++, i++, quants += packed_quant_bytes(f)) {
+            __m512i dot[TILE_TOKENS][2];
+
+            for (size_t c = 0; c < o->step; c += 64, next += 64) {
+                if (tile == 1) /* the bytes that come next, not those of the next panel */
+                    __builtin_prefetch(next, 0, 3);
+                else
+                    __builtin_prefetch(next, 0, 2);
+            }
+            UNROLL for (int t = 0; t < tile; t++) dot[t][0] = dot[t][1] =
+                dot_start(f, q8_of(o, i, t), 0);
+            UNROLL for (int j = 0; j < 4; j++)
+            {
+                __m512i lo[2], hi[2];
+
+                load_chunks(f, quants, 0, (size_t)j, &lo[0], &hi[0]);
+                load_chunks(f, quants, 1, (size_t)j, &lo[1], &hi[1]);
+                UNROLL for (int t = 0; t < tile; t++)
+                {
+                    const int8_t *q = q8_of(o, i, t)->q;
+                    __m512i v = bcast4(q + j * 4);
+
+                    dot[t][0] = _mm512_dpbusd_epi32(dot[t][0], lo[0], v);
+                    dot[t][1] = _mm512_dpbusd_epi32(dot[t][1], lo[1], v);
+                    v = bcast4(q + 16 + j * 4);
+                    dot[t][0] = _mm512_dpbusd_epi32(dot[t][0], hi[0], v);
+                    dot[t][1] = _mm512_dpbusd_epi32(dot[t][1], hi[1], v);
+                }
+            }
+            UNROLL for (size_t g = 0; g < 2; g++)
+            {
+                scales s = load_scales(f, panel, b, g);
+
+                UNROLL for (int t = 0; t < tile; t++) acc[t][g] =
+                    add_block(f, acc[t][g], dot[t][g], s.d[0], s.m[0], q8_of(o, i, t), 0);
+            }
+        }
+    }
+    store_sums(o, acc, tile);
+}
+
+/* The same over wide blocks. */
 static ALWAYS_INLINE void tile_wide(kernels_fmt f, const uint8_t *wide, size_t blocks,
-                                    const char *x, size_t x_stride, float *y, size_t y_stride,
-                                    bool go_on, const uint8_t *next, const int tile)
+                                    const tile_job *o, const int tile)
 {
     const int halves = packed_has_halves(f) ? 2 : 1;
-    const size_t next_step = packed_unit_bytes(f) / packed_blocks(f);
+    const uint8_t *next = o->next;
     __m512 acc[TILE_TOKENS][2];
 
-    load_sums(y, y_stride, go_on, acc, tile);
-    for (size_t i = 0; i < blocks; i++, wide += KERNELS_WIDE_BYTES, x += sizeof(kernels_q8)) {
-        if (next)
-            for (size_t c = 0; c < next_step; c += 64)
-                __builtin_prefetch(next + i * next_step + c, 0, 2);
+    load_sums(o->y, o->y_stride, o->go_on, acc, tile);
+    for (size_t i = 0; i < blocks; i++, wide += KERNELS_WIDE_BYTES) {
+        for (size_t c = 0; c < o->step; c += 64, next += 64)
+            __builtin_prefetch(next, 0, 2);
         UNROLL for (int h = 0; h < halves; h++)
         {
+            const float *d = (const float *)(const void *)(wide + WIDE_D) + h * KERNELS_ROWS;
             __m512i dot[TILE_TOKENS][2];
 
             UNROLL for (int t = 0; t < tile; t++) dot[t][0] = dot[t][1] =
-                dot_start(f, (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride), h);
+                dot_start(f, q8_of(o, i, t), h);
             UNROLL for (int j = h * 4; j < h * 4 + 8 / halves; j++)
             {
                 __m512i w0 = _mm512_loadu_si512((const void *)(wide + j * PACKED_CHUNK));
@@ -406,9 +531,7 @@ static ALWAYS_INLINE void tile_wide(kernels_fmt f, const uint8_t *wide, size_t b
 
                 UNROLL for (int t = 0; t < tile; t++)
                 {
-                    const kernels_q8 *a =
-                        (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride);
-                    __m512i v = bcast4(a->q + j * 4);
+                    __m512i v = bcast4(q8_of(o, i, t)->q + j * 4);
 
                     dot[t][0] = _mm512_dpbusd_epi32(dot[t][0], w0, v);
                     dot[t][1] = _mm512_dpbusd_epi32(dot[t][1], w1, v);
@@ -416,35 +539,45 @@ static ALWAYS_INLINE void tile_wide(kernels_fmt f, const uint8_t *wide, size_t b
             }
             UNROLL for (int g = 0; g < 2; g++)
             {
-                const float *d = (const float *)(const void *)(wide + WIDE_D) + h * KERNELS_ROWS;
                 __m512 dv = _mm512_loadu_ps(d + g * 16), mv = dv;
 
                 if (packed_has_min(f))
                     mv = _mm512_loadu_ps(d + 2 * KERNELS_ROWS + g * 16);
                 UNROLL for (int t = 0; t < tile; t++) acc[t][g] =
-                    add_block(f, acc[t][g], dot[t][g], dv, mv,
-                              (const kernels_q8 *)(const void *)(x + (size_t)t * x_stride), h);
+                    add_block(f, acc[t][g], dot[t][g], dv, mv, q8_of(o, i, t), h);
             }
         }
     }
-    UNROLL for (int t = 0; t < tile; t++)
-    {
-        _mm512_storeu_ps(y + (size_t)t * y_stride, acc[t][0]);
-        _mm512_storeu_ps(y + (size_t)t * y_stride + 16, acc[t][1]);
-    }
+    store_sums(o, acc, tile);
 }
 
-/* All tokens over one chunk of columns, unpacked. */
-static ALWAYS_INLINE void tiles_wide(kernels_fmt f, const uint8_t *wide, size_t blocks,
-                                     const char *x, size_t x_stride, size_t tokens, float *y,
-                                     size_t y_stride, bool go_on, const uint8_t *next)
+/* Whether a panel is worth unpacking into scratch: always where registers do not suffice, and for
+ * many tokens where unpacking costs more than a mask and a shift. */
+static ALWAYS_INLINE bool wants_wide(kernels_fmt f, size_t tokens)
 {
-    for (size_t tiles = (tokens + TILE_TOKENS - 1) / TILE_TOKENS; tiles > 0; tiles--) {
-        size_t n = (tokens + tiles - 1) / tiles; /* as equal as can be */
+    return packed_has_halves(f) ||
+           ((packed_has_bits(f) || packed_is_k(f)) && tokens > 4 * TILE_TOKENS);
+}
+
+/* All tokens over one chunk of columns. next: as much of the next panel is read ahead, a part with
+ * each tile, so that its bytes come while this one is computed. */
+static ALWAYS_INLINE void tiles(kernels_fmt f, const uint8_t *weights, size_t blocks, size_t tokens,
+                                tile_job o, const bool wide)
+{
+    size_t count = (tokens + TILE_TOKENS - 1) / TILE_TOKENS;
+    size_t block_bytes = packed_unit_bytes(f) / packed_blocks(f);
+    const uint8_t *end = o.next + blocks * block_bytes;
+
+    o.step = (block_bytes / count + 63) / 64 * 64;
+    for (; count > 0; count--) {
+        size_t n = (tokens + count - 1) / count; /* as equal as can be */
 
 #define TILE_CASE(size)                                                                            \
     case size:                                                                                     \
-        tile_wide(f, wide, blocks, x, x_stride, y, y_stride, go_on, next, size);                   \
+        if (wide)                                                                                  \
+            tile_wide(f, weights, blocks, &o, size);                                               \
+        else                                                                                       \
+            tile_packed(f, weights, blocks, &o, size);                                             \
         break
         switch (n) {
             TILE_CASE(1);
@@ -455,9 +588,10 @@ static ALWAYS_INLINE void tiles_wide(kernels_fmt f, const uint8_t *wide, size_t 
             TILE_CASE(6);
         }
 #undef TILE_CASE
-        next = NULL;
-        x += n * x_stride;
-        y += n * y_stride;
+        o.next += blocks * o.step;
+        o.step = o.next < end ? o.step : 0;
+        o.x += n * o.x_stride;
+        o.y += n * o.y_stride;
         tokens -= n;
     }
 }
@@ -468,21 +602,34 @@ static ALWAYS_INLINE void gemm(kernels_fmt f, const uint8_t *panel, size_t cols,
 {
     const size_t chunk = KERNELS_CHUNK_COLS / KERNELS_BLOCK;
     size_t blocks = cols / KERNELS_BLOCK;
-    const uint8_t *next = panel + kernels_panel_bytes(f, cols);
+    tile_job o = { .x = x, .x_stride = x_stride, .y = y, .y_stride = y_stride };
 
-    if (tokens < KERNELS_SCRATCH_TOKENS) {
+    if (packed_has_halves(f) && tokens < KERNELS_SCRATCH_TOKENS) {
         for (size_t t = 0; t < tokens; t++)
             gemv(f, panel, blocks, (const kernels_q8 *)(const void *)(x + t * x_stride),
                  y + t * y_stride);
         return;
     }
+    if (tokens == 1) { /* one stream of bytes: no stops */
+        o.next = panel + KERNELS_PREFETCH_BYTES;
+        o.step = (packed_unit_bytes(f) / packed_blocks(f) + 63) / 64 * 64;
+        tile_packed(f, panel, blocks, &o, 1);
+        return;
+    }
     for (size_t from = 0; from < blocks; from += chunk) {
         size_t n = blocks - from < chunk ? blocks - from : chunk;
         size_t at = from / packed_blocks(f) * packed_unit_bytes(f);
+        const uint8_t *weights = panel + at;
 
-        unpack(f, panel + at, n, scratch);
-        tiles_wide(f, scratch, n, x + from * sizeof(kernels_q8), x_stride, tokens, y, y_stride,
-                   from > 0, next + at);
+        o.x = x + from * sizeof(kernels_q8);
+        o.go_on = from > 0;
+        o.next = panel + kernels_panel_bytes(f, cols) + at;
+        if (wants_wide(f, tokens)) {
+            unpack(f, weights, n, scratch);
+            tiles(f, scratch, n, tokens, o, true);
+        } else if (!packed_has_halves(f)) {
+            tiles(f, weights, n, tokens, o, false);
+        }
     }
 }
 

@@ -111,10 +111,10 @@ typedef struct kernels {
     /* Puts one token's key or value of head_dim floats into a KV block of its head. */
     void (*kv_store)(kernels_kv kv, void *block, size_t head_dim, size_t slot, const float *key,
                      const float *value);
-    /* Of logits: index of the largest (the first of equals); sum of e^(x - max); the indices with
-     * x >= floor, at most n of them, in order: returns how many. */
+    /* Of logits: index of the largest (the first of equals); sum of e^(x - max) where x >= floor;
+     * the indices with x >= floor, at most n of them, in order: returns how many. */
     size_t (*argmax)(const float *x, size_t n);
-    double (*sum_exp)(const float *x, size_t n, float max);
+    double (*sum_exp)(const float *x, size_t n, float max, float floor);
     size_t (*above)(const float *x, size_t n, float floor, int32_t *ret_idx);
 } kernels;
 

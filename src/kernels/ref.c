@@ -350,12 +350,13 @@ static size_t argmax_ref(const float *x, size_t n)
     return best;
 }
 
-static double sum_exp_ref(const float *x, size_t n, float max)
+static double sum_exp_ref(const float *x, size_t n, float max, float floor)
 {
     double sum = 0;
 
     for (size_t i = 0; i < n; i++)
-        sum += exp((double)(x[i] - max));
+        if (x[i] >= floor)
+            sum += exp((double)(x[i] - max));
     return sum;
 }
 

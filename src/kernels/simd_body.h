@@ -11,6 +11,8 @@
  *   vf_load_i8(p)         VF_N bytes to floats
  *   vf_fma(a, b, c)       a * b + c, rounded once
  *   vf_max_of(v)          the largest lane
+ *   vf_sum(v)             the sum of the lanes, always in the same order
+ *   vf_scale2(v, n)       v * 2^n for whole n from -126 to 0
  *   vf_at_least(v, x)     bit i: v[i] >= x
  *   SIMD_NAME(x)          x with the instruction set's suffix
  *
@@ -44,15 +46,6 @@ static inline vf vf_select(vi mask, vf a, vf b)
     return (vf)((mask & (vi)a) | (~mask & (vi)b));
 }
 
-static inline float vf_sum(vf v)
-{
-    float sum = 0;
-
-    for (int i = 0; i < VF_N / 2; i++)
-        sum += v[i] + v[i + VF_N / 2];
-    return sum;
-}
-
 /* e^x to about 2 ulp; exactly 1 at 0, exactly 0 below -87, saturating above 88. */
 static inline vf vf_exp(vf x)
 {
@@ -74,6 +67,24 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, r * r, r) + vf_set(1.0f);
     e = (__builtin_convertvector(n, vi) + 127) << 23;
     return vf_select(tiny, (vf){ 0 }, p * (vf)e);
+}
+
+/* e^x for x <= 0, to 3e-7 of 1 and coarser towards e^-87, where it stays: for weights that are summed
+ * beside a 1. Exactly 1 at 0. */
+static ALWAYS_INLINE vf vf_exp_weight(vf x)
+{
+    const vf low = vf_set(-87.0f), magic = vf_set(12582912.0f);
+    vf n, r, p;
+
+    x = vf_select(x > low, x, low);
+    n = vf_fma(x, vf_set(1.44269504f), magic) - magic;
+    r = vf_fma(n, vf_set(-0.69314718f), x);
+    p = vf_set(8.3334519073e-3f);
+    p = vf_fma(p, r, vf_set(4.1665795894e-2f));
+    p = vf_fma(p, r, vf_set(1.6666665459e-1f));
+    p = vf_fma(p, r, vf_set(5.0000001201e-1f));
+    p = vf_fma(p, r * r, r) + vf_set(1.0f);
+    return vf_scale2(p, n);
 }
 
 static void SIMD_NAME(add)(float *y, const float *x, size_t n)
@@ -238,7 +249,7 @@ static size_t SIMD_NAME(argmax)(const float *x, size_t n)
 }
 
 /* Floats within runs of 4096, doubles across them. */
-static double SIMD_NAME(sum_exp)(const float *x, size_t n, float max)
+static double SIMD_NAME(sum_exp)(const float *x, size_t n, float max, float floor)
 {
     double total = 0;
     size_t i = 0;
@@ -247,12 +258,16 @@ static double SIMD_NAME(sum_exp)(const float *x, size_t n, float max)
         size_t end = n - i < 4096 ? n : i + 4096;
         vf sum = { 0 };
 
-        for (; i + VF_N <= end; i += VF_N)
-            sum += vf_exp(vf_load(x + i) - vf_set(max));
+        for (; i + VF_N <= end; i += VF_N) {
+            vf v = vf_load(x + i);
+
+            sum += vf_select(v >= vf_set(floor), vf_exp(v - vf_set(max)), (vf){ 0 });
+        }
         total += (double)vf_sum(sum);
     }
     for (; i < n; i++)
-        total += (double)vf_exp(vf_set(x[i] - max))[0];
+        if (x[i] >= floor)
+            total += (double)vf_exp(vf_set(x[i] - max))[0];
     return total;
 }
 
@@ -374,7 +389,7 @@ static inline void SIMD_NAME(attn_softmax)(const kernels_attn *a, size_t i, int3
         a->max[i] = top;
     }
     for (int j = 0; j < vectors; j++) {
-        vf p = vf_exp(score[j] - vf_set(top));
+        vf p = vf_exp_weight(score[j] - vf_set(top));
 
         if (!whole)
             p = vf_select(score[j] == vf_set(KERNELS_MASKED), (vf){ 0 }, p);
@@ -495,6 +510,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_group)(const kernels_attn *a, kernels_k
 #if ATTN_TILE > 4
             ATTN_CASE(5);
             ATTN_CASE(6);
+            ATTN_CASE(7);
+            ATTN_CASE(8);
 #endif
         }
 #undef ATTN_CASE

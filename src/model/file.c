@@ -423,12 +423,23 @@ uint64_t model_file_param_count(const model_file *m)
     return n;
 }
 
-void model_file_release_pages(sl_span span)
+/* madvise on the pages that lie wholly in a span. */
+static void advise(sl_span span, int advice)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t begin = ((uintptr_t)span.ptr + page - 1) / page * page;
     uintptr_t end = ((uintptr_t)span.ptr + span.len) / page * page;
 
     if (end > begin)
-        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+        (void)madvise((void *)begin, end - begin, advice);
+}
+
+void model_file_random_pages(sl_span span)
+{
+    advise(span, MADV_RANDOM);
+}
+
+void model_file_release_pages(sl_span span)
+{
+    advise(span, MADV_DONTNEED);
 }
