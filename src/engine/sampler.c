@@ -334,7 +334,7 @@ void sampler_top(const float *logits, int vocab, int count, int32_t *ret_ids)
 {
     int n = 0;
 
-    for (int32_t i = 0; i < vocab; i++) {
+    for (int32_t i = 0; count > 0 && i < vocab; i++) {
         int at = n;
 
         if (n == count && !(logits[i] > logits[ret_ids[n - 1]]))

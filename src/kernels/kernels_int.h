@@ -7,13 +7,16 @@
 #include "kernels/kernels.h"
 
 /* Loops over registers must not stay loops. Emulated registers (tests) are memory: there neither
- * matters, and unrolling would take the compiler minutes. */
+ * matters, and unrolling would take the compiler minutes. Nor does speed under sanitizers, whose
+ * checks keep gcc from unrolling. */
 #if defined(SL_SIMDE)
 #define ALWAYS_INLINE inline
 #define UNROLL
 #else
 #define ALWAYS_INLINE inline __attribute__((always_inline))
-#if defined(__clang__)
+#if defined(__SANITIZE_ADDRESS__)
+#define UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
 #define UNROLL _Pragma("GCC unroll 16")

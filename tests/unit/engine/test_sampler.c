@@ -282,6 +282,7 @@ static void test_sampler_seed_and_top(void **state)
     assert_true(sampler_seed(7, 3) != sampler_seed(7, 4));
     logits[44] = logits[33] = 50;
     logits[2] = 60;
+    sampler_top(logits, VOCAB, 0, NULL); /* logprobs without alternatives */
     sampler_top(logits, VOCAB, 5, top);
     assert_int_equal(top[0], 2);
     assert_int_equal(top[1], 33); /* ties: the lower id first */
