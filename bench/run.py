@@ -13,6 +13,7 @@ import datetime
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -278,6 +279,8 @@ def measure(case, engine, number, write):
 
 
 def main():
+    # Ended from outside, the servers must still be stopped: as an exception this unwinds.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = parse()
     os.makedirs(args.out, exist_ok=True)
     out = os.path.join(args.out, f"{datetime.date.today()}-{args.name}")
