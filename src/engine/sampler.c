@@ -222,8 +222,8 @@ static int32_t draw_above(sampler *s, const float *logits, float best, float flo
 
     for (int i = 0; i < blocks; i++) {
         from = i * DRAW_BLOCK;
-        s->block_mass[i] = s->k->sum_exp(logits + from, (size_t)SL_MIN(DRAW_BLOCK, s->vocab - from),
-                                         best, floor);
+        s->block_mass[i] =
+            s->k->sum_exp(logits + from, (size_t)SL_MIN(DRAW_BLOCK, s->vocab - from), best, floor);
         total += s->block_mass[i];
         last = s->block_mass[i] > 0 ? i : last;
     }
