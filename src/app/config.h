@@ -21,10 +21,10 @@ typedef struct config_kv {
 } config_kv;
 
 typedef struct config_engine {
-    int context;     /* tokens; 0: the model's, as far as kv.memory holds */
-    int sequences;   /* computed at once; 0: 64 */
-    int queue;       /* requests waiting or running; 0: 512 */
-    int step_tokens; /* 0: 512 */
+    int context;       /* tokens; 0: the model's, as far as kv.memory holds */
+    int sequences;     /* computed at once; 0: 64 */
+    int queue;         /* requests waiting or running; 0: 512 */
+    int step_tokens;   /* 0: 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; 0: by measured time */
     int speculation;   /* tokens guessed by prompt lookup; 0: none unless a request asks */
 } config_engine;

@@ -40,7 +40,7 @@
 /* Engine. */
 #define SL_THREADS_MAX     256
 #define SL_KV_BLOCK_TOKENS 16
-#define SL_TENANTS_MAX     1024 /* with a turn of their own; the engine forgets those who are away */
+#define SL_TENANTS_MAX     1024 /* with a turn of their own; those who are away are forgotten */
 
 /* Chat templates: the longest published one is 40 KiB; hostile ones must end soon. */
 #define SL_TEMPLATE_BYTES_MAX        (1 * SL_MIB)

@@ -307,8 +307,7 @@ static void score_rows(rig *m, rig *ref, const int32_t *next, int rows, score *s
         bool same = true;
         double kl = ref ? row_kl(m, decoder_logits(ref->dec, i), logits, &same) : 0;
 
-        s->nll +=
-            (double)(sampler_log_sum(&m->k, logits, m->w->params.vocab) - logits[next[i]]);
+        s->nll += (double)(sampler_log_sum(&m->k, logits, m->w->params.vocab) - logits[next[i]]);
         s->kl += kl;
         s->kl_max = SL_MAX(s->kl_max, kl);
         s->same_top += same;
@@ -317,7 +316,8 @@ static void score_rows(rig *m, rig *ref, const int32_t *next, int rows, score *s
 }
 
 /* One window: the first half is context, the second is scored, as llama.cpp's tool does. */
-static void score_window(rig *m, rig *ref, kv_seq seqs[2], const int32_t *ids, int context, score *s)
+static void score_window(rig *m, rig *ref, kv_seq seqs[2], const int32_t *ids, int context,
+                         score *s)
 {
     int first = context / 2;
 
@@ -353,8 +353,9 @@ static void print_score(const score *s, bool has_ref, int windows, int context, 
     }
     printf("perplexity %.4f over %d windows of %d tokens\n", ppl, windows, context);
     if (has_ref)
-        printf("KL divergence from the reference: mean %.6f, largest %.4f; same best token %.2f %%\n",
-               s->kl / n, s->kl_max, 100.0 * (double)s->same_top / n);
+        printf(
+            "KL divergence from the reference: mean %.6f, largest %.4f; same best token %.2f %%\n",
+            s->kl / n, s->kl_max, 100.0 * (double)s->same_top / n);
 }
 
 static sl_status fill_seqs(rig *m, rig *ref, kv_seq seqs[2], int context, sl_err *err)

@@ -14,15 +14,15 @@
 #include "engine/attention.h"
 #include "engine/matmul.h"
 
-#define SPLIT_TOKENS     8  /* runs of so few tokens have their segments computed apart */
-#define SPLIT_SEGMENTS   32 /* of one run: more are walked by one member */
+#define SPLIT_TOKENS   8  /* runs of so few tokens have their segments computed apart */
+#define SPLIT_SEGMENTS 32 /* of one run: more are walked by one member */
 
 /* Tokens [begin, end) of one run, one KV head: the unit of attention work. */
 typedef struct attn_task {
     int run, kv_head, begin, end;
     bool has_rows; /* some of its tokens want logits */
     int segment;   /* the one to compute into parts, or -1: all of them */
-    float *part; /* [queries, P], then max and sum [queries] */
+    float *part;   /* [queries, P], then max and sum [queries] */
 } attn_task;
 
 /* `count` segments of the same queries, to be merged. */
@@ -327,7 +327,8 @@ static void join_share(decoder *d, int me, int count)
 
 /* ---- the rest of a layer --------------------------------------------------------------------- */
 
-/* After the last layer's attention only the rows that want logits go on: moves them to the front. */
+/* After the last layer's attention only the rows that want logits go on: moves them to the front.
+ */
 static void keep_rows(decoder *d)
 {
     size_t att = (size_t)(d->w->params.heads * d->w->params.head_dim) * sizeof(float);
@@ -685,8 +686,8 @@ void decoder_destroy(decoder *d)
     activations_free(&d->x_norm);
     activations_free(&d->att);
     activations_free(&d->ff);
-    void *owned[] = { d->scratch, d->ids,   d->pos,  d->run_of, d->row_of,  d->tasks,   d->joins,
-                      d->parts,   d->work,  d->x,    d->tmp,    d->q,       d->kk,      d->v,
+    void *owned[] = { d->scratch, d->ids,     d->pos,     d->run_of,  d->row_of, d->tasks, d->joins,
+                      d->parts,   d->work,    d->x,       d->tmp,     d->q,      d->kk,    d->v,
                       d->logits,  d->rope[0], d->rope[1], d->freq[0], d->freq[1] };
 
     for (size_t i = 0; i < SL_COUNT_OF(owned); i++)

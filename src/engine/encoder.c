@@ -48,8 +48,7 @@ struct encoder {
 
 static uint8_t *text_block(const encoder *e, int block, int head)
 {
-    return e->kv +
-           ((size_t)block * (size_t)e->w->params.heads + (size_t)head) * e->head_bytes;
+    return e->kv + ((size_t)block * (size_t)e->w->params.heads + (size_t)head) * e->head_bytes;
 }
 
 static void norm_row(encoder *e, int t, const float *scale, const float *shift, unsigned kinds)
@@ -100,8 +99,8 @@ static void kv_share(encoder *e, int me, int n)
 
             memcpy(s->key, e->kk + at, w * sizeof *s->key);
             memcpy(s->value, e->v + at, w * sizeof *s->value);
-            e->k->kv_store(KERNELS_KV_F16, text_block(e, block, h), (size_t)e->head_pad, slot, s->key,
-                           s->value);
+            e->k->kv_store(KERNELS_KV_F16, text_block(e, block, h), (size_t)e->head_pad, slot,
+                           s->key, s->value);
         }
         for (int i = 0; i < p->dim; i++)
             e->q[(size_t)t * e->stride + (size_t)i] *= scale;
@@ -375,9 +374,9 @@ void encoder_destroy(encoder *e)
     activations_free(&e->x);
     activations_free(&e->att);
     activations_free(&e->ff);
-    void *owned[] = { e->scratch,     e->ids, e->pos, e->text_of, e->first_token, e->first_block,
-                      e->tasks,       e->kv,  e->tmp, e->q,       e->kk,          e->v,
-                      e->work };
+    void *owned[] = { e->scratch,     e->ids,   e->pos, e->text_of, e->first_token,
+                      e->first_block, e->tasks, e->kv,  e->tmp,     e->q,
+                      e->kk,          e->v,     e->work };
 
     for (size_t i = 0; i < SL_COUNT_OF(owned); i++)
         sl_free(owned[i]);

@@ -315,7 +315,8 @@ static sl_status start_decoder(engine *e, sl_err *err)
     const decoder_options o = { e->o.step_tokens, e->o.seqs_max, e->o.context_max };
 
     SL_TRY(decoder_create(e->w, e->team, &e->k, &o, &e->dec, err));
-    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, e->o.kv_type), e->o.kv_bytes, &e->pool, err));
+    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, e->o.kv_type), e->o.kv_bytes, &e->pool,
+                          err));
     SL_TRY(sampler_init(&e->sampler, &e->k, e->w->params.vocab, err));
     e->raw_logits = sl_calloc((size_t)e->w->params.vocab, sizeof *e->raw_logits);
     if (!e->raw_logits)

@@ -18,13 +18,13 @@ typedef struct engine engine;
 
 /* Zero means the default everywhere. */
 typedef struct engine_options {
-    const char *name; /* what callers say; default: the file's name */
-    int threads;      /* compute threads; default: all processors */
-    size_t kv_bytes;  /* KV pool; default: 4 full contexts of up to 8,192, at most 1 GiB */
-    int context_max;  /* tokens in a sequence; default: the model's, as far as the pool holds it */
-    int seqs_max;     /* sequences computed at once; default 64 */
-    int queue_max;    /* requests waiting or running; default 512 */
-    int step_tokens;  /* default 512 */
+    const char *name;  /* what callers say; default: the file's name */
+    int threads;       /* compute threads; default: all processors */
+    size_t kv_bytes;   /* KV pool; default: 4 full contexts of up to 8,192, at most 1 GiB */
+    int context_max;   /* tokens in a sequence; default: the model's, as far as the pool holds it */
+    int seqs_max;      /* sequences computed at once; default 64 */
+    int queue_max;     /* requests waiting or running; default 512 */
+    int step_tokens;   /* default 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; default: what doubles its time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */
     kernels_kv kv_type;
@@ -45,10 +45,10 @@ const model_params *engine_params(const engine *e);
 
 /* For metrics; any thread. */
 typedef struct engine_stats {
-    int running, waiting;          /* sequences */
-    int kv_blocks_used, kv_blocks; /* 0 for encoders */
+    int running, waiting;                                       /* sequences */
+    int kv_blocks_used, kv_blocks;                              /* 0 for encoders */
     long long preemptions, steps, prompt_tokens, output_tokens; /* tokens computed */
-    long long prefix_hits, prefix_queries; /* prompt tokens found in the cache, and looked up */
+    long long prefix_hits, prefix_queries;  /* prompt tokens found in the cache, and looked up */
     long long draft_tokens, draft_accepted; /* guesses, and those that were right */
 } engine_stats;
 

@@ -172,8 +172,8 @@ static int apply_plan(engine *e)
         s->begun = true;
         if (!s->job->started)
             emit_start(s->job);
-        e->runs[runs++] = (decoder_run){ &s->kv, s->tokens + s->kv.len, v->count,
-                                         v->count - rows_of(v) };
+        e->runs[runs++] =
+            (decoder_run){ &s->kv, s->tokens + s->kv.len, v->count, v->count - rows_of(v) };
     }
     return runs;
 }
@@ -230,7 +230,8 @@ static void deliver_rows(engine *e)
     }
 }
 
-/* ---- how much of a prompt goes beside decodes ------------------------------------------------- */
+/* ---- how much of a prompt goes beside decodes -------------------------------------------------
+ */
 
 #define MIXED_RATIO   1.8 /* a step with prompt tokens takes about so many times one without */
 #define MIXED_MIN     4   /* prompts go on, whatever the clock says */
@@ -254,7 +255,8 @@ static void learn(engine *e, int decodes, int tokens, int64_t ns)
     else if (decodes == 0)
         smooth(&e->prefill_ns, (double)ns / tokens);
     else
-        smooth(&e->prefill_ns, SL_MAX(((double)ns - most) / (tokens - decodes), LEAST_KNOWN * most));
+        smooth(&e->prefill_ns,
+               SL_MAX(((double)ns - most) / (tokens - decodes), LEAST_KNOWN * most));
 }
 
 static int mixed_prefill(const engine *e)

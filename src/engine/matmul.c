@@ -79,9 +79,8 @@ void matmul_panel(const matmul_ctx *m, const weight *w, int p, const activations
 
 int matmul_token_block(const kernels *k, const weight *w, int tokens)
 {
-    static const size_t elem_bits[KERNELS_ACT_COUNT] = {
-        32, 16, 8 * sizeof(kernels_q8) / KERNELS_BLOCK
-    };
+    static const size_t elem_bits[KERNELS_ACT_COUNT] = { 32, 16,
+                                                         8 * sizeof(kernels_q8) / KERNELS_BLOCK };
     size_t row = kernels_chunk_cols((size_t)w->cols) * elem_bits[k->act[w->fmt]] / 8;
     int fit = (int)(sl_cache2_bytes() * 2 / 3 / row) / 12 * 12, blocks;
 

@@ -200,9 +200,9 @@ static void pack_share(void *ctx, int member, int count)
         for (int i = p; i < done; i++) {
             int first = i * KERNELS_ROWS;
 
-            kernels_pack_panel(job->t->type, job->t->data.ptr + (size_t)first * row_bytes, row_bytes,
-                               (size_t)SL_MIN(KERNELS_ROWS, w->rows - first), (size_t)w->cols,
-                               w->data + (size_t)i * w->panel_bytes);
+            kernels_pack_panel(job->t->type, job->t->data.ptr + (size_t)first * row_bytes,
+                               row_bytes, (size_t)SL_MIN(KERNELS_ROWS, w->rows - first),
+                               (size_t)w->cols, w->data + (size_t)i * w->panel_bytes);
         }
         last = SL_MIN(done * KERNELS_ROWS, w->rows) - p * KERNELS_ROWS;
         model_file_release_pages(sl_span_of(rows, (size_t)last * row_bytes));

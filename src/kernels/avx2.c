@@ -156,8 +156,8 @@ static ALWAYS_INLINE scales load_scales(kernels_fmt f, const uint8_t *head, size
         }
         s.d[h] = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sc));
         if (packed_has_min(f))
-            s.m[h] = _mm256_mul_ps(
-                m, _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), mn)));
+            s.m[h] =
+                _mm256_mul_ps(m, _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_setzero_si256(), mn)));
     }
     return s;
 }
@@ -172,8 +172,8 @@ static ALWAYS_INLINE __m256i spread_bits(const uint8_t *p, char value)
 
     memcpy(&bits, p, sizeof bits);
     return _mm256_and_si256(
-        _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), order), bit),
-                          bit),
+        _mm256_cmpeq_epi8(
+            _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(bits), order), bit), bit),
         _mm256_set1_epi8(value));
 }
 
@@ -195,16 +195,17 @@ static ALWAYS_INLINE void load_quants(kernels_fmt f, const uint8_t *p, size_t g,
     {
         if (packed_has_pairs(f)) {
             const int up = packed_has_nibbles(f) ? 4 : 0, shift = (int)(j % 4) * 2 - up;
-            __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(p + packed_pairs_at(f) +
-                                                                           j / 4 * PACKED_CHUNK));
+            __m256i v = _mm256_loadu_si256(
+                (const __m256i *)(const void *)(p + packed_pairs_at(f) + j / 4 * PACKED_CHUNK));
 
             v = shift >= 0 ? _mm256_srli_epi16(v, shift) : _mm256_slli_epi16(v, -shift);
             v = _mm256_and_si256(v, _mm256_set1_epi8((char)(3 << up)));
             w[j] = up ? _mm256_or_si256(w[j], v) : v;
         }
         if (packed_has_bits(f))
-            w[j] = _mm256_or_si256(w[j], spread_bits(p - g * 32 + packed_bits_at(f) + j * 16 + g * 4,
-                                                     f == KERNELS_Q3_K ? 4 : 16));
+            w[j] =
+                _mm256_or_si256(w[j], spread_bits(p - g * 32 + packed_bits_at(f) + j * 16 + g * 4,
+                                                  f == KERNELS_Q3_K ? 4 : 16));
     }
 }
 
@@ -253,16 +254,15 @@ static ALWAYS_INLINE __m256i less_offset(kernels_fmt f, __m256i dot, int32_t n)
 {
     if (packed_has_min(f) || f == KERNELS_Q8_0)
         return dot;
-    return _mm256_add_epi32(dot,
-                            _mm256_slli_epi32(_mm256_set1_epi32(n), packed_offset_shift(f)));
+    return _mm256_add_epi32(dot, _mm256_slli_epi32(_mm256_set1_epi32(n), packed_offset_shift(f)));
 }
 
 /* The one float step: what half h (or all) of a block adds to the sums of 8 rows. */
 static ALWAYS_INLINE __m256 add_block(kernels_fmt f, __m256 acc, __m256i dot, const scales *s,
                                       const kernels_q8 *a, int h)
 {
-    acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot),
-                          _mm256_mul_ps(s->d[h], _mm256_set1_ps(a->d)), acc);
+    acc =
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(s->d[h], _mm256_set1_ps(a->d)), acc);
     if (packed_has_min(f)) {
         float sum = !packed_has_halves(f) ? a->s : a->d * (float)(h == 0 ? -a->n0 : a->n0 - a->n);
 
@@ -285,16 +285,14 @@ static ALWAYS_INLINE void block_avx2(kernels_fmt f, const uint8_t *head, const u
 
         if (packed_has_halves(f)) {
             acc[t] = add_block(f, acc[t], less_offset(f, dot_u8_half(w, x->q), x->n0), &s, x, 0);
-            acc[t] = add_block(f, acc[t],
-                               less_offset(f, dot_u8_half(w + 4, x->q + 16), x->n - x->n0), &s, x,
-                               1);
+            acc[t] = add_block(
+                f, acc[t], less_offset(f, dot_u8_half(w + 4, x->q + 16), x->n - x->n0), &s, x, 1);
             continue;
         }
-        __m256i dot =
-            f == KERNELS_Q8_0 ? dot_s8(w, x->q)
-            : packed_has_bits(f)
-                ? _mm256_add_epi32(dot_u8_half(w, x->q), dot_u8_half(w + 4, x->q + 16))
-                : dot_u4(w, x->q);
+        __m256i dot = f == KERNELS_Q8_0 ? dot_s8(w, x->q)
+                      : packed_has_bits(f)
+                          ? _mm256_add_epi32(dot_u8_half(w, x->q), dot_u8_half(w + 4, x->q + 16))
+                          : dot_u4(w, x->q);
 
         acc[t] = add_block(f, acc[t], less_offset(f, dot, x->n), &s, x, 0);
     }

@@ -226,14 +226,14 @@ static ALWAYS_INLINE scales load_scales(kernels_fmt f, const uint8_t *head, size
         } else if (packed_has_min(f)) {
             mn = load_u8(packed_k_mins(head, b) + g * 16);
         } else { /* signed */
-            sc = _mm512_sub_epi32(_mm512_and_si512(_mm512_add_epi32(sc, _mm512_set1_epi32(128)),
-                                                   low_byte),
-                                  _mm512_set1_epi32(128));
+            sc = _mm512_sub_epi32(
+                _mm512_and_si512(_mm512_add_epi32(sc, _mm512_set1_epi32(128)), low_byte),
+                _mm512_set1_epi32(128));
         }
         s.d[h] = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sc));
         if (packed_has_min(f))
-            s.m[h] = _mm512_mul_ps(
-                m, _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), mn)));
+            s.m[h] =
+                _mm512_mul_ps(m, _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), mn)));
     }
     return s;
 }
@@ -246,8 +246,7 @@ static ALWAYS_INLINE void load_quants(kernels_fmt f, const uint8_t *p, size_t g,
     p += g * 64;
     if (f == KERNELS_Q8_0) {
         UNROLL for (size_t j = 0; j < 8; j++) w[j] = _mm512_xor_si512(
-            _mm512_loadu_si512((const void *)(p + j * PACKED_CHUNK)),
-            _mm512_set1_epi8((char)0x80));
+            _mm512_loadu_si512((const void *)(p + j * PACKED_CHUNK)), _mm512_set1_epi8((char)0x80));
         return;
     }
     if (packed_has_nibbles(f)) {
@@ -266,8 +265,8 @@ static ALWAYS_INLINE void load_quants(kernels_fmt f, const uint8_t *p, size_t g,
         UNROLL for (size_t j = 0; j < 8; j++)
         {
             const int shift = (int)(j % 4) * 2 - up;
-            __m512i v = _mm512_loadu_si512(
-                (const void *)(p + packed_pairs_at(f) + j / 4 * PACKED_CHUNK));
+            __m512i v =
+                _mm512_loadu_si512((const void *)(p + packed_pairs_at(f) + j / 4 * PACKED_CHUNK));
 
             v = shift >= 0 ? _mm512_srli_epi16(v, (unsigned)shift)
                            : _mm512_slli_epi16(v, (unsigned)-shift);
@@ -373,8 +372,7 @@ static ALWAYS_INLINE void unpack(kernels_fmt f, const uint8_t *panel, size_t blo
                 load_quants(f, quants, g, w);
                 UNROLL for (size_t j = 0; j < 8; j++)
                     _mm512_storeu_si512((void *)(wide + j * PACKED_CHUNK + g * 64), w[j]);
-                for (size_t h = 0; h < (packed_has_halves(f) ? 2 : 1); h++)
-                {
+                for (size_t h = 0; h < (packed_has_halves(f) ? 2 : 1); h++) {
                     uint8_t *d = wide + WIDE_D + h * KERNELS_ROWS * 4 + g * 64;
 
                     _mm512_storeu_ps((float *)(void *)d, s.d[h]);

@@ -361,8 +361,8 @@ static void pack_float(kernels_fmt f, const uint8_t *rows, size_t row_bytes, siz
     } else {
         transpose(rows, row_bytes, row_count, cols / 2, 4, panel);
         for (size_t r = 0; cols % 2 && r < row_count; r++) /* the last column has no partner */
-            memcpy(panel + (cols / 2 * KERNELS_ROWS + r) * 4,
-                   rows + r * row_bytes + (cols - 1) * 2, 2);
+            memcpy(panel + (cols / 2 * KERNELS_ROWS + r) * 4, rows + r * row_bytes + (cols - 1) * 2,
+                   2);
     }
 }
 

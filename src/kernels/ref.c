@@ -249,8 +249,8 @@ static double kv_elem(const kernels_attn *a, const void *block, bool value, size
         return (double)f16_f32(value ? p[(KERNELS_KV_TOKENS + slot) * hd + d]
                                      : p[d * KERNELS_KV_TOKENS + slot]);
     }
-    const uint8_t *group = (const uint8_t *)block +
-                           ((value ? hd / KV_Q8_GROUP : 0) + d / KV_Q8_GROUP) * KV_Q8_BYTES;
+    const uint8_t *group =
+        (const uint8_t *)block + ((value ? hd / KV_Q8_GROUP : 0) + d / KV_Q8_GROUP) * KV_Q8_BYTES;
     const int8_t *q = (const int8_t *)group + 2 * KERNELS_KV_TOKENS;
     size_t e = d % KV_Q8_GROUP;
 
@@ -268,8 +268,8 @@ static void attn_ref(const kernels_attn *a)
         int32_t from = a->first[i], to = a->pos[i] < end ? a->pos[i] : end;
         double max = (double)KERNELS_MASKED, sum = 0;
 
-        from = from > a->block_first * KERNELS_KV_TOKENS ? from
-                                                         : a->block_first * KERNELS_KV_TOKENS;
+        from =
+            from > a->block_first * KERNELS_KV_TOKENS ? from : a->block_first * KERNELS_KV_TOKENS;
         memset(out, 0, hd * sizeof *out);
         for (int pass = 0; pass < 2; pass++)
             for (int32_t p = from; p <= to; p++) {

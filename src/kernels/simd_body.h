@@ -69,8 +69,8 @@ static inline vf vf_exp(vf x)
     return vf_select(tiny, (vf){ 0 }, p * (vf)e);
 }
 
-/* e^x for x <= 0, to 3e-7 of 1 and coarser towards e^-87, where it stays: for weights that are summed
- * beside a 1. Exactly 1 at 0. */
+/* e^x for x <= 0, to 3e-7 of 1 and coarser towards e^-87, where it stays: for weights that are
+ * summed beside a 1. Exactly 1 at 0. */
 static ALWAYS_INLINE vf vf_exp_weight(vf x)
 {
     const vf low = vf_set(-87.0f), magic = vf_set(12582912.0f);
@@ -313,8 +313,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_scores)(const float *q, size_t hd,
             halves[b] = kv == KERNELS_KV_F16 ? blocks[b] : (const void *)group;
             bytes[b] = (const int8_t *)group + 2 * KERNELS_KV_TOKENS;
         }
-        UNROLL for (int i = 0; i < tile; i++)
-            UNROLL for (int j = 0; j < pair * VF_BLOCK; j++) acc[i][j] = (vf){ 0 };
+        UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < pair * VF_BLOCK; j++)
+            acc[i][j] = (vf){ 0 };
         for (size_t d = 0; d < span; d++) {
             vf k[ATTN_PAIR * VF_BLOCK];
 
@@ -346,7 +346,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_scores)(const float *q, size_t hd,
                 if (kv == KERNELS_KV_F16)
                     vf_store(s, acc[i][j]);
                 else
-                    vf_store(s, from == 0 ? acc[i][j] * scale : vf_fma(acc[i][j], scale, vf_load(s)));
+                    vf_store(s,
+                             from == 0 ? acc[i][j] * scale : vf_fma(acc[i][j], scale, vf_load(s)));
             }
         }
     }
@@ -354,8 +355,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_scores)(const float *q, size_t hd,
 
 /* Turns one query's scores into weights against the running maximum; rescales what was summed under
  * the old one. base: position of the first key. */
-static inline void SIMD_NAME(attn_softmax)(const kernels_attn *a, size_t i, int32_t base, int blocks,
-                                           float *s)
+static inline void SIMD_NAME(attn_softmax)(const kernels_attn *a, size_t i, int32_t base,
+                                           int blocks, float *s)
 {
     const int vectors = blocks * VF_BLOCK;
     const bool whole = base >= a->first[i] && base + vectors * VF_N - 1 <= a->pos[i];
@@ -408,9 +409,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_values)(float *out, size_t hd, const vo
     const size_t stride = kv == KERNELS_KV_F16 ? hd : KV_Q8_GROUP;
     vf acc[ATTN_TILE][2];
 
-    UNROLL for (int i = 0; i < tile; i++)
-        UNROLL for (int j = 0; j < wide; j++) acc[i][j] =
-            vf_load(out + (size_t)i * hd + d + (size_t)j * VF_N);
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < wide; j++) acc[i][j] =
+        vf_load(out + (size_t)i * hd + d + (size_t)j * VF_N);
     for (size_t b = 0; b * KERNELS_KV_TOKENS < keys; b++) {
         const uint16_t *halves = (const uint16_t *)blocks[b] + hd * KERNELS_KV_TOKENS + d;
         const int8_t *bytes =
@@ -433,9 +433,8 @@ static ALWAYS_INLINE void SIMD_NAME(attn_values)(float *out, size_t hd, const vo
             }
         }
     }
-    UNROLL for (int i = 0; i < tile; i++)
-        UNROLL for (int j = 0; j < wide; j++)
-            vf_store(out + (size_t)i * hd + d + (size_t)j * VF_N, acc[i][j]);
+    UNROLL for (int i = 0; i < tile; i++) UNROLL for (int j = 0; j < wide; j++)
+        vf_store(out + (size_t)i * hd + d + (size_t)j * VF_N, acc[i][j]);
 }
 
 /* Weights times the scales of the values' group that holds element d. */
@@ -445,10 +444,9 @@ static inline void SIMD_NAME(scale_weights)(const void *const *blocks, size_t hd
     for (size_t b = 0; b * KERNELS_KV_TOKENS < keys; b++)
         for (size_t j = 0; j < VF_BLOCK; j++) {
             size_t at = b * KERNELS_KV_TOKENS + j * VF_N;
-            vf scale = vf_load_f16(
-                (const uint16_t *)(const void *)SIMD_NAME(kv_group)(blocks[b],
-                                                                    (hd + d) / KV_Q8_GROUP) +
-                j * VF_N);
+            vf scale = vf_load_f16((const uint16_t *)(const void *)SIMD_NAME(kv_group)(
+                                       blocks[b], (hd + d) / KV_Q8_GROUP) +
+                                   j * VF_N);
 
             for (int i = 0; i < tile; i++)
                 vf_store(out + i * GROUP_KEYS + at, vf_load(p + i * GROUP_KEYS + at) * scale);

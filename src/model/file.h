@@ -33,7 +33,8 @@ const char *model_file_quant(const model_file *m);
 uint64_t model_file_bytes(const model_file *m);
 uint64_t model_file_param_count(const model_file *m);
 
-/* Tells the system that the mapped pages of a span are read here and there: it reads no others ahead.
+/* Tells the system that the mapped pages of a span are read here and there: it reads no others
+ * ahead.
  */
 void model_file_random_pages(sl_span span);
 /* Tells the system that the mapped pages of a span will not be read again soon. */
