@@ -74,7 +74,7 @@ static void order_live(engine *e)
         else
             e->waits[waits++] = (sched_wait){ s->begun, s->tenant, s->prompt_count, (int)i };
     }
-    if (holders + waits > holders && e->tenant_count > 1) {
+    if (waits > 1 && e->tenant_count > 1) {
         for (int i = 0; i < e->tenant_count; i++)
             e->served[i] = e->tenants[i].served;
         sched_order(e->waits, (int)waits, e->served, e->tenant_count);

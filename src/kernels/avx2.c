@@ -314,7 +314,7 @@ static ALWAYS_INLINE void tile_quant(kernels_fmt f, const uint8_t *panel, size_t
         const uint8_t *quants = panel + packed_head_bytes(f);
 
         for (size_t c = 0; tile == 1 && c < packed_unit_bytes(f); c += 64)
-            _mm_prefetch((const char *)panel + KERNELS_PREFETCH_BYTES + c, _MM_HINT_T0);
+            _mm_prefetch((const char *)panel + KERNELS_PREFETCH_BYTES + c, _MM_HINT_T1);
         for (size_t b = 0; b < packed_blocks(f); b++, i++, quants += packed_quant_bytes(f))
             for (size_t g = 0; g < QUARTERS; g++)
                 block_avx2(f, panel, quants, b, g, a, i, acc[g], tile);

@@ -324,10 +324,10 @@ static ALWAYS_INLINE void gemv(kernels_fmt f, const uint8_t *panel, size_t block
         const uint8_t *quants = panel + packed_head_bytes(f);
 
         for (size_t c = 0; c < packed_head_bytes(f); c += 64)
-            __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES + c, 0, 3);
+            __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES + c, 0, 2);
         for (size_t b = 0; b < packed_blocks(f); b++, a++, quants += packed_quant_bytes(f)) {
             for (size_t c = 0; c < packed_quant_bytes(f); c += 64)
-                __builtin_prefetch(quants + KERNELS_PREFETCH_BYTES + c, 0, 3);
+                __builtin_prefetch(quants + KERNELS_PREFETCH_BYTES + c, 0, 2);
             UNROLL for (size_t g = 0; g < 2; g++)
             {
                 scales s = load_scales(f, panel, b, g);
@@ -465,12 +465,8 @@ static ALWAYS_INLINE void tile_packed(kernels_fmt f, const uint8_t *panel, size_
         for (size_t b = 0; b < packed_blocks(f); b++, i++, quants += packed_quant_bytes(f)) {
             __m512i dot[TILE_TOKENS][2];
 
-            for (size_t c = 0; c < o->step; c += 64, next += 64) {
-                if (tile == 1) /* the bytes that come next, not those of the next panel */
-                    __builtin_prefetch(next, 0, 3);
-                else
-                    __builtin_prefetch(next, 0, 2);
-            }
+            for (size_t c = 0; c < o->step; c += 64, next += 64)
+                __builtin_prefetch(next, 0, 2);
             UNROLL for (int t = 0; t < tile; t++) dot[t][0] = dot[t][1] =
                 dot_start(f, q8_of(o, i, t), 0);
             UNROLL for (int j = 0; j < 4; j++)

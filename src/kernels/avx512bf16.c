@@ -25,8 +25,8 @@ static ALWAYS_INLINE void tile_bf16(const uint16_t *panel, size_t pairs, const c
         __m512bh w0 = (__m512bh)_mm512_loadu_si512((const void *)panel);
         __m512bh w1 = (__m512bh)_mm512_loadu_si512((const void *)(panel + KERNELS_ROWS));
 
-        __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES / 2, 0, 3);
-        __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES / 2 + KERNELS_ROWS, 0, 3);
+        __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES / 2, 0, 2);
+        __builtin_prefetch(panel + KERNELS_PREFETCH_BYTES / 2 + KERNELS_ROWS, 0, 2);
         UNROLL for (int t = 0; t < tile; t++)
         {
             int32_t pair;

@@ -35,7 +35,9 @@ void kernels_kv_store_ref(kernels_kv kv, void *block, size_t head_dim, size_t sl
 /* Below this many tokens a panel is unpacked in registers for each; from it on, once into scratch
  * for all. */
 #define KERNELS_SCRATCH_TOKENS 4
-#define KERNELS_PREFETCH_BYTES 2048
+/* How far ahead a stream of weights is called into the second-level cache: farther than a page,
+ * where the processor's own prefetching stops. */
+#define KERNELS_PREFETCH_BYTES 6144
 /* Products over more columns go chunk by chunk, the sums waiting in y, so that a chunk of a panel
  * and of many tokens' activations fit the second-level cache together. Whole units of K-quants. */
 #define KERNELS_CHUNK_COLS 2048

@@ -90,6 +90,12 @@ def test_bench_and_perplexity(tmp_path):
     text.write_text("The river runs to the sea, and the sea is never full. " * 40)
     result = json.loads(sluice("perplexity", "-m", "smollm2", "-f", str(text), "-c", "128", "--json").stdout)
     assert 1 < result["perplexity"] < 5 and result["windows"] >= 3
+    assert "kl_mean" not in result
+    itself = json.loads(sluice("perplexity", "-m", "smollm2", "-f", str(text), "-c", "128", "--reference", "smollm2",
+                               "--json").stdout)
+    assert itself["perplexity"] == result["perplexity"]
+    assert abs(itself["kl_mean"]) < 1e-9 and itself["same_top"] == 1
+    assert "embeddings" in fails(2, "perplexity", "-m", "smollm2", "-f", str(text), "--reference", "minilm")
 
 
 def test_run_answers_a_pipe():
