@@ -7,7 +7,7 @@
 
 /* Fewer under sanitizers, which are ten times as slow. */
 #ifdef SL_SLOW_CHECKS
-#define PATTERNS 3000
+#define PATTERNS 12000
 #else
 #define PATTERNS 100000
 #endif
