@@ -313,7 +313,7 @@ static ALWAYS_INLINE __m512 add_block(kernels_fmt f, __m512 acc, __m512i dot, __
     return acc;
 }
 
-/* One token, straight from the packed form. */
+/* One token, straight from the packed form; for formats with scales per 16 columns. */
 static ALWAYS_INLINE void gemv(kernels_fmt f, const uint8_t *panel, size_t blocks,
                                const kernels_q8 *a, float *y)
 {

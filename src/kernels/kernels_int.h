@@ -32,8 +32,8 @@ void kernels_init_avx512bf16(kernels *k);
 void kernels_kv_store_ref(kernels_kv kv, void *block, size_t head_dim, size_t slot,
                           const float *key, const float *value);
 
-/* Below this many tokens a panel is unpacked in registers for each; from it on, once into scratch
- * for all. */
+/* Formats with scales per 16 columns: below this many tokens a panel is unpacked in registers for
+ * each; from it on, once into scratch for all. */
 #define KERNELS_SCRATCH_TOKENS 4
 /* How far ahead a stream of weights is called into the second-level cache: farther than a page,
  * where the processor's own prefetching stops. */
