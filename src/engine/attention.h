@@ -10,7 +10,7 @@
 #include "kernels/kernels.h"
 
 #define ATTN_SEGMENT 512 /* positions; a multiple of the keys in a group of KV blocks */
-#define ATTN_QUERIES 32  /* in a task */
+#define ATTN_QUERIES 64  /* in a task */
 
 /* What one member needs. */
 typedef struct attn_scratch {
@@ -28,6 +28,7 @@ void attn_scratch_deinit(attn_scratch *s);
  * block_of, for absolute block numbers. Leaves the normalized result in s->out. */
 typedef struct attn_view {
     const kernels *k;
+    kernels_attn_fn attn; /* one of its two */
     size_t head_pad;
     float softcap;
     kernels_kv kv;

@@ -267,10 +267,19 @@ static void store_outputs(decoder *d, const attn_task *task, const float *out)
                    out, w * sizeof *out);
 }
 
+/* Attention is as exact as the products that feed it. */
+static kernels_attn_fn attn_of(const decoder *d, int layer)
+{
+    bool exact = d->k->act[d->w->layers[layer].q.fmt] == KERNELS_ACT_F32;
+
+    return exact || !d->k->attn_bf16 ? d->k->attn : d->k->attn_bf16;
+}
+
 static void attn_run(decoder *d, int layer, const attn_task *task, attn_scratch *s)
 {
     const head_blocks blocks = { d->pool, d->runs[task->run].seq, layer, task->kv_head };
     const attn_view view = { .k = d->k,
+                             .attn = attn_of(d, layer),
                              .head_pad = (size_t)d->head_pad,
                              .softcap = d->w->params.attn_softcap,
                              .kv = d->pool->shape.type,

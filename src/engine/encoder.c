@@ -133,7 +133,11 @@ static void attn_run(encoder *e, const attn_task *task, attn_scratch *s)
         s->pos[i] = count - 1;
         s->first[i] = 0;
     }
-    attn_whole(&(attn_view){ .k = e->k, .head_pad = padded, .block_of = block_of, .ctx = &blocks },
+    attn_whole(&(attn_view){ .k = e->k,
+                             .attn = e->k->attn,
+                             .head_pad = padded,
+                             .block_of = block_of,
+                             .ctx = &blocks },
                s, n);
     for (int i = 0; i < n; i++)
         memcpy(e->att.f + (size_t)(task->begin + i) * e->att.stride + (size_t)task->head * w,

@@ -28,6 +28,7 @@ typedef struct seq {
     uint64_t *block_hashes; /* [prompt_count / 16] of the prompt up to each block's end */
     int tenant;             /* index; set when the engine takes the job */
     bool begun;             /* has held blocks before */
+    bool brief;             /* so was the prompt judged when it began */
     uint64_t rng;
     bool done;
     int draft_size, draft_pause, draft_wrong; /* guessing: see views.c */
@@ -102,6 +103,7 @@ struct engine {
     double served_last;           /* of the tenant whose last sequence ended last */
     double *served;               /* [SL_TENANTS_MAX] scratch */
     double decode_ns, prefill_ns; /* a step of decodes; what a prompt token adds; 0: not known */
+    int brief_tokens;             /* a prompt of so many is brief */
 
     /* statistics, written by the engine thread */
     atomic_int running, waiting, kv_used;

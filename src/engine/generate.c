@@ -169,6 +169,7 @@ static int apply_plan(engine *e)
         SL_ASSERT(ok); /* the plan counted the blocks */
         if (!s->begun)
             count_query(e, s);
+        s->brief = v->brief;
         s->begun = true;
         if (!s->job->started)
             emit_start(s->job);
@@ -233,11 +234,14 @@ static void deliver_rows(engine *e)
 /* ---- how much of a prompt goes beside decodes -------------------------------------------------
  */
 
-#define MIXED_RATIO   1.8 /* a step with prompt tokens takes about so many times one without */
-#define MIXED_MIN     4   /* prompts go on, whatever the clock says */
-#define MIXED_MAX     128
+#define MIXED_RATIO   1.8 /* a step with tokens of a long prompt takes so many times one without */
+#define MIXED_MIN     2   /* long prompts go on, whatever the clock says */
+#define MIXED_MAX     512
 #define MIXED_DEFAULT 24
-#define LEAST_KNOWN   0.05 /* of a decode step: a prompt token cannot seem to take less */
+#define BRIEF_DEFAULT 256
+#define BRIEF_GAP_NS  50e6  /* a step with brief prompts may take so long: 20 tokens a second */
+#define BRIEF_NS      500e6 /* a prompt that is computed in less is brief */
+#define LEAST_KNOWN   0.01  /* of a decode step: a prompt token cannot seem to take less */
 
 static void smooth(double *mean, double x)
 {
@@ -248,27 +252,35 @@ static void smooth(double *mean, double x)
  * memory is the bound, more and more while a long prompt is computed. */
 static void learn(engine *e, int decodes, int tokens, int64_t ns)
 {
-    double most = e->decode_ns > 0 ? e->decode_ns : (double)ns;
+    double least = LEAST_KNOWN * e->decode_ns;
 
     if (tokens == decodes)
         smooth(&e->decode_ns, (double)ns);
     else if (decodes == 0)
         smooth(&e->prefill_ns, (double)ns / tokens);
-    else
-        smooth(&e->prefill_ns,
-               SL_MAX(((double)ns - most) / (tokens - decodes), LEAST_KNOWN * most));
+    else if (e->decode_ns > 0)
+        smooth(&e->prefill_ns, SL_MAX(((double)ns - e->decode_ns) / (tokens - decodes), least));
 }
 
-static int mixed_prefill(const engine *e)
+static int tokens_in(const engine *e, double ns)
 {
-    double room;
+    return (int)SL_MIN(SL_MAX(ns / e->prefill_ns, MIXED_MIN), MIXED_MAX);
+}
 
+static void mixed_limits(engine *e)
+{
+    sched_limits *l = &e->limits;
+
+    l->mixed_prefill = l->mixed_brief = e->o.mixed_prefill > 0 ? e->o.mixed_prefill : MIXED_DEFAULT;
+    e->brief_tokens = BRIEF_DEFAULT;
+    if (e->prefill_ns == 0)
+        return;
+    e->brief_tokens = (int)SL_MIN(BRIEF_NS / e->prefill_ns, e->o.context_max);
     if (e->o.mixed_prefill > 0)
-        return e->o.mixed_prefill;
-    if (e->decode_ns == 0 || e->prefill_ns == 0)
-        return MIXED_DEFAULT;
-    room = (MIXED_RATIO - 1) * e->decode_ns / e->prefill_ns;
-    return (int)SL_MIN(SL_MAX(room, MIXED_MIN), MIXED_MAX);
+        return;
+    if (e->decode_ns > 0)
+        l->mixed_prefill = tokens_in(e, (MIXED_RATIO - 1) * e->decode_ns);
+    l->mixed_brief = SL_MAX(tokens_in(e, BRIEF_GAP_NS - e->decode_ns), l->mixed_prefill);
 }
 
 void generate_round(engine *e)
@@ -276,10 +288,10 @@ void generate_round(engine *e)
     int planned, runs, decodes = 0;
     int64_t start;
 
+    mixed_limits(e);
     fill_views(e);
     for (size_t i = 0; i < e->live_count; i++)
         decodes += e->views[i].decoding;
-    e->limits.mixed_prefill = mixed_prefill(e);
     planned = sched_plan(e->views, (int)e->live_count, e->pool->free_count, &e->limits);
     runs = apply_plan(e);
     if (runs > 0) {

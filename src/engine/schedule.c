@@ -8,7 +8,7 @@ typedef struct planner {
     int count, free_blocks;
     const sched_limits *l;
     int tokens, rows, holders; /* planned so far; sequences with blocks */
-    int prefill;               /* of the tokens, those of prompts */
+    int prefill[2];            /* of the tokens, those of prompts: long ones, brief ones */
     bool preempted;            /* somebody gave his blocks back */
 } planner;
 
@@ -33,7 +33,7 @@ static int preempt_last(planner *p)
         if (s->blocks == 0)
             continue;
         p->tokens -= s->count;
-        p->prefill -= s->decoding ? 0 : s->count;
+        p->prefill[s->brief] -= s->decoding ? 0 : s->count;
         p->rows -= rows_of(s);
         p->free_blocks += s->own;
         p->holders--;
@@ -58,7 +58,7 @@ static void take(planner *p, sched_seq *s, int tokens)
     s->own += blocks;
     s->count += tokens;
     p->tokens += tokens;
-    p->prefill += s->decoding ? 0 : tokens;
+    p->prefill[s->brief] += s->decoding ? 0 : tokens;
     p->rows += rows_of(s);
 }
 
@@ -73,19 +73,6 @@ static void plan_decodes(planner *p)
                 break;
         if (s->decoding)
             take(p, s, 1);
-    }
-}
-
-/* Guesses are computed only with what is left over: blocks, rows, and a small step. */
-static void plan_drafts(planner *p)
-{
-    for (int i = 0; i < p->count; i++) {
-        sched_seq *s = &p->seqs[i];
-        int n = SL_MIN(s->draft, SL_MIN(p->l->draft_tokens, p->l->step_tokens) - p->tokens);
-
-        n = SL_MIN(n, p->l->rows_max - p->rows);
-        if (s->count == 1 && s->decoding && n > 0 && blocks_for(p, s, 1 + n) <= p->free_blocks)
-            take(p, s, n);
     }
 }
 
@@ -113,21 +100,23 @@ static bool may_begin(const planner *p, const sched_seq *s)
 
 static void plan_prefills(planner *p)
 {
-    int budget = p->tokens > p->prefill ? p->l->mixed_prefill : p->l->step_tokens;
+    bool mixed = p->tokens > p->prefill[false] + p->prefill[true];
 
-    for (int i = 0; i < p->count && p->prefill < budget && p->tokens < p->l->step_tokens &&
-                    p->rows < p->l->rows_max;
+    for (int i = 0; i < p->count && p->tokens < p->l->step_tokens && p->rows < p->l->rows_max;
          i++) {
         sched_seq *s = &p->seqs[i];
+        int budget = !mixed     ? p->l->step_tokens
+                     : s->brief ? p->l->mixed_brief
+                                : p->l->mixed_prefill;
         int tokens, room;
 
-        if (s->decoding || s->preempt || s->count > 0)
+        if (s->decoding || s->preempt || s->count > 0 || p->prefill[s->brief] >= budget)
             continue;
         if (s->blocks == 0) {
             if (s->leader >= 0)
                 continue;
-            /* Nobody overtakes. And after a preemption the hits of those that wait are not what
-             * they were: what somebody held may be free now, and counted already. */
+            /* Nobody overtakes for blocks. And after a preemption the hits of those that wait are
+             * not what they were: what somebody held may be free now, and counted already. */
             if (p->preempted || !may_begin(p, s))
                 return;
             take_hit(p, s);
@@ -138,12 +127,26 @@ static void plan_prefills(planner *p)
         if (s->preempt)
             continue;
         room = (s->blocks + p->free_blocks) * p->l->block_tokens - s->len;
-        tokens = SL_MIN(s->pending, SL_MIN(budget - p->prefill, p->l->step_tokens - p->tokens));
+        tokens = SL_MIN(s->pending,
+                        SL_MIN(budget - p->prefill[s->brief], p->l->step_tokens - p->tokens));
         tokens = SL_MIN(tokens, room);
         if (s->all_rows)
             tokens = SL_MIN(tokens, p->l->rows_max - p->rows);
         if (tokens > 0)
             take(p, s, tokens);
+    }
+}
+
+/* Guesses are computed only with what is left over: blocks, rows, and a small step. */
+static void plan_drafts(planner *p)
+{
+    for (int i = 0; i < p->count; i++) {
+        sched_seq *s = &p->seqs[i];
+        int n = SL_MIN(s->draft, SL_MIN(p->l->draft_tokens, p->l->step_tokens) - p->tokens);
+
+        n = SL_MIN(n, p->l->rows_max - p->rows);
+        if (s->count == 1 && s->decoding && n > 0 && blocks_for(p, s, 1 + n) <= p->free_blocks)
+            take(p, s, n);
     }
 }
 
@@ -159,8 +162,8 @@ int sched_plan(sched_seq *seqs, int count, int free_blocks, const sched_limits *
         p.holders += seqs[i].blocks > 0;
     }
     plan_decodes(&p);
-    plan_drafts(&p);
     plan_prefills(&p);
+    plan_drafts(&p);
     /* Half-computed prompts may hold all blocks between them: the last gives way. */
     while (p.tokens == 0 && count > 0 && preempt_last(&p) > 0)
         plan_prefills(&p);

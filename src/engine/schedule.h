@@ -1,10 +1,11 @@
 /* schedule.h - what the next step computes.
  *
  * Both functions are pure: they see numbers and give numbers, so that a simulation can drive them.
- * Rules: (1) running decodes go first, and guesses of their next tokens where the step has room;
+ * Rules: (1) running decodes go first, and guesses of their next tokens last, where room is left;
  * (2) prompts take what is left of the step's budget, in chunks, in order; while others decode the
- * budget is small, so that a long prompt never freezes their streams; (3) a prompt whose next block
- * somebody before it is about to compute waits for that block instead of computing it twice;
+ * budget is small, so that a long prompt never freezes their streams; brief prompts have a larger
+ * one of their own, for their first token is worth a gap that nobody feels; (3) a prompt whose next
+ * block somebody before it is about to compute waits for that block instead of computing it twice;
  * (4) out of blocks, the last sequence in order gives its blocks back and is computed again later;
  * (5) somebody always goes on, because each sequence fits the pool alone. */
 #ifndef SL_ENGINE_SCHED_H
@@ -20,6 +21,7 @@ typedef struct sched_seq {
     int own;       /* of those, held by nobody else */
     bool decoding; /* pending is the one token just sampled */
     int draft;     /* decoding: guessed tokens that may be computed with it */
+    bool brief;    /* a prompt that is soon computed */
     bool all_rows; /* wants logits of every token, not only of the last */
     int hit;       /* holding nothing: tokens found in the prefix cache, a multiple of a block */
     int hit_free;  /* blocks of those that nobody holds */
@@ -31,7 +33,8 @@ typedef struct sched_seq {
 
 typedef struct sched_limits {
     int step_tokens;   /* budget of a step */
-    int mixed_prefill; /* prompt tokens beside decodes */
+    int mixed_prefill; /* tokens of long prompts beside decodes */
+    int mixed_brief;   /* tokens of brief prompts beside decodes */
     int draft_tokens;  /* guesses are made up to so many tokens in a step */
     int seqs_max;      /* sequences that hold blocks at once */
     int rows_max;      /* logit rows in a step */

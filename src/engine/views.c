@@ -189,13 +189,18 @@ void fill_views(engine *e)
             .own = kv_seq_own(e->pool, &s->kv),
             .decoding = s->sampled && s->count - s->kv.len == 1 && s->kv.block_count > 0,
             .all_rows = s->needs_echo && s->job->req->logprobs,
+            .brief = s->brief,
             .leader = -1,
         };
         if (v->decoding)
             v->draft = guess(e, s);
-        if (v->blocks > 0 || s->needs_echo || looked_at++ >= WAITS_LOOKED_AT)
+        if (v->blocks > 0)
             continue;
-        v->hit = kv_seq_peek(e->pool, &s->kv, s->tokens, s->count, &v->hit_free);
-        v->leader = find_leader(e, i);
+        if (!s->needs_echo && looked_at++ < WAITS_LOOKED_AT) {
+            v->hit = kv_seq_peek(e->pool, &s->kv, s->tokens, s->count, &v->hit_free);
+            v->leader = find_leader(e, i);
+        }
+        if (!s->begun)
+            v->brief = s->prompt_count - v->hit <= e->brief_tokens;
     }
 }

@@ -87,6 +87,8 @@ typedef struct kernels_attn {
     float *scratch; /* kernels_attn_scratch(query_count, head_dim) floats */
 } kernels_attn;
 
+typedef void (*kernels_attn_fn)(const kernels_attn *a);
+
 typedef struct kernels {
     const char *isa;
     void (*quantize_q8)(const float *x, size_t blocks, kernels_q8 *out);
@@ -104,7 +106,10 @@ typedef struct kernels {
     void (*gelu_tanh_mul)(float *gate, const float *up, size_t n);
     void (*gelu_erf_mul)(float *gate, const float *up, size_t n);
     void (*f32_to_f16)(const float *x, size_t n, uint16_t *out);
-    void (*attn)(const kernels_attn *a);
+    kernels_attn_fn attn;
+    /* The same with products of pairs in BF16, for queries that come from rounded products anyway;
+     * NULL where the processor has no instruction for it. */
+    kernels_attn_fn attn_bf16;
     /* (out, max, sum) of one query takes in (part, part_max, part_sum) of its next blocks. */
     void (*attn_merge)(float *out, float *max, float *sum, const float *part, float part_max,
                        float part_sum, size_t head_dim);

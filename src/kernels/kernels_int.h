@@ -27,6 +27,7 @@ void kernels_init_ref(kernels *k);
 void kernels_init_avx2(kernels *k);
 void kernels_init_avx512(kernels *k);
 void kernels_init_avx512bf16(kernels *k);
+void kernels_attn_bf16(const kernels_attn *a);
 
 /* As in the table; int8 blocks are stored by it at every level. */
 void kernels_kv_store_ref(kernels_kv kv, void *block, size_t head_dim, size_t slot,

@@ -263,8 +263,10 @@ size_t kernels_kv_bytes(kernels_kv kv, size_t head_dim)
 
 size_t kernels_attn_scratch(size_t query_count, size_t head_dim)
 {
-    (void)head_dim;
-    return query_count * KERNELS_KV_TOKENS * KERNELS_KV_GROUP;
+    const size_t group = KERNELS_KV_TOKENS * KERNELS_KV_GROUP;
+
+    /* attn: scores. attn_bf16: keys and values of a group in pairs, queries in pairs, sums. */
+    return 16 + group * head_dim + query_count * (group + head_dim / 2);
 }
 
 static void put_u32(uint8_t *p, uint32_t v)

@@ -35,7 +35,7 @@ static uint64_t *slot(const kv_pool *p, const kv_seq *s, int pos)
 static void check_plan(sim *s)
 {
     const sched_limits *l = &s->e.limits;
-    int decodes = 0, guesses = 0, prefill = 0;
+    int decodes = 0, guesses = 0, brief = 0, prefill = 0;
 
     for (size_t i = 0; i < s->e.live_count; i++) {
         const sched_seq *v = &s->e.views[i];
@@ -45,15 +45,16 @@ static void check_plan(sim *s)
             guesses += v->count - 1;
         } else {
             prefill += v->count;
+            brief += v->brief ? v->count : 0;
         }
     }
     assert_true(decodes + guesses + prefill <= l->step_tokens);
     assert_true(guesses == 0 || decodes + guesses <= l->draft_tokens);
-    assert_true(decodes == 0 || prefill <= l->mixed_prefill);
+    assert_true(decodes == 0 || prefill - brief <= l->mixed_prefill);
+    assert_true(decodes == 0 || brief <= l->mixed_brief);
     s->prefill_tokens += prefill;
     s->decode_tokens += decodes + guesses;
-    /* A step of decodes takes 1 ms, each token a tenth. */
-    s->now_ns += 1000000 + 100000 * (decodes + guesses + prefill);
+    s->now_ns += s->token_ns * (10 + decodes + guesses + prefill);
 }
 
 void __wrap_decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count);
@@ -124,6 +125,7 @@ void sim_open(sim *s, const sim_options *o)
     sl_err err;
 
     memset(s, 0, sizeof *s);
+    s->token_ns = o->token_ns > 0 ? o->token_ns : 100000;
     s->w.params.vocab = SIM_VOCAB;
     kernels_init(&e->k, kernels_cpu());
     e->w = &s->w;

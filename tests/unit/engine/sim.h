@@ -19,6 +19,7 @@ typedef struct sim_options {
     int blocks, seqs_max, step_tokens;
     int mixed_prefill; /* 0: by the fake clock */
     int spec_tokens;
+    int64_t token_ns; /* a token's time on the fake clock; a step has that of ten more; 0: 0.1 ms */
 } sim_options;
 
 typedef struct sim_request {
@@ -36,7 +37,7 @@ typedef struct sim_request {
 typedef struct sim {
     engine e;
     weights w;
-    int64_t now_ns;
+    int64_t now_ns, token_ns;
     long steps;
     int stuck;                          /* steps in which the first in order was given nothing */
     int stuck_worst;                    /* since sim_open */

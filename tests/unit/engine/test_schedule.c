@@ -104,7 +104,8 @@ static void test_random_arrivals(void **state)
                                 .seqs_max = seqs,
                                 .step_tokens = 1 + (int)rng(64),
                                 .mixed_prefill = one_in(4) ? 0 : 1 + (int)rng(12),
-                                .spec_tokens = (int)rng(8) };
+                                .spec_tokens = (int)rng(8),
+                                .token_ns = one_in(2) ? 0 : 10000000 }; /* brief: up to 50 */
         int tokens_max = SL_MIN(blocks * SL_KV_BLOCK_TOKENS, large ? SIM_TOKENS : 72);
 
         make_docs();

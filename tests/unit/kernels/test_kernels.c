@@ -326,17 +326,28 @@ enum { HD_MAX = 128, BLOCKS = 11, QUERIES = 9 };
 
 typedef struct attn_case {
     kernels_attn a;
+    kernels_attn_fn fn;
     uint8_t kv[BLOCKS][2 * HD_MAX * KERNELS_KV_TOKENS * 2];
     const void *blocks[BLOCKS];
     float q[QUERIES * HD_MAX], out[QUERIES * HD_MAX + 1], max[QUERIES], sum[QUERIES];
-    float scratch[QUERIES * 64];
+    float scratch[16 + 64 * HD_MAX + QUERIES * (64 + HD_MAX / 2)];
     int32_t pos[QUERIES], first[QUERIES];
 } attn_case;
 
+/* Random, and exact in BF16. */
+static float rng_bf16(void)
+{
+    return (float)((int)(rng() % 255) - 127) / 128.0f;
+}
+
 /* Random keys, values and queries; what nobody may see is not a number. */
-static void fill_attn(attn_case *c, const kernels *k, kernels_kv kv, size_t hd, int round)
+static void fill_attn(attn_case *c, const kernels *k, kernels_attn_fn fn, kernels_kv kv, size_t hd,
+                      int round)
 {
     int32_t last = 0;
+
+    assert_true(kernels_attn_scratch(QUERIES, hd) <= sizeof c->scratch / sizeof c->scratch[0]);
+    c->fn = fn;
 
     for (int i = 0; i < QUERIES; i++) {
         c->pos[i] = (int32_t)(rng() % (BLOCKS * 16));
@@ -348,15 +359,15 @@ static void fill_attn(attn_case *c, const kernels *k, kernels_kv kv, size_t hd, 
         float key[HD_MAX], value[HD_MAX];
 
         for (size_t d = 0; d < hd; d++) {
-            key[d] = rng_float() * 2;
-            value[d] = rng_float() * 2;
+            key[d] = rng_bf16() * 2;
+            value[d] = rng_bf16() * 2;
         }
         k->kv_store(kv, c->kv[p / 16], hd, (size_t)p % 16, key, value);
     }
     for (size_t b = 0; b < BLOCKS; b++)
         c->blocks[b] = c->kv[b];
     for (size_t i = 0; i < QUERIES * hd; i++)
-        c->q[i] = rng_float();
+        c->q[i] = rng_bf16();
     c->a = (kernels_attn){ .q = c->q,
                            .out = c->out,
                            .max = c->max,
@@ -373,8 +384,8 @@ static void fill_attn(attn_case *c, const kernels *k, kernels_kv kv, size_t hd, 
 }
 
 /* Runs blocks [from, to) for queries [i, i + n) of c. */
-static void run_attn(const attn_case *c, const kernels *k, int from, int to, int i, int n,
-                     float *out, float *max, float *sum)
+static void run_attn(const attn_case *c, int from, int to, int i, int n, float *out, float *max,
+                     float *sum)
 {
     kernels_attn a = c->a;
 
@@ -388,18 +399,25 @@ static void run_attn(const attn_case *c, const kernels *k, int from, int to, int
     a.out = out;
     a.max = max;
     a.sum = sum;
-    k->attn(&a);
+    c->fn(&a);
 }
 
-/* The whole against the reference; each query alone and each cut at a group's edge gives its bits.
- */
-static void check_attn(attn_case *c, const kernels *k, const float *want, const float *want_sum)
+/* The whole against the reference; any number of queries, each alone, and each cut at a group's
+ * edge gives its bits. tolerance: what rounded weights cost. */
+static void check_attn(attn_case *c, const kernels *k, const float *want, const float *want_sum,
+                       double tolerance)
 {
     size_t hd = c->a.head_dim;
+    float some[QUERIES * HD_MAX], some_max[QUERIES], some_sum[QUERIES];
 
     c->out[QUERIES * hd] = CANARY;
-    run_attn(c, k, 0, BLOCKS, 0, QUERIES, c->out, c->max, c->sum);
+    run_attn(c, 0, BLOCKS, 0, QUERIES, c->out, c->max, c->sum);
     assert_true(c->out[QUERIES * hd] == CANARY);
+    for (int n = 2; n < QUERIES; n++) {
+        run_attn(c, 0, BLOCKS, 0, n, some, some_max, some_sum);
+        assert_memory_equal(some, c->out, (size_t)n * hd * sizeof *some);
+        assert_memory_equal(some_sum, c->sum, (size_t)n * sizeof *some_sum);
+    }
     for (int i = 0; i < QUERIES; i++) {
         float alone[HD_MAX + 1], part[HD_MAX], max, sum, part_max, part_sum;
         int from = c->first[i] / 64 * 4, to = c->pos[i] / 16 + 1;
@@ -408,20 +426,21 @@ static void check_attn(attn_case *c, const kernels *k, const float *want, const 
             double a = (double)want[(size_t)i * hd + d] / (double)want_sum[i];
             double b = (double)c->out[(size_t)i * hd + d] / (double)c->sum[i];
 
-            if (fabs(a - b) > 2e-5)
+            if (fabs(a - b) > tolerance)
                 fail_msg("%s attention, head %zu, query %d: %g, reference %g", k->isa, hd, i, b, a);
         }
-        run_attn(c, k, from, to, i, 1, alone, &max, &sum);
+        run_attn(c, from, to, i, 1, alone, &max, &sum);
         assert_memory_equal(alone, c->out + (size_t)i * hd, hd * sizeof *alone);
         assert_true(max == c->max[i] && sum == c->sum[i]);
         if (to - from <= KERNELS_KV_GROUP)
             continue;
         /* In two parts: close to the whole; which part is computed with whom changes nothing. */
-        run_attn(c, k, from, from + 4, i, 1, alone, &max, &sum);
-        run_attn(c, k, from + 4, to, i, 1, part, &part_max, &part_sum);
+        run_attn(c, from, from + 4, i, 1, alone, &max, &sum);
+        run_attn(c, from + 4, to, i, 1, part, &part_max, &part_sum);
         k->attn_merge(alone, &max, &sum, part, part_max, part_sum, hd);
         for (size_t d = 0; d < hd; d++)
-            assert_true(fabsf(alone[d] / sum - c->out[(size_t)i * hd + d] / c->sum[i]) < 1e-5f);
+            assert_true(fabsf(alone[d] / sum - c->out[(size_t)i * hd + d] / c->sum[i]) <=
+                        (float)tolerance / 2);
     }
 }
 
@@ -436,11 +455,13 @@ static void test_attn(void **state)
         size_t hd = dims[round % 5];
         kernels_kv kv = hd % 32 == 0 && round % 2 ? KERNELS_KV_Q8_0 : KERNELS_KV_F16;
 
-        for (int l = 1; l < level_count; l++) {
-            fill_attn(&c, &levels[l], kv, hd, round / 2);
-            run_attn(&c, &levels[0], 0, BLOCKS, 0, QUERIES, want, want_max, want_sum);
-            check_attn(&c, &levels[l], want, want_sum);
-        }
+        for (int l = 1; l < level_count; l++)
+            for (int pairs = 0; pairs < (levels[l].attn_bf16 ? 2 : 1); pairs++) {
+                fill_attn(&c, &levels[l], levels[0].attn, kv, hd, round / 2);
+                run_attn(&c, 0, BLOCKS, 0, QUERIES, want, want_max, want_sum);
+                c.fn = pairs ? levels[l].attn_bf16 : levels[l].attn;
+                check_attn(&c, &levels[l], want, want_sum, pairs ? 2.0 / 256 : 2e-5);
+            }
     }
 }
 
@@ -455,14 +476,14 @@ static void test_kv_store(void **state)
             float key[64], value[64], out[64], max, sum;
 
             memset(&c, 0, sizeof c);
-            fill_attn(&c, &levels[l], (kernels_kv)kv, 64, 1);
+            fill_attn(&c, &levels[l], levels[l].attn, (kernels_kv)kv, 64, 1);
             for (size_t d = 0; d < 64; d++) {
                 key[d] = rng_float();
                 value[d] = rng_float();
             }
             levels[l].kv_store((kernels_kv)kv, c.kv[0], 64, 0, key, value);
             c.pos[0] = c.first[0] = 0; /* one key: its value is the result */
-            run_attn(&c, &levels[l], 0, 1, 0, 1, out, &max, &sum);
+            run_attn(&c, 0, 1, 0, 1, out, &max, &sum);
             assert_true(fabsf(sum - 1.0f) < 1e-5f);
             for (size_t d = 0; d < 64; d++)
                 assert_true(fabsf(out[d] - value[d]) <= (kv == KERNELS_KV_F16 ? 0.0006f : 0.006f));
