@@ -99,7 +99,8 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
                          .queue_max = a->c->engine.queue,
                          .step_tokens = a->c->engine.step_tokens,
                          .mixed_prefill = a->c->engine.mixed_prefill,
-                         .spec_tokens = a->c->engine.speculation };
+                         .spec_tokens = a->c->engine.speculation,
+                         .kv_type = a->c->kv.type };
     int64_t start = sl_clock_mono_ns();
     uint64_t kv_bytes = 0;
     char name[129];
@@ -113,8 +114,6 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
     if (status == SL_OK && a->c->kv.memory)
         status = config_bytes(a->c->kv.memory, &kv_bytes, err);
     o.kv_bytes = (size_t)kv_bytes;
-    if (status == SL_OK)
-        status = engine_kv_type(a->c->kv.type, &o.kv_type, err);
     if (status == SL_OK)
         status = app_resolve_model(a->c, m->path, &path, err);
     if (status == SL_OK && !wanted) /* a command that wants both kinds need not look */

@@ -11,6 +11,7 @@
 #define BATCHES_MAX 16
 #define STEP_TOKENS 512
 #define ROWS_MAX    64
+#define TOKENS_MAX  131072
 
 /* A decoder with its pool, without an engine thread. */
 typedef struct rig {
@@ -44,7 +45,6 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
     kv_shape shape;
 
     *r = (rig){ 0 };
-    SL_TRY(engine_kv_type(c->kv.type, &kv, err));
     SL_TRY(app_open_model(c, model, &r->file, err));
     if (vocab)
         SL_TRY(engine_load_vocab(r->file, &r->vocab, err));
@@ -52,6 +52,7 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
     kernels_init(&r->k, engine_cpu());
     SL_TRY(weights_load(r->file, r->team, &r->w, err));
     SL_TRY(decoder_create(r->w, r->team, &r->k, &o, &r->dec, err));
+    SL_TRY(engine_kv_type(c->kv.type, r->w, &r->k, &kv, err));
     shape = decoder_kv_shape(&r->w->params, kv);
     r->load_ms = (double)(sl_clock_mono_ns() - start) / 1e6;
     return kv_pool_create(shape,
@@ -72,6 +73,7 @@ static int compare_double(const void *a, const void *b)
 typedef struct result {
     const char *test; /* "prefill" or "decode" */
     int tokens, batch;
+    int depth;                /* tokens that each sequence holds before */
     double rates[ROUNDS_MAX]; /* tokens per second, sorted */
     int rounds;
 } result;
@@ -95,7 +97,7 @@ static void prefill(rig *r, kv_seq *s, const int32_t *ids, int tokens)
 static sl_status run_test(rig *r, result *res, const int32_t *ids, sl_err *err)
 {
     bool decode = res->test[0] == 'd';
-    int context = res->tokens + 1, seqs = decode ? res->batch : 1;
+    int context = res->depth + res->tokens + 1, seqs = decode ? res->batch : 1;
     kv_seq *s = sl_calloc((size_t)seqs, sizeof *s);
     decoder_run *runs = sl_calloc((size_t)seqs, sizeof *runs);
     sl_status status = s && runs ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
@@ -107,8 +109,11 @@ static sl_status run_test(rig *r, result *res, const int32_t *ids, sl_err *err)
         int64_t start;
 
         for (int i = 0; i < seqs && status == SL_OK; i++) {
-            kv_seq_clear(r->pool, &s[i]);
-            if (!kv_seq_reserve(r->pool, &s[i], context))
+            if (round >= 0)
+                kv_seq_truncate(&s[i], res->depth);
+            else if (kv_seq_reserve(r->pool, &s[i], context))
+                prefill(r, &s[i], ids + i, res->depth);
+            else
                 status = sl_fail(err, SL_ENOMEM, "the KV pool is too small for this test");
         }
         if (status != SL_OK)
@@ -118,7 +123,7 @@ static sl_status run_test(rig *r, result *res, const int32_t *ids, sl_err *err)
             prefill(r, &s[0], ids, res->tokens);
         for (int t = 0; decode && t < res->tokens; t++) {
             for (int i = 0; i < seqs; i++)
-                runs[i] = (decoder_run){ &s[i], ids + (t + i) % STEP_TOKENS, 1, 0 };
+                runs[i] = (decoder_run){ &s[i], ids + t + i, 1, 0 };
             decoder_step(r->dec, r->pool, runs, seqs);
         }
         if (round >= 0)
@@ -140,10 +145,10 @@ static json_t *result_json(const result *r)
 
     for (int i = 0; i < r->rounds; i++)
         json_array_append_new(rates, json_real(r->rates[i]));
-    return json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:o}", "test", r->test, "tokens", r->tokens,
-                     "batch", r->batch, "median_tokens_per_s", median(r), "min_tokens_per_s",
-                     r->rates[0], "max_tokens_per_s", r->rates[r->rounds - 1], "tokens_per_s",
-                     rates);
+    return json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:o}", "test", r->test, "tokens",
+                     r->tokens, "batch", r->batch, "depth", r->depth, "median_tokens_per_s",
+                     median(r), "min_tokens_per_s", r->rates[0], "max_tokens_per_s",
+                     r->rates[r->rounds - 1], "tokens_per_s", rates);
 }
 
 static void print_results(const rig *r, result *const *results, int count, bool json)
@@ -188,44 +193,42 @@ static int parse_batches(const char *text, int *ret)
     return count;
 }
 
-static sl_status bench(const config *c, const char *model, int prompt, int gen, const int *batches,
-                       int batch_count, int rounds, bool json, sl_err *err)
+/* What is to be measured. */
+typedef struct bench_plan {
+    int prompt, gen, depth, rounds;
+    int batches[BATCHES_MAX], batch_count;
+    bool json;
+} bench_plan;
+
+static sl_status bench(const config *c, const char *model, const bench_plan *p, sl_err *err)
 {
     static result all[BATCHES_MAX + 1];
     result *list[BATCHES_MAX + 1];
-    int32_t ids[STEP_TOKENS * 2], *prompt_ids = NULL;
-    int count = 0, longest = SL_MAX(prompt, gen) + 1, widest = 1;
-    rig r;
-    sl_status status;
+    int context = p->depth + SL_MAX(p->prompt, p->gen) + 1, widest = 1, count = 0;
+    int32_t *ids = sl_calloc((size_t)context + ROWS_MAX, sizeof *ids);
+    rig r = { 0 };
+    sl_status status = ids ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
 
-    for (int i = 0; i < batch_count; i++)
-        widest = SL_MAX(widest, batches[i]);
-    status = rig_init(&r, c, model, (size_t)SL_MAX(prompt, widest * (gen + SL_KV_BLOCK_TOKENS)),
-                      longest, false, err);
-    prompt_ids = sl_calloc((size_t)longest, sizeof *prompt_ids);
-    if (status == SL_OK && !prompt_ids)
-        status = sl_fail(err, SL_ENOMEM, "out of memory");
-    for (int i = 0; status == SL_OK && i < SL_MAX(longest, STEP_TOKENS * 2); i++) {
-        int32_t id = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)r.w->params.vocab);
-
-        if (i < longest)
-            prompt_ids[i] = id;
-        if (i < STEP_TOKENS * 2)
-            ids[i] = id;
-    }
-    if (prompt > 0)
-        all[count++] =
-            (result){ .test = "prefill", .tokens = prompt, .batch = 1, .rounds = rounds };
-    for (int i = 0; gen > 0 && i < batch_count; i++)
-        all[count++] =
-            (result){ .test = "decode", .tokens = gen, .batch = batches[i], .rounds = rounds };
+    for (int i = 0; i < p->batch_count && p->gen > 0; i++)
+        widest = SL_MAX(widest, p->batches[i]);
+    if (status == SL_OK)
+        status = rig_init(&r, c, model, (size_t)widest * (size_t)(context + SL_KV_BLOCK_TOKENS),
+                          context, false, err);
+    for (int i = 0; status == SL_OK && i < context + ROWS_MAX; i++)
+        ids[i] = (int32_t)((uint32_t)i * 2654435761u % (uint32_t)r.w->params.vocab);
+    if (p->prompt > 0)
+        all[count++] = (result){ .test = "prefill", .tokens = p->prompt, .batch = 1 };
+    for (int i = 0; p->gen > 0 && i < p->batch_count; i++)
+        all[count++] = (result){ .test = "decode", .tokens = p->gen, .batch = p->batches[i] };
     for (int i = 0; i < count && status == SL_OK; i++) {
         list[i] = &all[i];
-        status = run_test(&r, &all[i], all[i].test[0] == 'p' ? prompt_ids : ids, err);
+        all[i].depth = p->depth;
+        all[i].rounds = p->rounds;
+        status = run_test(&r, &all[i], ids, err);
     }
     if (status == SL_OK)
-        print_results(&r, list, count, json);
-    sl_free(prompt_ids);
+        print_results(&r, list, count, p->json);
+    sl_free(ids);
     rig_deinit(&r);
     return status;
 }
@@ -234,22 +237,22 @@ int cmd_bench(int argc, char **argv)
 {
     cli_common common = { 0 };
     const char *model = NULL, *batch_text = "1";
-    int prompt = 512, gen = 64, rounds = 5, batches[BATCHES_MAX], batch_count;
-    bool json = false;
+    bench_plan p = { .prompt = 512, .gen = 64, .rounds = 5 };
     const cli_option options[] = {
         { "--model", 'm', CLI_TEXT, &model, "MODEL", "model to measure" },
-        { "--prompt", 'p', CLI_NUMBER, &prompt, "N", "prefill tokens; 0 skips (default 512)" },
-        { "--gen", 'n', CLI_NUMBER, &gen, "N", "decode tokens; 0 skips (default 64)" },
+        { "--prompt", 'p', CLI_NUMBER, &p.prompt, "N", "prefill tokens; 0 skips (default 512)" },
+        { "--gen", 'n', CLI_NUMBER, &p.gen, "N", "decode tokens; 0 skips (default 64)" },
+        { "--depth", 'd', CLI_NUMBER, &p.depth, "N", "tokens in each sequence before (default 0)" },
         { "--batch", 'b', CLI_TEXT, &batch_text, "LIST",
           "sequences decoded at once, e.g. 1,8,16 (default 1)" },
-        { "--rounds", 'r', CLI_NUMBER, &rounds, "N",
+        { "--rounds", 'r', CLI_NUMBER, &p.rounds, "N",
           "counted rounds after one warm-up (default 5)" },
-        { "--json", 0, CLI_FLAG, &json, NULL, "every round as JSON" },
+        { "--json", 0, CLI_FLAG, &p.json, NULL, "every round as JSON" },
         CLI_COMMON_OPTIONS(common),
         { 0 },
     };
     const cli_command cmd = {
-        "sluice bench -m MODEL [-p 512] [-n 64] [-b 1,8,16] [-t 2] [-r 5] [--json]",
+        "sluice bench -m MODEL [-p 512] [-n 64] [-b 1,8,16] [-d 0] [-t 2] [-r 5] [--json]",
         "Measures prefill and decode speed in tokens per second.", options, NULL
     };
     config *c = NULL;
@@ -259,15 +262,17 @@ int cmd_bench(int argc, char **argv)
 
     if (rc >= 0)
         return rc;
-    batch_count = parse_batches(batch_text, batches);
-    if (batch_count < 1)
+    p.batch_count = parse_batches(batch_text, p.batches);
+    if (p.batch_count < 1)
         return cli_usage("-b takes numbers from 1 to %d, separated by commas", ROWS_MAX);
-    if (rounds < 1 || rounds > ROUNDS_MAX || prompt < 0 || gen < 0 || prompt > 131072 ||
-        gen > 131072)
-        return cli_usage("-r takes 1 to %d, -p and -n 0 to 131072", ROUNDS_MAX);
+    if (p.rounds < 1 || p.rounds > ROUNDS_MAX)
+        return cli_usage("-r takes 1 to %d", ROUNDS_MAX);
+    if (SL_MIN(SL_MIN(p.prompt, p.gen), p.depth) < 0 ||
+        SL_MAX(SL_MAX(p.prompt, p.gen), p.depth) > TOKENS_MAX)
+        return cli_usage("-p, -n and -d take 0 to %d", TOKENS_MAX);
     status = cli_config(&common, true, &c, &err);
     if (status == SL_OK)
-        status = bench(c, model, prompt, gen, batches, batch_count, rounds, json, &err);
+        status = bench(c, model, &p, &err);
     config_destroy(c);
     return status == SL_OK ? CLI_OK : cli_fail(&err);
 }

@@ -36,20 +36,19 @@ void attn_segment(const attn_view *v, attn_scratch *s, int n, int segment, float
     count = last < from ? 0 : last / KERNELS_KV_TOKENS - from / KERNELS_KV_TOKENS + 1;
     for (int b = 0; b < count; b++)
         s->blocks[b] = v->block_of(v->ctx, from / KERNELS_KV_TOKENS + b);
-    v->attn(&(kernels_attn){ .q = s->q,
-                             .out = out,
-                             .max = max,
-                             .sum = sum,
-                             .pos = s->pos,
-                             .first = s->first,
-                             .query_count = (size_t)n,
-                             .head_dim = v->head_pad,
-                             .blocks = s->blocks,
-                             .block_first = from / KERNELS_KV_TOKENS,
-                             .block_count = count,
-                             .kv = v->kv,
-                             .softcap = v->softcap,
-                             .scratch = s->scores });
+    v->k->attn[v->kv](&(kernels_attn){ .q = s->q,
+                                       .out = out,
+                                       .max = max,
+                                       .sum = sum,
+                                       .pos = s->pos,
+                                       .first = s->first,
+                                       .query_count = (size_t)n,
+                                       .head_dim = v->head_pad,
+                                       .blocks = s->blocks,
+                                       .block_first = from / KERNELS_KV_TOKENS,
+                                       .block_count = count,
+                                       .softcap = v->softcap,
+                                       .scratch = s->scores });
 }
 
 void attn_whole(const attn_view *v, attn_scratch *s, int n)

@@ -28,7 +28,6 @@ void attn_scratch_deinit(attn_scratch *s);
  * block_of, for absolute block numbers. Leaves the normalized result in s->out. */
 typedef struct attn_view {
     const kernels *k;
-    kernels_attn_fn attn; /* one of its two */
     size_t head_pad;
     float softcap;
     kernels_kv kv;

@@ -187,8 +187,9 @@ static void kv_store(decoder *d, int layer, int t, int kv_head, member_scratch *
 
     memcpy(s->key, d->kk + at, w * sizeof *s->key);
     memcpy(s->value, d->v + at, w * sizeof *s->value);
-    d->k->kv_store(d->pool->shape.type, kv_head_ptr(d->pool, layer, block, kv_head),
-                   (size_t)d->head_pad, (size_t)(d->pos[t] % SL_KV_BLOCK_TOKENS), s->key, s->value);
+    d->k->kv_store[d->pool->shape.type](kv_head_ptr(d->pool, layer, block, kv_head),
+                                        (size_t)d->head_pad,
+                                        (size_t)(d->pos[t] % SL_KV_BLOCK_TOKENS), s->key, s->value);
 }
 
 /* Per-head norms, RoPE and the scale of the scores; then keys and values go into the cache. */
@@ -267,19 +268,10 @@ static void store_outputs(decoder *d, const attn_task *task, const float *out)
                    out, w * sizeof *out);
 }
 
-/* Attention is as exact as the products that feed it. */
-static kernels_attn_fn attn_of(const decoder *d, int layer)
-{
-    bool exact = d->k->act[d->w->layers[layer].q.fmt] == KERNELS_ACT_F32;
-
-    return exact || !d->k->attn_bf16 ? d->k->attn : d->k->attn_bf16;
-}
-
 static void attn_run(decoder *d, int layer, const attn_task *task, attn_scratch *s)
 {
     const head_blocks blocks = { d->pool, d->runs[task->run].seq, layer, task->kv_head };
     const attn_view view = { .k = d->k,
-                             .attn = attn_of(d, layer),
                              .head_pad = (size_t)d->head_pad,
                              .softcap = d->w->params.attn_softcap,
                              .kv = d->pool->shape.type,

@@ -99,8 +99,8 @@ static void kv_share(encoder *e, int me, int n)
 
             memcpy(s->key, e->kk + at, w * sizeof *s->key);
             memcpy(s->value, e->v + at, w * sizeof *s->value);
-            e->k->kv_store(KERNELS_KV_F16, text_block(e, block, h), (size_t)e->head_pad, slot,
-                           s->key, s->value);
+            e->k->kv_store[KERNELS_KV_F16](text_block(e, block, h), (size_t)e->head_pad, slot,
+                                           s->key, s->value);
         }
         for (int i = 0; i < p->dim; i++)
             e->q[(size_t)t * e->stride + (size_t)i] *= scale;
@@ -134,7 +134,7 @@ static void attn_run(encoder *e, const attn_task *task, attn_scratch *s)
         s->first[i] = 0;
     }
     attn_whole(&(attn_view){ .k = e->k,
-                             .attn = e->k->attn,
+
                              .head_pad = padded,
                              .block_of = block_of,
                              .ctx = &blocks },

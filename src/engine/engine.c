@@ -31,15 +31,38 @@ unsigned engine_cpu(void)
     return atomic_load(&cpu_set) ? atomic_load(&cpu_mask) : kernels_cpu();
 }
 
-sl_status engine_kv_type(const char *name, kernels_kv *ret, sl_err *err)
+/* Attention need not be more exact than the products that feed it. */
+static bool is_rounded(const weights *w, const kernels *k)
 {
-    if (!name || strcmp(name, "f16") == 0)
-        *ret = KERNELS_KV_F16;
-    else if (strcmp(name, "q8_0") == 0)
-        *ret = KERNELS_KV_Q8_0;
-    else
-        return sl_fail(err, SL_EINVAL, "kv.type is '%.40s'; use f16 or q8_0", name);
-    return SL_OK;
+    for (int i = 0; i < w->params.layers; i++)
+        if (k->act[w->layers[i].q.fmt] == KERNELS_ACT_F32)
+            return false;
+    return true;
+}
+
+sl_status engine_kv_type(const char *name, const weights *w, const kernels *k, kernels_kv *ret,
+                         sl_err *err)
+{
+    static const char *const names[] = { "f16", "q8_0", "bf16" };
+
+    if (!name || strcmp(name, "auto") == 0) {
+        *ret = k->has_bf16_pairs && is_rounded(w, k) ? KERNELS_KV_BF16 : KERNELS_KV_F16;
+        return SL_OK;
+    }
+    for (int i = 0; i < KERNELS_KV_COUNT; i++) {
+        if (strcmp(name, names[i]) != 0)
+            continue;
+        if (i == KERNELS_KV_Q8_0 && w->params.head_dim % 32 != 0)
+            return sl_fail(err, SL_ENOTSUP,
+                           "kv.type q8_0 needs heads of a multiple of 32, not of %d; use f16",
+                           w->params.head_dim);
+        if (i == KERNELS_KV_BF16 && !k->has_bf16_pairs)
+            return sl_fail(err, SL_ENOTSUP,
+                           "kv.type bf16 needs a processor with AVX512-BF16; use auto or f16");
+        *ret = (kernels_kv)i;
+        return SL_OK;
+    }
+    return sl_fail(err, SL_EINVAL, "kv.type is '%.40s'; use auto, f16, bf16 or q8_0", name);
 }
 
 /* ---- the engine thread ----------------------------------------------------------------------- */
@@ -294,7 +317,7 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
         e->o.context_max = e->w->params.context;
         return;
     }
-    block = kv_block_bytes(decoder_kv_shape(&e->w->params, e->o.kv_type));
+    block = kv_block_bytes(decoder_kv_shape(&e->w->params, e->kv_type));
     context =
         (size_t)SL_MIN(e->w->params.context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
     if (o->kv_bytes == 0) {
@@ -308,15 +331,11 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
 
 static sl_status start_decoder(engine *e, sl_err *err)
 {
-    if (e->o.kv_type == KERNELS_KV_Q8_0 && e->w->params.head_dim % 32 != 0)
-        return sl_fail(err, SL_ENOTSUP,
-                       "kv.type q8_0 needs heads of a multiple of 32, not of %d; use f16",
-                       e->w->params.head_dim);
     const decoder_options o = { e->o.step_tokens, e->o.seqs_max, e->o.context_max };
 
     SL_TRY(decoder_create(e->w, e->team, &e->k, &o, &e->dec, err));
-    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, e->o.kv_type), e->o.kv_bytes, &e->pool,
-                          err));
+    SL_TRY(
+        kv_pool_create(decoder_kv_shape(&e->w->params, e->kv_type), e->o.kv_bytes, &e->pool, err));
     SL_TRY(sampler_init(&e->sampler, &e->k, e->w->params.vocab, err));
     e->raw_logits = sl_calloc((size_t)e->w->params.vocab, sizeof *e->raw_logits);
     if (!e->raw_logits)
@@ -344,6 +363,8 @@ static sl_status open_all(engine *e, const char *path, const engine_options *o, 
     if (token_count(e->vocab) > (size_t)e->w->params.vocab)
         return sl_fail(err, SL_EFORMAT, "the vocabulary has %zu tokens, the model %d rows for them",
                        token_count(e->vocab), e->w->params.vocab);
+    if (e->w->params.arch != MODEL_BERT)
+        SL_TRY(engine_kv_type(o->kv_type, e->w, &e->k, &e->kv_type, err));
     set_defaults(e, path, o);
     if (e->w->params.arch == MODEL_BERT) {
         e->limits.step_tokens = e->o.step_tokens;

@@ -27,7 +27,7 @@ typedef struct engine_options {
     int step_tokens;   /* default 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; default: what doubles its time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */
-    kernels_kv kv_type;
+    const char *kv_type; /* see engine_kv_type */
 } engine_options;
 
 /* Opens a model file or directory and starts its thread. */
@@ -54,8 +54,11 @@ typedef struct engine_stats {
 
 void engine_read_stats(const engine *e, engine_stats *ret);
 
-/* "f16" (or NULL) or "q8_0". SL_EINVAL says what there is. */
-SL_NODISCARD sl_status engine_kv_type(const char *name, kernels_kv *ret, sl_err *err);
+/* "f16", "bf16" (where the processor multiplies it), "q8_0"; "auto" or NULL: bf16 where that is so
+ * and the model's products are rounded anyway, else f16. SL_EINVAL and SL_ENOTSUP say what to use.
+ */
+SL_NODISCARD sl_status engine_kv_type(const char *name, const weights *w, const kernels *k,
+                                      kernels_kv *ret, sl_err *err);
 
 /* The CPU mask engines use: kernels_cpu() unless the process narrowed it (SLUICE_CPU). */
 void engine_set_cpu(unsigned mask);

@@ -76,6 +76,7 @@ struct engine {
     decoder *dec; /* one of the two */
     encoder *enc;
     kv_pool *pool;
+    kernels_kv kv_type;
     sampler sampler;
     float *raw_logits; /* [vocab] what the model said, before the sampler changed it */
     sched_limits limits;

@@ -234,8 +234,8 @@ static void deliver_rows(engine *e)
 /* ---- how much of a prompt goes beside decodes -------------------------------------------------
  */
 
-#define MIXED_RATIO   1.8 /* a step with tokens of a long prompt takes so many times one without */
-#define MIXED_MIN     2   /* long prompts go on, whatever the clock says */
+#define MIXED_RATIO   1.6 /* a step with tokens of a long prompt takes so many times one without */
+#define MIXED_MIN     1   /* long prompts go on, whatever the clock says */
 #define MIXED_MAX     512
 #define MIXED_DEFAULT 24
 #define BRIEF_DEFAULT 256

@@ -107,5 +107,5 @@ void kernels_init_avx512bf16(kernels *k)
     k->act[KERNELS_BF16] = KERNELS_ACT_BF16;
     k->gemm[KERNELS_BF16] = gemm_bf16;
     k->f32_to_bf16 = f32_to_bf16_avx512;
-    k->attn_bf16 = kernels_attn_bf16;
+    kernels_init_attn_bf16(k);
 }

@@ -63,8 +63,15 @@ typedef struct kernels_q8 {
 typedef void (*kernels_gemm_fn)(const void *panel, size_t cols, const void *x, size_t x_stride,
                                 size_t tokens, float *y, size_t y_stride, void *scratch);
 
-/* How keys and values are kept: f16, or int8 with an f16 scale per token and 32 elements. */
-typedef enum kernels_kv { KERNELS_KV_F16, KERNELS_KV_Q8_0, KERNELS_KV_COUNT } kernels_kv;
+/* How keys and values are kept: f16; int8 with an f16 scale per token and 32 elements; or BF16 in
+ * pairs, which attention then multiplies as BF16 (queries and weights too), at up to twice the rate
+ * of float. */
+typedef enum kernels_kv {
+    KERNELS_KV_F16,
+    KERNELS_KV_Q8_0,
+    KERNELS_KV_BF16,
+    KERNELS_KV_COUNT
+} kernels_kv;
 
 /* Attention of some queries of one sequence over a run of its KV blocks, for one KV head, by the
  * online softmax of FlashAttention (Dao et al. 2022). The result is partial: out is the weighted
@@ -82,7 +89,6 @@ typedef struct kernels_attn {
      * of KERNELS_KV_GROUP. Blocks up to the next multiple are read only if they are listed. */
     const void *const *blocks;
     int32_t block_first, block_count;
-    kernels_kv kv;
     float softcap;  /* 0: none; else scores become softcap * tanh(score / softcap) */
     float *scratch; /* kernels_attn_scratch(query_count, head_dim) floats */
 } kernels_attn;
@@ -106,16 +112,15 @@ typedef struct kernels {
     void (*gelu_tanh_mul)(float *gate, const float *up, size_t n);
     void (*gelu_erf_mul)(float *gate, const float *up, size_t n);
     void (*f32_to_f16)(const float *x, size_t n, uint16_t *out);
-    kernels_attn_fn attn;
-    /* The same with products of pairs in BF16, for queries that come from rounded products anyway;
-     * NULL where the processor has no instruction for it. */
-    kernels_attn_fn attn_bf16;
+    kernels_attn_fn attn[KERNELS_KV_COUNT];
+    bool has_bf16_pairs; /* attention over BF16 is the fastest; elsewhere it is slow */
     /* (out, max, sum) of one query takes in (part, part_max, part_sum) of its next blocks. */
     void (*attn_merge)(float *out, float *max, float *sum, const float *part, float part_max,
                        float part_sum, size_t head_dim);
-    /* Puts one token's key or value of head_dim floats into a KV block of its head. */
-    void (*kv_store)(kernels_kv kv, void *block, size_t head_dim, size_t slot, const float *key,
-                     const float *value);
+    /* Puts one token's key and value of head_dim floats into a KV block of its head. Threads may
+     * put different tokens of a block at once. */
+    void (*kv_store[KERNELS_KV_COUNT])(void *block, size_t head_dim, size_t slot, const float *key,
+                                       const float *value);
     /* Of logits: index of the largest (the first of equals); sum of e^(x - max) where x >= floor;
      * the indices with x >= floor, at most n of them, in order: returns how many. */
     size_t (*argmax)(const float *x, size_t n);

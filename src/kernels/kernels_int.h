@@ -27,11 +27,7 @@ void kernels_init_ref(kernels *k);
 void kernels_init_avx2(kernels *k);
 void kernels_init_avx512(kernels *k);
 void kernels_init_avx512bf16(kernels *k);
-void kernels_attn_bf16(const kernels_attn *a);
-
-/* As in the table; int8 blocks are stored by it at every level. */
-void kernels_kv_store_ref(kernels_kv kv, void *block, size_t head_dim, size_t slot,
-                          const float *key, const float *value);
+void kernels_init_attn_bf16(kernels *k);
 
 /* Formats with scales per 16 columns: below this many tokens a panel is unpacked in registers for
  * each; from it on, once into scratch for all. */
@@ -92,6 +88,11 @@ static inline uint16_t f32_f16(float f)
 }
 
 /* To nearest even; NaN stays one. */
+static inline float bf16_f32(uint16_t h)
+{
+    return bits_f32((uint32_t)h << 16);
+}
+
 static inline uint16_t f32_bf16(float f)
 {
     uint32_t u = f32_bits(f);

@@ -265,8 +265,8 @@ size_t kernels_attn_scratch(size_t query_count, size_t head_dim)
 {
     const size_t group = KERNELS_KV_TOKENS * KERNELS_KV_GROUP;
 
-    /* attn: scores. attn_bf16: keys and values of a group in pairs, queries in pairs, sums. */
-    return 16 + group * head_dim + query_count * (group + head_dim / 2);
+    /* Scores; over BF16, queries in pairs and sums in vectors. */
+    return query_count * (group + head_dim / 2);
 }
 
 static void put_u32(uint8_t *p, uint32_t v)

@@ -128,4 +128,11 @@ static ALWAYS_INLINE const uint8_t *packed_k_mins(const uint8_t *head, size_t b)
 #define KV_Q8_GROUP 32
 #define KV_Q8_BYTES (2 * KERNELS_KV_TOKENS + KV_Q8_GROUP * KERNELS_KV_TOKENS)
 
+/* A KV block of f16: keys [head_dim][16 tokens], values [16 tokens][head_dim]. One of BF16 has two
+ * elements in a word, the first in its lower half: keys [head_dim / 2][16 tokens], each a pair of
+ * elements, values [8 pairs of tokens][head_dim]. */
+#define KV_BF16_KEY(hd, slot, d) (((d) / 2 * KERNELS_KV_TOKENS + (slot)) * 2 + (d) % 2)
+#define KV_BF16_VALUE(hd, slot, d)                                                                 \
+    ((hd)*KERNELS_KV_TOKENS + ((slot) / 2 * (hd) + (d)) * 2 + (slot) % 2)
+
 #endif

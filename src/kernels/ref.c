@@ -239,16 +239,16 @@ static void f32_to_f16_ref(const float *x, size_t n, uint16_t *out)
 }
 
 /* Element d of the key or value of a slot of a KV block. */
-static double kv_elem(const kernels_attn *a, const void *block, bool value, size_t slot, size_t d)
+static double kv_elem(kernels_kv kv, size_t hd, const void *block, bool value, size_t slot,
+                      size_t d)
 {
-    size_t hd = a->head_dim;
+    const uint16_t *p = block;
 
-    if (a->kv == KERNELS_KV_F16) {
-        const uint16_t *p = block;
-
+    if (kv == KERNELS_KV_F16)
         return (double)f16_f32(value ? p[(KERNELS_KV_TOKENS + slot) * hd + d]
                                      : p[d * KERNELS_KV_TOKENS + slot]);
-    }
+    if (kv == KERNELS_KV_BF16)
+        return (double)bf16_f32(p[value ? KV_BF16_VALUE(hd, slot, d) : KV_BF16_KEY(hd, slot, d)]);
     const uint8_t *group =
         (const uint8_t *)block + ((value ? hd / KV_Q8_GROUP : 0) + d / KV_Q8_GROUP) * KV_Q8_BYTES;
     const int8_t *q = (const int8_t *)group + 2 * KERNELS_KV_TOKENS;
@@ -258,7 +258,7 @@ static double kv_elem(const kernels_attn *a, const void *block, bool value, size
            q[value ? slot * KV_Q8_GROUP + e : e * KERNELS_KV_TOKENS + slot];
 }
 
-static void attn_ref(const kernels_attn *a)
+static void attn_ref(const kernels_attn *a, kernels_kv kv)
 {
     size_t hd = a->head_dim;
     int32_t end = (a->block_first + a->block_count) * KERNELS_KV_TOKENS - 1;
@@ -278,7 +278,7 @@ static void attn_ref(const kernels_attn *a)
                 double score = 0, e;
 
                 for (size_t d = 0; d < hd; d++)
-                    score += (double)a->q[i * hd + d] * kv_elem(a, block, false, slot, d);
+                    score += (double)a->q[i * hd + d] * kv_elem(kv, hd, block, false, slot, d);
                 if (a->softcap > 0)
                     score = (double)a->softcap * tanh(score / (double)a->softcap);
                 if (pass == 0) {
@@ -288,11 +288,26 @@ static void attn_ref(const kernels_attn *a)
                 e = exp(score - (double)(float)max);
                 sum += e;
                 for (size_t d = 0; d < hd; d++)
-                    out[d] += (float)(e * kv_elem(a, block, true, slot, d));
+                    out[d] += (float)(e * kv_elem(kv, hd, block, true, slot, d));
             }
         a->max[i] = (float)max;
         a->sum[i] = (float)sum;
     }
+}
+
+static void attn_f16_ref(const kernels_attn *a)
+{
+    attn_ref(a, KERNELS_KV_F16);
+}
+
+static void attn_q8_0_ref(const kernels_attn *a)
+{
+    attn_ref(a, KERNELS_KV_Q8_0);
+}
+
+static void attn_bf16_ref(const kernels_attn *a)
+{
+    attn_ref(a, KERNELS_KV_BF16);
 }
 
 static void attn_merge_ref(float *out, float *max, float *sum, const float *part, float part_max,
@@ -321,23 +336,37 @@ static void kv_store_q8(uint8_t *group, bool value, size_t slot, const float *x)
         q[value ? slot * KV_Q8_GROUP + e : e * KERNELS_KV_TOKENS + slot] = block.q[e];
 }
 
-void kernels_kv_store_ref(kernels_kv kv, void *block, size_t hd, size_t slot, const float *key,
-                          const float *value)
+static void kv_store_q8_0_ref(void *block, size_t hd, size_t slot, const float *key,
+                              const float *value)
 {
-    uint16_t *f16 = block;
     uint8_t *q8 = block;
 
-    if (kv == KERNELS_KV_F16)
-        for (size_t d = 0; d < hd; d++) {
-            f16[d * KERNELS_KV_TOKENS + slot] = f32_f16(key[d]);
-            f16[(KERNELS_KV_TOKENS + slot) * hd + d] = f32_f16(value[d]);
-        }
-    else
-        for (size_t g = 0; g < hd / KV_Q8_GROUP; g++) {
-            kv_store_q8(q8 + g * KV_Q8_BYTES, false, slot, key + g * KV_Q8_GROUP);
-            kv_store_q8(q8 + (hd / KV_Q8_GROUP + g) * KV_Q8_BYTES, true, slot,
-                        value + g * KV_Q8_GROUP);
-        }
+    for (size_t g = 0; g < hd / KV_Q8_GROUP; g++) {
+        kv_store_q8(q8 + g * KV_Q8_BYTES, false, slot, key + g * KV_Q8_GROUP);
+        kv_store_q8(q8 + (hd / KV_Q8_GROUP + g) * KV_Q8_BYTES, true, slot, value + g * KV_Q8_GROUP);
+    }
+}
+
+static void kv_store_f16_ref(void *block, size_t hd, size_t slot, const float *key,
+                             const float *value)
+{
+    uint16_t *f16 = block;
+
+    for (size_t d = 0; d < hd; d++) {
+        f16[d * KERNELS_KV_TOKENS + slot] = f32_f16(key[d]);
+        f16[(KERNELS_KV_TOKENS + slot) * hd + d] = f32_f16(value[d]);
+    }
+}
+
+static void kv_store_bf16_ref(void *block, size_t hd, size_t slot, const float *key,
+                              const float *value)
+{
+    uint16_t *bf16 = block;
+
+    for (size_t d = 0; d < hd; d++) {
+        bf16[KV_BF16_KEY(hd, slot, d)] = f32_bf16(key[d]);
+        bf16[KV_BF16_VALUE(hd, slot, d)] = f32_bf16(value[d]);
+    }
 }
 
 static size_t argmax_ref(const float *x, size_t n)
@@ -387,9 +416,9 @@ void kernels_init_ref(kernels *k)
         .gelu_tanh_mul = gelu_tanh_mul_ref,
         .gelu_erf_mul = gelu_erf_mul_ref,
         .f32_to_f16 = f32_to_f16_ref,
-        .attn = attn_ref,
+        .attn = { attn_f16_ref, attn_q8_0_ref, attn_bf16_ref },
         .attn_merge = attn_merge_ref,
-        .kv_store = kernels_kv_store_ref,
+        .kv_store = { kv_store_f16_ref, kv_store_q8_0_ref, kv_store_bf16_ref },
         .argmax = argmax_ref,
         .sum_exp = sum_exp_ref,
         .above = above_ref,

@@ -456,7 +456,7 @@ static ALWAYS_INLINE void SIMD_NAME(attn_group)(const kernels_attn *a, kernels_k
     }
 }
 
-static void SIMD_NAME(attn)(const kernels_attn *a)
+static ALWAYS_INLINE void SIMD_NAME(attn)(const kernels_attn *a, kernels_kv kv)
 {
     memset(a->out, 0, a->query_count * a->head_dim * sizeof *a->out);
     for (size_t i = 0; i < a->query_count; i++) {
@@ -467,11 +467,18 @@ static void SIMD_NAME(attn)(const kernels_attn *a)
         int left = a->block_count - b, count = left < KERNELS_KV_GROUP ? left : KERNELS_KV_GROUP;
         int32_t base = (a->block_first + b) * KERNELS_KV_TOKENS;
 
-        if (a->kv == KERNELS_KV_F16)
-            SIMD_NAME(attn_group)(a, KERNELS_KV_F16, a->blocks + b, base, count);
-        else
-            SIMD_NAME(attn_group)(a, KERNELS_KV_Q8_0, a->blocks + b, base, count);
+        SIMD_NAME(attn_group)(a, kv, a->blocks + b, base, count);
     }
+}
+
+static void SIMD_NAME(attn_f16)(const kernels_attn *a)
+{
+    SIMD_NAME(attn)(a, KERNELS_KV_F16);
+}
+
+static void SIMD_NAME(attn_q8_0)(const kernels_attn *a)
+{
+    SIMD_NAME(attn)(a, KERNELS_KV_Q8_0);
 }
 
 static void SIMD_NAME(attn_merge)(float *out, float *max, float *sum, const float *part,
@@ -486,15 +493,11 @@ static void SIMD_NAME(attn_merge)(float *out, float *max, float *sum, const floa
     *max = top;
 }
 
-static void SIMD_NAME(kv_store)(kernels_kv kv, void *block, size_t hd, size_t slot,
-                                const float *key, const float *value)
+static void SIMD_NAME(kv_store_f16)(void *block, size_t hd, size_t slot, const float *key,
+                                    const float *value)
 {
     uint16_t *f16 = block, half[VF_N];
 
-    if (kv != KERNELS_KV_F16) {
-        kernels_kv_store_ref(kv, block, hd, slot, key, value);
-        return;
-    }
     for (size_t d = 0; d < hd; d += VF_N) {
         vf_store_f16(half, vf_load(key + d));
         for (size_t i = 0; i < VF_N; i++)
@@ -514,9 +517,10 @@ static void SIMD_NAME(simd_init)(kernels *k)
     k->gelu_tanh_mul = SIMD_NAME(gelu_tanh_mul);
     k->gelu_erf_mul = SIMD_NAME(gelu_erf_mul);
     k->f32_to_f16 = SIMD_NAME(f32_to_f16);
-    k->attn = SIMD_NAME(attn);
+    k->attn[KERNELS_KV_F16] = SIMD_NAME(attn_f16);
+    k->attn[KERNELS_KV_Q8_0] = SIMD_NAME(attn_q8_0);
     k->attn_merge = SIMD_NAME(attn_merge);
-    k->kv_store = SIMD_NAME(kv_store);
+    k->kv_store[KERNELS_KV_F16] = SIMD_NAME(kv_store_f16);
     k->argmax = SIMD_NAME(argmax);
     k->sum_exp = SIMD_NAME(sum_exp);
     k->above = SIMD_NAME(above);
