@@ -55,9 +55,9 @@ static sl_status rig_init(rig *r, const config *c, const char *model, size_t tok
     SL_TRY(engine_kv_type(c->kv.type, r->w, &r->k, &kv, err));
     shape = decoder_kv_shape(&r->w->params, kv);
     r->load_ms = (double)(sl_clock_mono_ns() - start) / 1e6;
-    return kv_pool_create(shape,
-                          (tokens / SL_KV_BLOCK_TOKENS + BATCHES_MAX * 64) * kv_block_bytes(shape),
-                          &r->pool, err);
+    return kv_pool_create(
+        shape, kv_bytes(shape, tokens / SL_KV_BLOCK_TOKENS + BATCHES_MAX * 64, INT32_MAX),
+        INT32_MAX, &r->pool, err);
 }
 
 /* ---- bench -------------------------------------------------------------------------------------

@@ -78,7 +78,12 @@ struct decoder {
 
 kv_shape decoder_kv_shape(const model_params *p, kernels_kv type)
 {
-    return (kv_shape){ p->layers, p->kv_heads, (int)pad_to((size_t)p->head_dim, 16), type };
+    return (kv_shape){ p->layers,
+                       p->kv_heads,
+                       (int)pad_to((size_t)p->head_dim, 16),
+                       type,
+                       p->window_pattern > 0 ? p->window : 0,
+                       p->window_pattern };
 }
 
 /* ---- RoPE (Su et al. 2021) ------------------------------------------------------------------- */
@@ -182,13 +187,12 @@ static void kv_store(decoder *d, int layer, int t, int kv_head, member_scratch *
 {
     size_t w = (size_t)d->w->params.head_dim;
     const decoder_run *run = &d->runs[d->run_of[t]];
-    int32_t block = run->seq->blocks[d->pos[t] / SL_KV_BLOCK_TOKENS];
+    void *block = kv_head_ptr(d->pool, run->seq, layer, d->pos[t] / SL_KV_BLOCK_TOKENS, kv_head);
     size_t at = (size_t)t * d->kv_stride + (size_t)kv_head * w;
 
     memcpy(s->key, d->kk + at, w * sizeof *s->key);
     memcpy(s->value, d->v + at, w * sizeof *s->value);
-    d->k->kv_store[d->pool->shape.type](kv_head_ptr(d->pool, layer, block, kv_head),
-                                        (size_t)d->head_pad,
+    d->k->kv_store[d->pool->shape.type](block, (size_t)d->head_pad,
                                         (size_t)(d->pos[t] % SL_KV_BLOCK_TOKENS), s->key, s->value);
 }
 
@@ -232,7 +236,7 @@ static const void *block_of(const void *ctx, int32_t block)
 {
     const head_blocks *h = ctx;
 
-    return kv_head_ptr(h->pool, h->layer, h->seq->blocks[block], h->kv_head);
+    return kv_head_ptr(h->pool, h->seq, h->layer, block, h->kv_head);
 }
 
 /* The task's queries: its tokens' heads that share the KV head. Returns how many. */

@@ -303,7 +303,8 @@ llm_backend engine_backend(engine *e)
 static void set_defaults(engine *e, const char *path, const engine_options *o)
 {
     const char *slash = strrchr(path, '/');
-    size_t block, context;
+    size_t context;
+    kv_shape shape;
 
     e->o = *o;
     snprintf(e->name, sizeof e->name, "%s", o->name ? o->name : slash ? slash + 1 : path);
@@ -317,15 +318,18 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
         e->o.context_max = e->w->params.context;
         return;
     }
-    block = kv_block_bytes(decoder_kv_shape(&e->w->params, e->kv_type));
+    shape = decoder_kv_shape(&e->w->params, e->kv_type);
+    e->local_max = kv_local_max(shape, e->o.seqs_max, e->o.step_tokens);
     context =
         (size_t)SL_MIN(e->w->params.context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
     if (o->kv_bytes == 0) {
         size_t blocks = (context + SL_KV_BLOCK_TOKENS - 1) / SL_KV_BLOCK_TOKENS;
 
-        e->o.kv_bytes = SL_MAX(SL_MIN(blocks * 4 * block, KV_BYTES_DEFAULT), blocks * block);
+        e->o.kv_bytes = SL_MAX(SL_MIN(kv_bytes(shape, blocks * 4, e->local_max), KV_BYTES_DEFAULT),
+                               kv_bytes(shape, blocks, e->local_max));
     }
-    context = SL_MIN(context, SL_MAX(e->o.kv_bytes / block, 1) * SL_KV_BLOCK_TOKENS);
+    context =
+        SL_MIN(context, kv_blocks_in(shape, e->o.kv_bytes, e->local_max) * SL_KV_BLOCK_TOKENS);
     e->o.context_max = (int)context;
 }
 
@@ -334,8 +338,8 @@ static sl_status start_decoder(engine *e, sl_err *err)
     const decoder_options o = { e->o.step_tokens, e->o.seqs_max, e->o.context_max };
 
     SL_TRY(decoder_create(e->w, e->team, &e->k, &o, &e->dec, err));
-    SL_TRY(
-        kv_pool_create(decoder_kv_shape(&e->w->params, e->kv_type), e->o.kv_bytes, &e->pool, err));
+    SL_TRY(kv_pool_create(decoder_kv_shape(&e->w->params, e->kv_type), e->o.kv_bytes, e->local_max,
+                          &e->pool, err));
     SL_TRY(sampler_init(&e->sampler, &e->k, e->w->params.vocab, err));
     e->raw_logits = sl_calloc((size_t)e->w->params.vocab, sizeof *e->raw_logits);
     if (!e->raw_logits)
@@ -454,7 +458,7 @@ void engine_read_stats(const engine *e, engine_stats *ret)
         .running = atomic_load_explicit(&e->running, memory_order_relaxed),
         .waiting = atomic_load_explicit(&e->waiting, memory_order_relaxed),
         .kv_blocks_used = atomic_load_explicit(&e->kv_used, memory_order_relaxed),
-        .kv_blocks = e->pool ? e->pool->block_count : 0,
+        .kv_blocks = e->pool ? e->pool->full.count : 0,
         .preemptions = atomic_load_explicit(&e->preemptions, memory_order_relaxed),
         .steps = atomic_load_explicit(&e->steps, memory_order_relaxed),
         .prompt_tokens = atomic_load_explicit(&e->prompt_tokens, memory_order_relaxed),

@@ -77,6 +77,7 @@ struct engine {
     encoder *enc;
     kv_pool *pool;
     kernels_kv kv_type;
+    int local_max; /* blocks of layers with a window */
     sampler sampler;
     float *raw_logits; /* [vocab] what the model said, before the sampler changed it */
     sched_limits limits;

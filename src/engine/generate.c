@@ -292,7 +292,7 @@ void generate_round(engine *e)
     fill_views(e);
     for (size_t i = 0; i < e->live_count; i++)
         decodes += e->views[i].decoding;
-    planned = sched_plan(e->views, (int)e->live_count, e->pool->free_count, &e->limits);
+    planned = sched_plan(e->views, (int)e->live_count, e->pool->full.free_count, &e->limits);
     runs = apply_plan(e);
     if (runs > 0) {
         start = sl_clock_mono_ns();
@@ -306,6 +306,6 @@ void generate_round(engine *e)
     for (size_t i = e->live_count; i-- > 0;)
         if (e->live[i]->done)
             seq_end(e, i);
-    atomic_store_explicit(&e->kv_used, e->pool->block_count - e->pool->free_count,
+    atomic_store_explicit(&e->kv_used, e->pool->full.count - e->pool->full.free_count,
                           memory_order_relaxed);
 }

@@ -5,17 +5,53 @@
 
 #include "base/mem.h"
 
-#define NONE      (-1)
-#define ROOTS_MAX 65536 /* tenants with a cache of their own; a salt is some 20 bytes */
+#define NONE            (-1)
+#define NAMES_PER_LOCAL 16
+#define ROOTS_MAX       65536 /* tenants with a cache of their own; a salt is some 20 bytes */
 
-size_t kv_block_bytes(kv_shape s)
+/* ---- sizes ----------------------------------------------------------------------------------- */
+
+static size_t local_layers(const kv_shape *s)
 {
-    return (size_t)s.layers * (size_t)s.kv_heads * kernels_kv_bytes(s.type, (size_t)s.head_dim);
+    return s->window > 0 ? (size_t)(s->layers - s->layers / s->pattern) : 0;
+}
+
+/* Bytes of a block in `layers` layers. */
+static size_t block_bytes(const kv_shape *s, size_t layers)
+{
+    return layers * (size_t)s->kv_heads * kernels_kv_bytes(s->type, (size_t)s->head_dim);
+}
+
+int kv_local_max(kv_shape s, int seqs, int step_tokens)
+{
+    /* The window begins and ends in the middle of a block, and is kept from its group on. */
+    return seqs * (s.window / SL_KV_BLOCK_TOKENS + 2 + KERNELS_KV_GROUP) +
+           step_tokens / SL_KV_BLOCK_TOKENS + 1;
+}
+
+size_t kv_bytes(kv_shape s, size_t blocks, int local_max)
+{
+    size_t local = local_layers(&s);
+
+    return blocks * block_bytes(&s, (size_t)s.layers - local) +
+           SL_MIN(blocks, (size_t)local_max) * block_bytes(&s, local);
+}
+
+size_t kv_blocks_in(kv_shape s, size_t bytes, int local_max)
+{
+    size_t local = local_layers(&s), full = block_bytes(&s, (size_t)s.layers - local);
+    size_t both = block_bytes(&s, (size_t)s.layers), count = bytes / both;
+
+    if (local > 0 && count >= (size_t)local_max)
+        /* Where all layers are local the others' blocks are mere names. */
+        count = full ? (bytes - (size_t)local_max * (both - full)) / full
+                     : (size_t)local_max * NAMES_PER_LOCAL;
+    return SL_MIN(SL_MAX(count, 1), (size_t)INT32_MAX / 2);
 }
 
 /* ---- the free list --------------------------------------------------------------------------- */
 
-static void free_remove(kv_pool *p, int32_t i)
+static void free_remove(kv_blocks *p, int32_t i)
 {
     kv_block *b = &p->blocks[i];
 
@@ -31,7 +67,7 @@ static void free_remove(kv_pool *p, int32_t i)
 }
 
 /* Blocks that can be matched go to the end, others are taken first. */
-static void free_add(kv_pool *p, int32_t i)
+static void free_add(kv_blocks *p, int32_t i)
 {
     kv_block *b = &p->blocks[i];
 
@@ -55,7 +91,7 @@ static void free_add(kv_pool *p, int32_t i)
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static int32_t *bucket_of(const kv_pool *p, uint64_t parent, const int32_t *tokens)
+static int32_t *bucket_of(const kv_blocks *p, uint64_t parent, const int32_t *tokens)
 {
     uint64_t h = parent * 0x9e3779b97f4a7c15ULL;
 
@@ -65,7 +101,7 @@ static int32_t *bucket_of(const kv_pool *p, uint64_t parent, const int32_t *toke
 }
 
 /* The published block of that name, or NONE. */
-static int32_t find(const kv_pool *p, uint64_t parent, const int32_t *tokens)
+static int32_t find(const kv_blocks *p, uint64_t parent, const int32_t *tokens)
 {
     int32_t i = *bucket_of(p, parent, tokens);
 
@@ -75,7 +111,7 @@ static int32_t find(const kv_pool *p, uint64_t parent, const int32_t *tokens)
     return i;
 }
 
-static void unpublish(kv_pool *p, int32_t i)
+static void unpublish(kv_blocks *p, int32_t i)
 {
     kv_block *b = &p->blocks[i];
     int32_t *at = bucket_of(p, b->parent, b->tokens);
@@ -103,32 +139,47 @@ uint64_t kv_pool_root(kv_pool *p, const char *salt)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-sl_status kv_pool_create(kv_shape shape, size_t bytes, kv_pool **ret, sl_err *err)
+static bool store_init(kv_blocks *p, size_t count, size_t block_bytes)
 {
-    size_t per_block = kv_block_bytes(shape), count = bytes / per_block;
+    p->count = (int)count;
+    p->free_first = p->free_last = NONE;
+    p->bytes = count * block_bytes;
+    for (p->bucket_count = 64; p->bucket_count < 2 * count;)
+        p->bucket_count *= 2;
+    p->blocks = sl_calloc(SL_MAX(count, 1), sizeof *p->blocks);
+    p->buckets = sl_malloc(p->bucket_count * sizeof *p->buckets);
+    p->data = sl_aligned_alloc(p->bytes);
+    if (!p->blocks || !p->buckets || !p->data)
+        return false;
+    memset(p->buckets, 0xff, p->bucket_count * sizeof *p->buckets);
+    for (size_t i = count; i-- > 0;)
+        free_add(p, (int32_t)i);
+    return true;
+}
+
+static void store_deinit(kv_blocks *p)
+{
+    sl_free(p->blocks);
+    sl_free(p->buckets);
+    sl_aligned_free(p->data, p->bytes);
+}
+
+sl_status kv_pool_create(kv_shape s, size_t bytes, int local_max, kv_pool **ret, sl_err *err)
+{
+    size_t count = kv_blocks_in(s, bytes, local_max), local = local_layers(&s);
     kv_pool *p = sl_calloc(1, sizeof *p);
 
     if (!p)
         return sl_fail(err, SL_ENOMEM, "out of memory");
-    count = SL_MIN(SL_MAX(count, 1), (size_t)INT32_MAX / 2);
-    p->shape = shape;
-    p->block_count = (int)count;
-    p->free_first = p->free_last = NONE;
-    p->head_bytes = kernels_kv_bytes(shape.type, (size_t)shape.head_dim);
-    p->bytes = count * per_block;
-    for (p->bucket_count = 64; p->bucket_count < 2 * count;)
-        p->bucket_count *= 2;
-    p->blocks = sl_calloc(count, sizeof *p->blocks);
-    p->buckets = sl_malloc(p->bucket_count * sizeof *p->buckets);
-    p->data = sl_aligned_alloc(p->bytes);
-    if (!p->blocks || !p->buckets || !p->data) {
+    p->shape = s;
+    p->head_bytes = kernels_kv_bytes(s.type, (size_t)s.head_dim);
+    if (!store_init(&p->full, count, block_bytes(&s, (size_t)s.layers - local)) ||
+        !store_init(&p->local, local ? SL_MIN(count, (size_t)local_max) : 0,
+                    block_bytes(&s, local))) {
         kv_pool_destroy(p);
         return sl_fail(err, SL_ENOMEM, "out of memory: the KV cache needs %zu MiB; lower kv.memory",
-                       count * per_block / SL_MIB);
+                       kv_bytes(s, count, local_max) / SL_MIB);
     }
-    memset(p->buckets, 0xff, p->bucket_count * sizeof *p->buckets);
-    for (size_t i = count; i-- > 0;)
-        free_add(p, (int32_t)i);
     *ret = p;
     return SL_OK;
 }
@@ -140,9 +191,8 @@ void kv_pool_destroy(kv_pool *p)
     for (size_t i = 0; i < p->root_count; i++)
         sl_free(p->roots[i].salt);
     sl_free(p->roots);
-    sl_free(p->blocks);
-    sl_free(p->buckets);
-    sl_aligned_free(p->data, p->bytes);
+    store_deinit(&p->full);
+    store_deinit(&p->local);
     sl_free(p);
 }
 
@@ -151,7 +201,8 @@ sl_status kv_seq_init(kv_seq *s, int len_max, uint64_t root, sl_err *err)
     int cap = (len_max + SL_KV_BLOCK_TOKENS - 1) / SL_KV_BLOCK_TOKENS;
 
     *s = (kv_seq){ .block_cap = cap, .root = root, .tail = root };
-    s->blocks = sl_calloc((size_t)cap, sizeof *s->blocks);
+    s->blocks = sl_calloc((size_t)cap * 2, sizeof *s->blocks);
+    s->local = s->blocks + cap;
     return s->blocks ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
 }
 
@@ -164,21 +215,61 @@ void kv_seq_deinit(kv_pool *p, kv_seq *s)
 
 /* ---- what a sequence holds ------------------------------------------------------------------- */
 
+/* A free block, for one holder. */
+static int32_t take(kv_blocks *p)
+{
+    int32_t b = p->free_first;
+
+    SL_ASSERT(b != NONE);
+    free_remove(p, b);
+    if (p->blocks[b].id)
+        unpublish(p, b);
+    p->blocks[b].holders = 1;
+    return b;
+}
+
+static void take_published(kv_blocks *p, int32_t b)
+{
+    if (p->blocks[b].holders++ == 0)
+        free_remove(p, b);
+}
+
+static void give_back(kv_blocks *p, int32_t b)
+{
+    SL_ASSERT(p->blocks[b].holders > 0);
+    if (--p->blocks[b].holders == 0)
+        free_add(p, b);
+}
+
+/* The first block that a local layer reads for a query at position len: attention takes blocks in
+ * groups. */
+static int window_first(const kv_pool *p, int len)
+{
+    int first = SL_MAX(len - p->shape.window + 1, 0) / SL_KV_BLOCK_TOKENS;
+
+    return first / KERNELS_KV_GROUP * KERNELS_KV_GROUP;
+}
+
+static void slide_window(kv_pool *p, kv_seq *s)
+{
+    int first = SL_MIN(window_first(p, s->len), s->block_count);
+
+    for (; p->local.count > 0 && s->local_first < first; s->local_first++)
+        give_back(&p->local, s->local[s->local_first]);
+}
+
 bool kv_seq_reserve(kv_pool *p, kv_seq *s, int len)
 {
     int missing = kv_seq_missing(s, len);
 
-    if (missing > p->free_count)
+    if (missing > p->full.free_count)
         return false;
     SL_ASSERT(s->block_count + missing <= s->block_cap);
-    for (int i = 0; i < missing; i++) {
-        int32_t b = p->free_first;
-
-        free_remove(p, b);
-        if (p->blocks[b].id)
-            unpublish(p, b);
-        p->blocks[b].holders = 1;
-        s->blocks[s->block_count++] = b;
+    slide_window(p, s);
+    for (int i = 0; i < missing; i++, s->block_count++) {
+        s->blocks[s->block_count] = take(&p->full);
+        if (p->local.count > 0)
+            s->local[s->block_count] = take(&p->local);
     }
     return true;
 }
@@ -186,13 +277,11 @@ bool kv_seq_reserve(kv_pool *p, kv_seq *s, int len)
 void kv_seq_clear(kv_pool *p, kv_seq *s)
 {
     while (s->block_count > 0) { /* the end first: it is taken before the beginning is */
-        int32_t b = s->blocks[--s->block_count];
-
-        SL_ASSERT(p->blocks[b].holders > 0);
-        if (--p->blocks[b].holders == 0)
-            free_add(p, b);
+        give_back(&p->full, s->blocks[--s->block_count]);
+        if (p->local.count > 0 && s->block_count >= s->local_first)
+            give_back(&p->local, s->local[s->block_count]);
     }
-    s->len = s->named = 0;
+    s->len = s->named = s->local_first = 0;
     s->tail = s->root;
 }
 
@@ -203,62 +292,81 @@ void kv_seq_truncate(kv_seq *s, int len)
     s->len = len;
 }
 
+/* ---- the prefix cache ------------------------------------------------------------------------ */
+
 int kv_seq_peek(const kv_pool *p, const kv_seq *s, const int32_t *tokens, int count, int *ret_free)
 {
     uint64_t parent = s->root;
-    int at = 0;
+    int best = 0, unheld = 0, run = 0; /* run: local blocks that are there, one behind another */
 
     *ret_free = 0;
-    while (parent && at + SL_KV_BLOCK_TOKENS < count) {
-        int32_t b = find(p, parent, tokens + at);
+    for (int n = 1; parent && n * SL_KV_BLOCK_TOKENS < count; n++) {
+        const int32_t *own = tokens + (n - 1) * SL_KV_BLOCK_TOKENS;
+        int32_t b = find(&p->full, parent, own);
 
         if (b == NONE)
             break;
-        *ret_free += p->blocks[b].holders == 0;
-        parent = p->blocks[b].id;
-        at += SL_KV_BLOCK_TOKENS;
+        unheld += p->full.blocks[b].holders == 0;
+        if (p->local.count > 0)
+            run = find(&p->local, parent, own) == NONE ? 0 : run + 1;
+        parent = p->full.blocks[b].id;
+        if (p->local.count > 0 && run < n - window_first(p, n * SL_KV_BLOCK_TOKENS))
+            continue;
+        best = n * SL_KV_BLOCK_TOKENS;
+        *ret_free = unheld;
     }
-    return at;
+    return best;
 }
 
 int kv_seq_match(kv_pool *p, kv_seq *s, const int32_t *tokens, int count)
 {
-    SL_ASSERT(s->block_count == 0);
-    while (s->tail && s->len + SL_KV_BLOCK_TOKENS < count) {
-        int32_t b = find(p, s->tail, tokens + s->len);
+    int unheld, hit = kv_seq_peek(p, s, tokens, count, &unheld);
 
-        if (b == NONE)
-            break;
-        if (p->blocks[b].holders++ == 0)
-            free_remove(p, b);
-        s->blocks[s->block_count++] = b;
-        s->tail = p->blocks[b].id;
-        s->len += SL_KV_BLOCK_TOKENS;
+    SL_ASSERT(s->block_count == 0);
+    s->local_first = p->local.count > 0 ? window_first(p, hit) : 0;
+    for (; s->len < hit; s->len += SL_KV_BLOCK_TOKENS, s->block_count++) {
+        int32_t b = find(&p->full, s->tail, tokens + s->len);
+
+        if (p->local.count > 0 && s->block_count >= s->local_first) {
+            s->local[s->block_count] = find(&p->local, s->tail, tokens + s->len);
+            take_published(&p->local, s->local[s->block_count]);
+        }
+        take_published(&p->full, b);
+        s->blocks[s->block_count] = b;
+        s->tail = p->full.blocks[b].id;
         s->named++;
     }
-    return s->len;
+    return hit;
+}
+
+static void publish(kv_blocks *p, int32_t i, uint64_t id, uint64_t parent, const int32_t *tokens)
+{
+    kv_block *b = &p->blocks[i];
+    int32_t *bucket = bucket_of(p, parent, tokens);
+
+    b->id = id;
+    b->parent = parent;
+    memcpy(b->tokens, tokens, sizeof b->tokens);
+    b->chain = *bucket;
+    *bucket = i;
 }
 
 void kv_seq_publish(kv_pool *p, kv_seq *s, const int32_t *tokens)
 {
     for (; s->tail && s->named < s->len / SL_KV_BLOCK_TOKENS; s->named++) {
         const int32_t *own = tokens + s->named * SL_KV_BLOCK_TOKENS;
-        int32_t twin = find(p, s->tail, own);
-        kv_block *b = &p->blocks[s->blocks[s->named]];
+        int32_t twin = find(&p->full, s->tail, own);
+        /* Where somebody was faster, this one stays private. */
+        uint64_t id = twin == NONE ? ++p->next_id : p->full.blocks[twin].id;
 
-        if (twin != NONE) { /* somebody was faster: this one stays private */
-            s->tail = p->blocks[twin].id;
-            continue;
-        }
-        int32_t *bucket = bucket_of(p, s->tail, own);
-
-        b->id = ++p->next_id;
-        b->parent = s->tail;
-        memcpy(b->tokens, own, sizeof b->tokens);
-        b->chain = *bucket;
-        *bucket = s->blocks[s->named];
-        s->tail = b->id;
+        if (twin == NONE)
+            publish(&p->full, s->blocks[s->named], id, s->tail, own);
+        if (p->local.count > 0 && s->named >= s->local_first &&
+            find(&p->local, s->tail, own) == NONE)
+            publish(&p->local, s->local[s->named], id, s->tail, own);
+        s->tail = id;
     }
+    slide_window(p, s);
 }
 
 int kv_seq_own(const kv_pool *p, const kv_seq *s)
@@ -266,27 +374,43 @@ int kv_seq_own(const kv_pool *p, const kv_seq *s)
     int own = 0;
 
     for (int i = 0; i < s->block_count; i++)
-        own += p->blocks[s->blocks[i]].holders == 1;
+        own += p->full.blocks[s->blocks[i]].holders == 1;
     return own;
 }
 
-void kv_pool_check(const kv_pool *p, const kv_seq *const *seqs, int count)
+static void check_store(const kv_blocks *p, int listed)
 {
-    int held = 0, listed = 0, free_blocks = 0;
+    int held = 0, free_blocks = 0;
 
-    for (int i = 0; i < count; i++) {
-        SL_ASSERT(kv_seq_missing(seqs[i], seqs[i]->len) == 0);
-        for (int j = 0; j < seqs[i]->block_count; j++)
-            SL_ASSERT(p->blocks[seqs[i]->blocks[j]].holders > 0);
-        listed += seqs[i]->block_count;
-    }
     for (int32_t i = p->free_first; i != NONE; i = p->blocks[i].next, free_blocks++)
         SL_ASSERT(p->blocks[i].holders == 0);
     SL_ASSERT(free_blocks == p->free_count);
-    for (int i = 0; i < p->block_count; i++) {
+    for (int i = 0; i < p->count; i++) {
         held += p->blocks[i].holders;
         if (p->blocks[i].id)
             SL_ASSERT(find(p, p->blocks[i].parent, p->blocks[i].tokens) == i);
     }
     SL_ASSERT(held == listed);
+}
+
+void kv_pool_check(const kv_pool *p, const kv_seq *const *seqs, int count)
+{
+    int full = 0, local = 0;
+
+    for (int i = 0; i < count; i++) {
+        const kv_seq *s = seqs[i];
+
+        SL_ASSERT(kv_seq_missing(s, s->len) == 0);
+        for (int j = 0; j < s->block_count; j++)
+            SL_ASSERT(p->full.blocks[s->blocks[j]].holders > 0);
+        full += s->block_count;
+        if (p->local.count == 0 || s->block_count == 0)
+            continue;
+        SL_ASSERT(s->local_first <= window_first(p, s->len));
+        for (int j = s->local_first; j < s->block_count; j++)
+            SL_ASSERT(p->local.blocks[s->local[j]].holders > 0);
+        local += s->block_count - s->local_first;
+    }
+    check_store(&p->full, full);
+    check_store(&p->local, local);
 }

@@ -1,12 +1,18 @@
 /* kv.h - the paged KV cache: blocks of 16 tokens from one pool, shared by sequences that begin
  * alike.
  *
- * A block holds keys and values of 16 positions for every layer and KV head. Sequences hold blocks
- * by number. A full block may be published: its name is then (name of the block before it, its 16
- * tokens), and names are unique numbers, so that a match is exact: no two different beginnings can
- * be taken for each other. The first parent is a root, one per salt (tenant), so that nobody shares
- * with strangers. A block that nobody holds stays published until it is taken for something else,
- * least recently used first, ends of sequences before their beginnings.
+ * A block holds keys and values of 16 positions for every KV head and layer that sees everything.
+ * Sequences hold blocks by number. A block that is full may be published: its name is then (name of
+ * the block before it, its 16 tokens), and names are unique numbers, so that a match is exact: no
+ * two different beginnings can be taken for each other. The first parent is a root, one per salt
+ * (tenant), so that nobody shares with strangers. A block that nobody holds stays published until
+ * it is taken for something else, least recently used first, ends of sequences before their
+ * beginnings.
+ *
+ * Layers that see only a window of tokens have blocks of their own, under the same names. A
+ * sequence gives them back as they leave its window, so that there are never more in use than
+ * kv_local_max() says: they cannot run out, and whoever plans counts the full blocks only. A
+ * beginning is matched only as far as the window behind its end is still there.
  *
  * The engine thread alone calls anything here; compute threads only read tables.
  *
@@ -28,6 +34,8 @@ typedef struct kv_shape {
     int layers, kv_heads;
     int head_dim; /* padded to a multiple of 16 */
     kernels_kv type;
+    int window;  /* tokens that local layers see; 0: no layer is local */
+    int pattern; /* of so many layers all but the last are local */
 } kv_shape;
 
 typedef struct kv_block {
@@ -44,34 +52,47 @@ typedef struct kv_root {
     uint64_t id;
 } kv_root;
 
-typedef struct kv_pool {
-    kv_shape shape;
-    int block_count, free_count;
+/* Blocks of some of the layers. */
+typedef struct kv_blocks {
+    int count, free_count;
     int32_t free_first, free_last; /* -1: none; first is taken first */
     kv_block *blocks;
     int32_t *buckets; /* [bucket_count] first block of each chain, or -1 */
     size_t bucket_count;
+    uint8_t *data; /* [layers, count, kv_heads, head_bytes] */
+    size_t bytes;
+} kv_blocks;
+
+typedef struct kv_pool {
+    kv_shape shape;
+    kv_blocks full;  /* of layers that see everything */
+    kv_blocks local; /* of layers with a window; count 0: there are none */
     uint64_t next_id;
     kv_root *roots;
     size_t root_count, root_cap;
     size_t head_bytes; /* of one block, layer and head */
-    uint8_t *data;     /* [layers, block_count, kv_heads, head_bytes] */
-    size_t bytes;
 } kv_pool;
 
 typedef struct kv_seq {
-    int32_t *blocks; /* [block_cap] */
-    int block_count, block_cap;
+    int32_t *blocks; /* [block_cap] in full */
+    int32_t *local;  /* [block_cap] in local, from number local_first on */
+    int block_count, block_cap, local_first;
     int len;       /* tokens whose keys and values are in the cache */
     int named;     /* full blocks whose name is known: published, or a twin's */
     uint64_t root; /* 0: publishes and matches nothing */
     uint64_t tail; /* name of block named - 1, or root */
 } kv_seq;
 
-/* A pool of as many blocks as fit into bytes (at least one). */
-SL_NODISCARD sl_status kv_pool_create(kv_shape shape, size_t bytes, kv_pool **ret, sl_err *err);
+/* Local blocks that suffice for so many sequences and tokens in a step. */
+int kv_local_max(kv_shape shape, int seqs, int step_tokens);
+/* What `blocks` full blocks, and local ones to go with them, take; local_max: more never used. */
+size_t kv_bytes(kv_shape shape, size_t blocks, int local_max);
+/* How many full blocks fit, at least one. */
+size_t kv_blocks_in(kv_shape shape, size_t bytes, int local_max);
+
+SL_NODISCARD sl_status kv_pool_create(kv_shape shape, size_t bytes, int local_max, kv_pool **ret,
+                                      sl_err *err);
 void kv_pool_destroy(kv_pool *p); /* accepts NULL */
-size_t kv_block_bytes(kv_shape shape);
 
 /* The root of a salt; 0, which shares nothing, when there are too many salts. */
 uint64_t kv_pool_root(kv_pool *p, const char *salt);
@@ -80,12 +101,13 @@ uint64_t kv_pool_root(kv_pool *p, const char *salt);
 SL_NODISCARD sl_status kv_seq_init(kv_seq *s, int len_max, uint64_t root, sl_err *err);
 void kv_seq_deinit(kv_pool *p, kv_seq *s); /* gives the blocks back */
 
-/* Makes room for tokens up to position len - 1. False, with nothing changed, when the pool has too
- * few free blocks. */
+/* Makes room for tokens up to position len - 1; gives back what left the window. False, with
+ * nothing changed, when the pool has too few free blocks. */
 bool kv_seq_reserve(kv_pool *p, kv_seq *s, int len) SL_NODISCARD;
 /* Gives all blocks back and forgets the tokens. */
 void kv_seq_clear(kv_pool *p, kv_seq *s);
-/* Forgets the tokens from len on; keeps the room. */
+/* Forgets the tokens from len on; keeps the room. Not after they were published: what left their
+ * window is gone. */
 void kv_seq_truncate(kv_seq *s, int len);
 
 /* How many of the first tokens are in published blocks: a multiple of 16 below count, so that one
@@ -93,7 +115,8 @@ void kv_seq_truncate(kv_seq *s, int len);
 int kv_seq_peek(const kv_pool *p, const kv_seq *s, const int32_t *tokens, int count, int *ret_free);
 /* Takes those blocks for an empty sequence. Returns what kv_seq_peek would. */
 int kv_seq_match(kv_pool *p, kv_seq *s, const int32_t *tokens, int count);
-/* Publishes the blocks that became full. tokens: the sequence's. */
+/* Publishes the blocks that became full; gives back what left the window. tokens: the sequence's.
+ */
 void kv_seq_publish(kv_pool *p, kv_seq *s, const int32_t *tokens);
 /* Blocks that only this sequence holds. */
 int kv_seq_own(const kv_pool *p, const kv_seq *s);
@@ -107,11 +130,29 @@ static inline int kv_seq_missing(const kv_seq *s, int len)
 }
 
 /* Keys and values of one block, layer and head: kernels_kv_bytes(). */
-static inline void *kv_head_ptr(const kv_pool *p, int layer, int32_t block, int head)
+static inline bool kv_layer_is_local(const kv_shape *s, int layer)
 {
-    size_t i = ((size_t)layer * (size_t)p->block_count + (size_t)block) * (size_t)p->shape.kv_heads;
+    return s->window > 0 && (layer + 1) % s->pattern != 0;
+}
 
-    return p->data + (i + (size_t)head) * p->head_bytes;
+/* A head's keys and values in a layer, of the sequence's block of that number. Where the layer is
+ * local, the block must be in the window, or in the group of KERNELS_KV_GROUP where that begins. */
+static inline void *kv_head_ptr(const kv_pool *p, const kv_seq *s, int layer, int block, int head)
+{
+    const kv_blocks *store = &p->full;
+    const int32_t *blocks = s->blocks;
+    size_t row = (size_t)layer;
+
+    if (p->shape.window > 0) {
+        row = (size_t)(layer / p->shape.pattern);
+        if (kv_layer_is_local(&p->shape, layer)) {
+            row = (size_t)layer - row;
+            store = &p->local;
+            blocks = s->local;
+        }
+    }
+    row = (row * (size_t)store->count + (size_t)blocks[block]) * (size_t)p->shape.kv_heads;
+    return store->data + (row + (size_t)head) * p->head_bytes;
 }
 
 /* Asserts the invariants against the sequences that exist. */

@@ -13,7 +13,8 @@ import mkmodel  # noqa: E402
 BLOCK = 16
 # Layers, KV heads, width of a head: what a KV block of 16 tokens takes.
 SHAPES = {"smollm2": (30, 3, 64), "llama-Q4_0": (2, 2, 64), "qwen3-F32": (2, 2, 128), "gemma3-F32": (7, 2, 128)}
-CASES = [(m, kv) for m in SHAPES for kv in ("f16", "q8_0")]
+# auto: pairs of BF16 where the processor multiplies them and the model's products are rounded, else f16.
+CASES = [(m, kv) for m in SHAPES for kv in ("auto", "q8_0")] + [("smollm2", "f16")]
 SAMPLED = {"temperature": 0.9, "top_p": 0.95, "seed": 7}
 WORDS = ("river stone bread water light house green after before under small white people often never quiet "
          "market winter summer letter window garden answer between morning evening children however").split()
@@ -21,7 +22,7 @@ WORDS = ("river stone bread water light house green after before under small whi
 
 def block_bytes(model, kv):
     layers, heads, width = SHAPES[model]
-    return layers * heads * (width * BLOCK * 4 if kv == "f16" else width // 32 * 2 * (2 * BLOCK + 32 * BLOCK))
+    return layers * heads * (width // 32 * 2 * (2 * BLOCK + 32 * BLOCK) if kv == "q8_0" else width * BLOCK * 4)
 
 
 def prompt(model, count, salt):

@@ -24,9 +24,10 @@ static void logits_of(uint64_t h, int32_t last, float *ret)
     ret[next] += 3;
 }
 
-static uint64_t *slot(const kv_pool *p, const kv_seq *s, int pos)
+/* Layer 0 has the window, if there is one; layer 1 sees everything. */
+static uint64_t *slot(const kv_pool *p, const kv_seq *s, int layer, int pos)
 {
-    uint64_t *block = kv_head_ptr(p, 0, s->blocks[pos / SL_KV_BLOCK_TOKENS], 0);
+    uint64_t *block = kv_head_ptr(p, s, layer, pos / SL_KV_BLOCK_TOKENS, 0);
 
     return block + pos % SL_KV_BLOCK_TOKENS;
 }
@@ -73,13 +74,15 @@ void __wrap_decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_c
         assert_int_equal(kv_seq_missing(run->seq, run->seq->len + run->count), 0);
         for (int p = 0; p < run->seq->len; p++) {
             want = mix(want, (uint64_t)tokens[p]);
-            assert_true(*slot(pool, run->seq, p) == want);
+            assert_true(*slot(pool, run->seq, 1, p) == want);
+            if (p > run->seq->len - pool->shape.window)
+                assert_true(*slot(pool, run->seq, 0, p) == want);
         }
         for (int i = 0; i < run->count; i++) {
             int pos = run->seq->len + i;
-            uint64_t h = mix(pos ? *slot(pool, run->seq, pos - 1) : 1, (uint64_t)tokens[pos]);
+            uint64_t h = mix(pos ? *slot(pool, run->seq, 1, pos - 1) : 1, (uint64_t)tokens[pos]);
 
-            *slot(pool, run->seq, pos) = h;
+            *slot(pool, run->seq, 0, pos) = *slot(pool, run->seq, 1, pos) = h;
             if (i >= run->logits_from) {
                 assert_true(rows < s->e.limits.rows_max);
                 logits_of(h, tokens[pos], s->logits[rows++]);
@@ -120,8 +123,11 @@ static token_vocab *vocabulary(void)
 
 void sim_open(sim *s, const sim_options *o)
 {
-    const kv_shape shape = { .layers = 1, .kv_heads = 1, .head_dim = 16 };
+    const kv_shape shape = {
+        .layers = 2, .kv_heads = 1, .head_dim = 16, .window = o->window, .pattern = 2
+    };
     engine *e = &s->e;
+    int local_max;
     sl_err err;
 
     memset(s, 0, sizeof *s);
@@ -139,8 +145,11 @@ void sim_open(sim *s, const sim_options *o)
                                 .seqs_max = o->seqs_max,
                                 .rows_max = o->seqs_max,
                                 .block_tokens = SL_KV_BLOCK_TOKENS };
-    assert_int_equal(
-        kv_pool_create(shape, kv_block_bytes(shape) * (size_t)o->blocks, &e->pool, &err), SL_OK);
+    local_max = kv_local_max(shape, o->seqs_max, e->limits.step_tokens);
+    assert_int_equal(kv_pool_create(shape, kv_bytes(shape, (size_t)o->blocks, local_max), local_max,
+                                    &e->pool, &err),
+                     SL_OK);
+    assert_int_equal(e->pool->full.count, o->blocks);
     assert_int_equal(sampler_init(&e->sampler, &e->k, SIM_VOCAB, &err), SL_OK);
     e->raw_logits = sl_calloc(SIM_VOCAB, sizeof *e->raw_logits);
     e->live = sl_calloc(SIM_LIVE_MAX, sizeof(seq *));
@@ -157,7 +166,8 @@ void sim_close(sim *s)
     engine *e = &s->e;
 
     assert_int_equal(e->live_count, 0);
-    assert_int_equal(e->pool->free_count, e->pool->block_count);
+    assert_int_equal(e->pool->full.free_count, e->pool->full.count);
+    assert_int_equal(e->pool->local.free_count, e->pool->local.count);
     for (int i = 0; i < e->tenant_count; i++)
         assert_int_equal(e->tenants[i].live, 0);
     kv_pool_destroy(e->pool);

@@ -19,6 +19,7 @@ typedef struct sim_options {
     int blocks, seqs_max, step_tokens;
     int mixed_prefill; /* 0: by the fake clock */
     int spec_tokens;
+    int window;       /* of the model's first layer; 0: none */
     int64_t token_ns; /* a token's time on the fake clock; a step has that of ten more; 0: 0.1 ms */
 } sim_options;
 

@@ -8,15 +8,20 @@
 
 static const kv_shape shape = { .layers = 2, .kv_heads = 3, .head_dim = 16 };
 
-static kv_pool *make_pool(int blocks)
+static kv_pool *make_window_pool(kv_shape s, int blocks, int local_max)
 {
     kv_pool *pool = NULL;
     sl_err err;
 
-    assert_int_equal(kv_pool_create(shape, kv_block_bytes(shape) * (size_t)blocks, &pool, &err),
-                     SL_OK);
-    assert_int_equal(pool->block_count, blocks);
+    assert_int_equal(
+        kv_pool_create(s, kv_bytes(s, (size_t)blocks, local_max), local_max, &pool, &err), SL_OK);
+    assert_int_equal(pool->full.count, blocks);
     return pool;
+}
+
+static kv_pool *make_pool(int blocks)
+{
+    return make_window_pool(shape, blocks, 0);
 }
 
 static void init(kv_seq *s, uint64_t root)
@@ -82,12 +87,12 @@ static void test_match(void **state)
     assert_true(b.blocks[0] == a.blocks[0] && b.blocks[1] == a.blocks[1]);
     assert_int_equal(kv_seq_own(pool, &a), 1);
     assert_int_equal(kv_seq_own(pool, &b), 0);
-    assert_int_equal(pool->free_count, 17);
+    assert_int_equal(pool->full.free_count, 17);
     kv_seq_clear(pool, &a);
     assert_int_equal(kv_seq_own(pool, &b), 2);
     compute(pool, &b, tokens, 48); /* goes on where a was */
     kv_seq_clear(pool, &b);
-    assert_int_equal(pool->free_count, 20);
+    assert_int_equal(pool->full.free_count, 20);
     assert_int_equal(peek(pool, root, tokens, 64, &unheld), 48);
     assert_int_equal(unheld, 3);
     kv_seq_deinit(pool, &a);
@@ -174,7 +179,7 @@ static void test_twins(void **state)
     b.len = 65;
     kv_seq_publish(pool, &a, tokens);
     kv_seq_publish(pool, &b, tokens);
-    assert_true(pool->blocks[b.blocks[0]].id == 0 && pool->blocks[b.blocks[1]].id == 0);
+    assert_true(pool->full.blocks[b.blocks[0]].id == 0 && pool->full.blocks[b.blocks[1]].id == 0);
     assert_int_equal(b.named, 4);
     assert_int_equal(peek(pool, root, tokens, 80, &unheld), 64); /* a's two, then b's two */
     kv_seq_clear(pool, &b);
@@ -182,7 +187,7 @@ static void test_twins(void **state)
     assert_int_equal(unheld, 2);
     kv_seq_deinit(pool, &a);
     kv_seq_deinit(pool, &b);
-    assert_int_equal(pool->free_count, 12);
+    assert_int_equal(pool->full.free_count, 12);
     kv_pool_destroy(pool);
 }
 
@@ -214,6 +219,43 @@ static void test_truncate(void **state)
     kv_pool_destroy(pool);
 }
 
+/* Local blocks come back as they leave the window, and a text is found again as far as the window
+ * behind its end is there. */
+static void test_window(void **state)
+{
+    const kv_shape s40 = { .layers = 4, .kv_heads = 1, .head_dim = 16, .window = 40, .pattern = 2 };
+    int local_max = kv_local_max(s40, 1, BLOCK), unheld;
+    kv_pool *pool = make_window_pool(s40, 40, local_max);
+    uint64_t root = kv_pool_root(pool, "");
+    int32_t tokens[LEN_MAX], other[LEN_MAX];
+    kv_seq s;
+
+    (void)state;
+    fill(tokens, LEN_MAX, 0);
+    fill(other, LEN_MAX, 1000);
+    init(&s, root);
+    for (int len = BLOCK; len <= 320; len += BLOCK)
+        compute(pool, &s, tokens, len);
+    assert_int_equal(s.block_count, 20);
+    assert_int_equal(s.local_first, 16); /* 320 - 39 is in block 17, of the group from 16 on */
+    assert_int_equal(pool->local.count, local_max);
+    assert_int_equal(pool->local.free_count, local_max - 4);
+    kv_seq_clear(pool, &s);
+    assert_int_equal(pool->local.free_count, local_max);
+    assert_int_equal(peek(pool, root, tokens, 336, &unheld), 320);
+    assert_int_equal(unheld, 20);
+    memcpy(other, tokens, 240 * sizeof *tokens); /* its window is still there */
+    assert_int_equal(peek(pool, root, other, 336, &unheld), 240);
+    assert_int_equal(unheld, 15);
+    fill(other + 80, LEN_MAX - 80, 1000); /* here it was taken for what came later */
+    assert_int_equal(peek(pool, root, other, 336, &unheld), 0);
+    assert_int_equal(unheld, 0);
+    assert_int_equal(kv_seq_match(pool, &s, tokens, 336), 320);
+    assert_int_equal(s.local_first, 16);
+    kv_seq_deinit(pool, &s);
+    kv_pool_destroy(pool);
+}
+
 /* ---- at random ------------------------------------------------------------------------------- */
 
 typedef struct text {
@@ -228,14 +270,15 @@ static uint64_t mix(uint64_t h, int32_t token)
     return h ^ h >> 29;
 }
 
-/* In the first slot's bytes: a hash of everything up to this position. */
-static uint64_t *slot(kv_pool *pool, const kv_seq *s, int pos)
+/* In the first head's bytes: a hash of everything up to this position. */
+static uint64_t *slot(kv_pool *pool, const kv_seq *s, int layer, int pos)
 {
-    uint64_t *data = kv_head_ptr(pool, 0, s->blocks[pos / BLOCK], 0);
+    uint64_t *data = kv_head_ptr(pool, s, layer, pos / BLOCK, 0);
 
     return data + pos % BLOCK;
 }
 
+/* Layer 0 has the window, if there is one; layer 1 sees everything. */
 static void write_or_check(kv_pool *pool, text *t, int from, bool check)
 {
     uint64_t h = (uint64_t)t->tenant;
@@ -243,15 +286,17 @@ static void write_or_check(kv_pool *pool, text *t, int from, bool check)
     for (int p = 0; p < t->kv.len; p++) {
         h = mix(h, t->tokens[p]);
         if (p >= from && !check)
-            *slot(pool, &t->kv, p) = h;
-        assert_true(*slot(pool, &t->kv, p) == h);
+            *slot(pool, &t->kv, 0, p) = *slot(pool, &t->kv, 1, p) = h;
+        assert_true(*slot(pool, &t->kv, 1, p) == h);
+        if (p > t->kv.len - pool->shape.window)
+            assert_true(*slot(pool, &t->kv, 0, p) == h);
     }
 }
 
 static void random_step(kv_pool *pool, text *t, const uint64_t *roots)
 {
     int want = t->kv.len + 1 + (int)rng(60), missing, had = t->kv.block_count, unheld;
-    int left = pool->free_count, from = t->kv.len;
+    int left = pool->full.free_count, from = t->kv.len;
 
     if (one_in(4)) {
         kv_seq_clear(pool, &t->kv);
@@ -263,18 +308,19 @@ static void random_step(kv_pool *pool, text *t, const uint64_t *roots)
         int hit = kv_seq_peek(pool, &t->kv, t->tokens, LEN_MAX, &unheld);
 
         assert_int_equal(kv_seq_match(pool, &t->kv, t->tokens, LEN_MAX), hit);
-        assert_int_equal(pool->free_count, left - unheld);
+        assert_int_equal(pool->full.free_count, left - unheld);
         write_or_check(pool, t, 0, true);
-    } else if (one_in(4)) {
-        int len = from - (int)rng(8);
-
-        kv_seq_truncate(&t->kv, SL_MAX(t->kv.named * BLOCK, len));
     } else if (want <= LEN_MAX) {
         missing = kv_seq_missing(&t->kv, want);
         if (kv_seq_reserve(pool, &t->kv, want)) {
             assert_true(missing <= left);
             t->kv.len = want;
             write_or_check(pool, t, from, false);
+            if (one_in(4)) { /* the last of them were wrong guesses */
+                int right = want - (int)rng(8);
+
+                kv_seq_truncate(&t->kv, SL_MAX(from, right));
+            }
             kv_seq_publish(pool, &t->kv, t->tokens);
         } else {
             assert_true(missing > left && t->kv.block_count == had && t->kv.len == from);
@@ -285,13 +331,13 @@ static void random_step(kv_pool *pool, text *t, const uint64_t *roots)
 /* A block counts who lists it; the pool's own check sees sums only. */
 static void check_holders(const kv_pool *pool, const kv_seq *const *list)
 {
-    for (int32_t b = 0; b < pool->block_count; b++) {
+    for (int32_t b = 0; b < pool->full.count; b++) {
         int holders = 0;
 
         for (int i = 0; i < SEQS; i++)
             for (int j = 0; j < list[i]->block_count; j++)
                 holders += list[i]->blocks[j] == b;
-        assert_int_equal(pool->blocks[b].holders, holders);
+        assert_int_equal(pool->full.blocks[b].holders, holders);
     }
 }
 
@@ -302,8 +348,14 @@ static void test_random(void **state)
     long hits = 0;
 
     (void)state;
-    for (int blocks = 20; blocks <= 140; blocks += 40) {
-        kv_pool *pool = make_pool(blocks);
+    for (int turn = 0; turn < 8; turn++) {
+        const kv_shape s = { .layers = 2,
+                             .kv_heads = 3,
+                             .head_dim = 16,
+                             .window = turn % 2 ? 1 + (int)rng(100) : 0,
+                             .pattern = 2 };
+        int blocks = 20 + turn / 2 * 40;
+        kv_pool *pool = make_window_pool(s, blocks, kv_local_max(s, SEQS, 60));
         const uint64_t roots[] = { kv_pool_root(pool, "a"), kv_pool_root(pool, "b"), 0 };
 
         for (int i = 0; i < SEQS; i++) {
@@ -323,7 +375,8 @@ static void test_random(void **state)
         }
         for (int i = 0; i < SEQS; i++)
             kv_seq_deinit(pool, &texts[i].kv);
-        assert_int_equal(pool->free_count, blocks);
+        assert_int_equal(pool->full.free_count, blocks);
+        assert_int_equal(pool->local.free_count, pool->local.count);
         kv_pool_destroy(pool);
     }
     assert_true(hits > 500);
@@ -334,7 +387,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_match),          cmocka_unit_test(test_tenants_do_not_share),
         cmocka_unit_test(test_eviction_order), cmocka_unit_test(test_twins),
-        cmocka_unit_test(test_truncate),       cmocka_unit_test(test_random),
+        cmocka_unit_test(test_truncate),       cmocka_unit_test(test_window),
+        cmocka_unit_test(test_random),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,7 +80,7 @@ static void run_pattern(weather *sum, int count, int tokens_max)
         assert_true(s.steps - first_step <= 2 * asked + 10);
     }
     sim_check(&s);
-    assert_int_equal(s.e.pool->free_count, s.e.pool->block_count);
+    assert_int_equal(s.e.pool->full.free_count, s.e.pool->full.count);
     for (int i = 0; i < count; i++) {
         sim_check_answer(&s, &requests[i]);
         assert_true(requests[i].began - requests[i].arrived <= 2 * asked);
@@ -105,6 +105,7 @@ static void test_random_arrivals(void **state)
                                 .step_tokens = 1 + (int)rng(64),
                                 .mixed_prefill = one_in(4) ? 0 : 1 + (int)rng(12),
                                 .spec_tokens = (int)rng(8),
+                                .window = one_in(2) ? 0 : 1 + (int)rng(80),
                                 .token_ns = one_in(2) ? 0 : 10000000 }; /* brief: up to 50 */
         int tokens_max = SL_MIN(blocks * SL_KV_BLOCK_TOKENS, large ? SIM_TOKENS : 72);
 
