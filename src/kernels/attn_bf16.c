@@ -186,19 +186,11 @@ static ALWAYS_INLINE void attn_group(attn_call *c)
     for (size_t tiles = (c->a->query_count + TILE - 1) / TILE; tiles > 0; tiles--) {
         size_t n = (c->a->query_count - i + tiles - 1) / tiles; /* as equal as can be */
 
-#define TILE_CASE(size)                                                                            \
-    case size:                                                                                     \
-        attn_tile(c, i, size);                                                                     \
-        break
+#define ATTN(size) attn_tile(c, i, size)
         switch (n) {
-            TILE_CASE(1);
-            TILE_CASE(2);
-            TILE_CASE(3);
-            TILE_CASE(4);
-            TILE_CASE(5);
-            TILE_CASE(6);
+            TILE_CASES_6(ATTN)
         }
-#undef TILE_CASE
+#undef ATTN
         i += n;
     }
 }

@@ -16,6 +16,7 @@ typedef int32_t vi __attribute__((vector_size(32)));
 #define VF_N         8
 #define SIMD_NAME(x) x##_avx2
 #define ATTN_TILE    4
+#define ATTN_CASES   TILE_CASES_4
 #define ATTN_PAIR    1
 
 static ALWAYS_INLINE vf vf_load_f16(const uint16_t *p)

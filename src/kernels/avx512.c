@@ -16,6 +16,7 @@
 
 #define SIMD_NAME(x) x##_avx512
 #define ATTN_TILE    8
+#define ATTN_CASES   TILE_CASES_8
 #define ATTN_PAIR    2
 #include "kernels/simd_body.h"
 
@@ -199,7 +200,6 @@ static ALWAYS_INLINE __m512 add_block(kernels_fmt f, __m512 acc, __m512i dot, __
 static ALWAYS_INLINE void gemv(kernels_fmt f, const uint8_t *panel, size_t blocks,
                                const kernels_q8 *a, float *y)
 {
-    const int halves = packed_has_halves(f) ? 2 : 1;
     __m512 acc[2] = { _mm512_setzero_ps(), _mm512_setzero_ps() };
 
     for (size_t i = 0; i < blocks; i += packed_blocks(f), panel += packed_unit_bytes(f)) {
@@ -216,16 +216,12 @@ static ALWAYS_INLINE void gemv(kernels_fmt f, const uint8_t *panel, size_t block
                 __m512i w[8];
 
                 load_quants(f, quants, g, w);
-                UNROLL for (int h = 0; h < halves; h++)
+                UNROLL for (int h = 0; h < 2; h++)
                 {
                     __m512i dot = dot_start(f, a, h);
 
-                    UNROLL for (int j = 0; j < 8 / halves; j++)
-                    {
-                        int at = h * 4 + j;
-
-                        dot = _mm512_dpbusd_epi32(dot, w[at], bcast4(a->q + at * 4));
-                    }
+                    UNROLL for (int j = h * 4; j < h * 4 + 4; j++) dot =
+                        _mm512_dpbusd_epi32(dot, w[j], bcast4(a->q + j * 4));
                     acc[g] = add_block(f, acc[g], dot, s.d[h], s.m[h], a, h);
                 }
             }
@@ -448,22 +444,15 @@ static ALWAYS_INLINE void tiles(kernels_fmt f, const uint8_t *weights, size_t bl
     for (; count > 0; count--) {
         size_t n = (tokens + count - 1) / count; /* as equal as can be */
 
-#define TILE_CASE(size)                                                                            \
-    case size:                                                                                     \
-        if (wide)                                                                                  \
-            tile_wide(f, weights, blocks, &o, size);                                               \
-        else                                                                                       \
-            tile_packed(f, weights, blocks, &o, size);                                             \
-        break
+#define GEMM(size)                                                                                 \
+    if (wide)                                                                                      \
+        tile_wide(f, weights, blocks, &o, size);                                                   \
+    else                                                                                           \
+        tile_packed(f, weights, blocks, &o, size)
         switch (n) {
-            TILE_CASE(1);
-            TILE_CASE(2);
-            TILE_CASE(3);
-            TILE_CASE(4);
-            TILE_CASE(5);
-            TILE_CASE(6);
+            TILE_CASES_6(GEMM)
         }
-#undef TILE_CASE
+#undef GEMM
         o.next += blocks * o.step;
         o.step = o.next < end ? o.step : 0;
         o.x += n * o.x_stride;

@@ -51,25 +51,11 @@ static void tiles_bf16(const uint16_t *panel, size_t pairs, const char *x, size_
     for (size_t tiles = (tokens + TILE_TOKENS - 1) / TILE_TOKENS; tiles > 0; tiles--) {
         size_t n = (tokens + tiles - 1) / tiles; /* as equal as can be */
 
-#define TILE_CASE(size)                                                                            \
-    case size:                                                                                     \
-        tile_bf16(panel, pairs, x, x_stride, y, y_stride, go_on, size);                            \
-        break
+#define GEMM(size) tile_bf16(panel, pairs, x, x_stride, y, y_stride, go_on, size)
         switch (n) {
-            TILE_CASE(1);
-            TILE_CASE(2);
-            TILE_CASE(3);
-            TILE_CASE(4);
-            TILE_CASE(5);
-            TILE_CASE(6);
-            TILE_CASE(7);
-            TILE_CASE(8);
-            TILE_CASE(9);
-            TILE_CASE(10);
-            TILE_CASE(11);
-            TILE_CASE(12);
+            TILE_CASES_12(GEMM)
         }
-#undef TILE_CASE
+#undef GEMM
         x += n * x_stride;
         y += n * y_stride;
         tokens -= n;

@@ -23,6 +23,20 @@
 #endif
 #endif
 
+/* The cases of a switch over a tile's size: tile(size) with a constant, for loops over registers.
+ */
+#define TILE_CASE(tile, size)                                                                      \
+    case size:                                                                                     \
+        tile(size);                                                                                \
+        break;
+#define TILE_CASES_4(tile)                                                                         \
+    TILE_CASE(tile, 1) TILE_CASE(tile, 2) TILE_CASE(tile, 3) TILE_CASE(tile, 4)
+#define TILE_CASES_6(tile) TILE_CASES_4(tile) TILE_CASE(tile, 5) TILE_CASE(tile, 6)
+#define TILE_CASES_8(tile) TILE_CASES_6(tile) TILE_CASE(tile, 7) TILE_CASE(tile, 8)
+#define TILE_CASES_12(tile)                                                                        \
+    TILE_CASES_8(tile)                                                                             \
+    TILE_CASE(tile, 9) TILE_CASE(tile, 10) TILE_CASE(tile, 11) TILE_CASE(tile, 12)
+
 void kernels_init_ref(kernels *k);
 void kernels_init_avx2(kernels *k);
 void kernels_init_avx512(kernels *k);
@@ -32,9 +46,9 @@ void kernels_init_attn_bf16(kernels *k);
 /* Formats with scales per 16 columns: below this many tokens a panel is unpacked in registers for
  * each; from it on, once into scratch for all. */
 #define KERNELS_SCRATCH_TOKENS 4
-/* How far ahead a stream of weights is called into the second-level cache: farther than a page,
- * where the processor's own prefetching stops. */
-#define KERNELS_PREFETCH_BYTES 6144
+/* How far ahead a stream of weights is called into the second-level cache. More, or into the
+ * first level, measured slower. */
+#define KERNELS_PREFETCH_BYTES 1536
 /* Products over more columns go chunk by chunk, the sums waiting in y, so that a chunk of a panel
  * and of many tokens' activations fit the second-level cache together. Whole units of K-quants. */
 #define KERNELS_CHUNK_COLS 2048

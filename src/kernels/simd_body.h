@@ -4,7 +4,7 @@
  *
  *   VF_N                  floats in a vector
  *   vf, vi                GCC vector types of VF_N floats and int32s
- *   ATTN_TILE             queries that share a loaded key or value
+ *   ATTN_TILE             queries that share a loaded key or value; ATTN_CASES: TILE_CASES of it
  *   ATTN_PAIR             KV blocks whose scores are computed together
  *   vf_load_f16(p)        VF_N halves to floats
  *   vf_store_f16(p, v)    and back, to nearest even
@@ -435,23 +435,11 @@ static ALWAYS_INLINE void SIMD_NAME(attn_group)(const kernels_attn *a, kernels_k
     for (size_t tiles = (a->query_count + ATTN_TILE - 1) / ATTN_TILE; tiles > 0; tiles--) {
         size_t n = (a->query_count - i + tiles - 1) / tiles;
 
-#define ATTN_CASE(size)                                                                            \
-    case size:                                                                                     \
-        SIMD_NAME(attn_tile)(a, kv, i, blocks, base, count, size);                                 \
-        break
+#define ATTN(size) SIMD_NAME(attn_tile)(a, kv, i, blocks, base, count, size)
         switch (n) {
-            ATTN_CASE(1);
-            ATTN_CASE(2);
-            ATTN_CASE(3);
-            ATTN_CASE(4);
-#if ATTN_TILE > 4
-            ATTN_CASE(5);
-            ATTN_CASE(6);
-            ATTN_CASE(7);
-            ATTN_CASE(8);
-#endif
+            ATTN_CASES(ATTN)
         }
-#undef ATTN_CASE
+#undef ATTN
         i += n;
     }
 }
