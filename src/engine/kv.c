@@ -351,6 +351,19 @@ static void publish(kv_blocks *p, int32_t i, uint64_t id, uint64_t parent, const
     *bucket = i;
 }
 
+/* The same for the local block; is_new: the full one has just got the name. Then whoever matches it
+ * must get this local block too, and not one that was left of an earlier full block: so no full
+ * block is ever held with two different local ones, and these cannot run out before those. */
+static void publish_local(kv_pool *p, const kv_seq *s, bool is_new, uint64_t id, const int32_t *own)
+{
+    int32_t old = find(&p->local, s->tail, own);
+
+    if (old != NONE && is_new)
+        unpublish(&p->local, old);
+    if (old == NONE || is_new)
+        publish(&p->local, s->local[s->named], id, s->tail, own);
+}
+
 void kv_seq_publish(kv_pool *p, kv_seq *s, const int32_t *tokens)
 {
     for (; s->tail && s->named < s->len / SL_KV_BLOCK_TOKENS; s->named++) {
@@ -361,9 +374,8 @@ void kv_seq_publish(kv_pool *p, kv_seq *s, const int32_t *tokens)
 
         if (twin == NONE)
             publish(&p->full, s->blocks[s->named], id, s->tail, own);
-        if (p->local.count > 0 && s->named >= s->local_first &&
-            find(&p->local, s->tail, own) == NONE)
-            publish(&p->local, s->local[s->named], id, s->tail, own);
+        if (p->local.count > 0)
+            publish_local(p, s, twin == NONE, id, own);
         s->tail = id;
     }
     slide_window(p, s);

@@ -13,7 +13,7 @@
 
 #include "engine/engine.h"
 
-static uint64_t rng_state = 0x9e3779b97f4a7c15ULL;
+static uint64_t rng_state = 0x2f96af9a3eULL;
 
 static inline uint32_t rng(uint32_t below)
 {

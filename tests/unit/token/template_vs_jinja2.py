@@ -9,6 +9,7 @@ jinja2 is not installed. Last line: N passed, N failed.
 import copy
 import datetime
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -240,7 +241,7 @@ def conversations():
 
 class Ours:
     def __init__(self, path):
-        self.pipe = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.pipe = subprocess.Popen([*os.environ.get("MESON_EXE_WRAPPER", "").split(), path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                      text=True)
 
     def render(self, template, variables):
