@@ -25,7 +25,7 @@ typedef struct engine_options {
     int seqs_max;      /* sequences computed at once; default 64 */
     int queue_max;     /* requests waiting or running; default 512 */
     int step_tokens;   /* default 512 */
-    int mixed_prefill; /* prompt tokens in a step beside decodes; default: what doubles its time */
+    int mixed_prefill; /* prompt tokens in a step beside decodes; default: by measured time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */
     const char *kv_type; /* see engine_kv_type */
 } engine_options;
