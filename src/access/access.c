@@ -10,9 +10,15 @@
 
 #include "base/mem.h"
 
+typedef struct static_key {
+    llm_caller caller;
+    char id[ACCESS_NAME_BYTES];
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+} static_key;
+
 struct access_control {
     size_t count;
-    unsigned char digests[][SHA256_DIGEST_LENGTH];
+    static_key keys[];
 };
 
 static bool is_sane_key(const char *key)
@@ -25,6 +31,27 @@ static bool is_sane_key(const char *key)
         if (key[i] <= ' ' || key[i] > '~')
             return false;
     return true;
+}
+
+/* Callers of static keys live as long as the access_control. */
+static void caller_stays(llm_caller *c)
+{
+    (void)c;
+}
+
+static void key_init(static_key *k, const char *text)
+{
+    SHA256((const unsigned char *)text, strlen(text), k->digest);
+    snprintf(k->id, sizeof k->id, "key_%02x%02x%02x%02x", k->digest[0], k->digest[1], k->digest[2],
+             k->digest[3]);
+    k->caller = (llm_caller){ .destroy = caller_stays,
+                              .id = k->id,
+                              .name = k->id,
+                              .user = "",
+                              .team = "",
+                              .role = "admin",
+                              .permissions = ~0u };
+    atomic_init(&k->caller.refs, 1);
 }
 
 sl_status access_create(const char *const *keys, size_t key_count, access_control **ret_access,
@@ -40,12 +67,12 @@ sl_status access_create(const char *const *keys, size_t key_count, access_contro
                            "API key number %zu: a key is 1 to %d printable ASCII characters "
                            "without spaces",
                            i + 1, ACCESS_KEY_BYTES_MAX);
-    a = sl_calloc(1, sizeof *a + key_count * sizeof a->digests[0]);
+    a = sl_calloc(1, sizeof *a + key_count * sizeof a->keys[0]);
     if (!a)
         return sl_fail(err, SL_ENOMEM, "API keys");
     a->count = key_count;
     for (size_t i = 0; i < key_count; i++)
-        SHA256((const unsigned char *)keys[i], strlen(keys[i]), a->digests[i]);
+        key_init(&a->keys[i], keys[i]);
     *ret_access = a;
     return SL_OK;
 }
@@ -54,7 +81,7 @@ void access_destroy(access_control *a)
 {
     if (!a)
         return;
-    OPENSSL_cleanse(a->digests, a->count * sizeof a->digests[0]);
+    OPENSSL_cleanse(a->keys, a->count * sizeof a->keys[0]);
     sl_free(a);
 }
 
@@ -77,34 +104,43 @@ static const char *key_of(const char *authorization, const char *x_api_key)
     return x_api_key && *x_api_key ? x_api_key : NULL;
 }
 
-access_verdict access_check(const access_control *a, const char *authorization,
-                            const char *x_api_key, char ret_name[ACCESS_NAME_BYTES])
+/* The caller behind a key; NULL when there is none. Looks at every key, whichever fits. */
+static llm_caller *find_caller(access_control *a, const char *key)
 {
     unsigned char digest[SHA256_DIGEST_LENGTH];
-    const char *key = key_of(authorization, x_api_key);
-    unsigned found = 0;
+    llm_caller *found = NULL;
 
-    if (ret_name)
-        ret_name[0] = '\0';
-    if (!a || a->count == 0)
-        return ACCESS_ALLOW;
-    if (!key)
-        return ACCESS_KEY_MISSING;
     SHA256((const unsigned char *)key, strlen(key), digest);
     for (size_t i = 0; i < a->count; i++)
-        found |= CRYPTO_memcmp(digest, a->digests[i], sizeof digest) == 0;
-    if (!found)
-        return ACCESS_KEY_WRONG;
-    if (ret_name)
-        snprintf(ret_name, ACCESS_NAME_BYTES, "key_%02x%02x%02x%02x", digest[0], digest[1],
-                 digest[2], digest[3]);
-    return ACCESS_ALLOW;
+        if (CRYPTO_memcmp(digest, a->keys[i].digest, sizeof digest) == 0)
+            found = &a->keys[i].caller;
+    return found;
 }
 
-int access_check_fn(void *ctx, const char *authorization, const char *x_api_key,
-                    char ret_name[ACCESS_NAME_BYTES])
+sl_status access_check(access_control *a, const char *authorization, const char *x_api_key,
+                       llm_caller **ret, sl_err *err)
 {
-    return (int)access_check(ctx, authorization, x_api_key, ret_name);
+    const char *key = key_of(authorization, x_api_key);
+    llm_caller *c = NULL;
+
+    *ret = NULL;
+    if (!a || a->count == 0)
+        return SL_OK;
+    if (!key)
+        return sl_fail(err, SL_EAUTH,
+                       "You didn't provide an API key. Send it in an Authorization header: "
+                       "Authorization: Bearer YOUR_KEY");
+    c = find_caller(a, key);
+    if (!c)
+        return sl_fail(err, SL_EAUTH, "Incorrect API key provided");
+    *ret = llm_caller_ref(c);
+    return SL_OK;
+}
+
+sl_status access_enter(void *ctx, const http_exchange *x, llm_caller **ret, sl_err *err)
+{
+    return access_check(ctx, http_header(x, "authorization"), http_header(x, "x-api-key"), ret,
+                        err);
 }
 
 static bool is_ipv4_loopback(const char *host, size_t len)

@@ -78,14 +78,28 @@ static void settle(job *j, const llm_usage *u)
                    (double)(sl_clock_mono_ns() - http_started_ns(j->x)) / 1e9);
 }
 
+static void put_header(void *ctx, const char *name, const char *value)
+{
+    http_set_header(ctx, name, value);
+}
+
+static void put_headers(const job *j)
+{
+    if (j->enc->ops->headers)
+        j->enc->ops->headers(j->enc, put_header, j->x);
+}
+
 /* The stream begins with the first bytes, so that an error before them is a plain HTTP error. */
 static void write_out(job *j, llm_request *req)
 {
     if (j->out.len == 0)
         return;
     if (!j->streaming) {
+        const char *type = j->enc->ops->stream_type;
+
         j->streaming = true;
-        http_stream_begin(j->x, 200, "text/event-stream; charset=utf-8");
+        put_headers(j);
+        http_stream_begin(j->x, 200, type ? type : "text/event-stream; charset=utf-8");
     }
     if (j->writable && (j->out.failed || !http_stream_write(j->x, j->out.ptr, j->out.len))) {
         j->writable = false;
@@ -104,10 +118,11 @@ static void finish_answer(job *j, llm_request *req)
         write_out(j, req);
         http_stream_end(j->x);
     } else if (j->enc->failed) {
-        api_respond_error_as(j->a, j->x, &j->enc->error, j->enc->ops->put_error);
+        api_respond_error_as(j->a, j->x, &j->enc->error, j->enc->ops->dialect);
     } else if (j->out.failed) {
-        api_respond_error_as(j->a, j->x, &too_large, j->enc->ops->put_error);
+        api_respond_error_as(j->a, j->x, &too_large, j->enc->ops->dialect);
     } else {
+        put_headers(j);
         http_respond(j->x, 200, "application/json", sl_buf_str(&j->out), j->out.len);
     }
 }
@@ -176,8 +191,7 @@ static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc,
     j->writable = true;
     j->note.ttft_ms = -1;
     snprintf(j->note.model, sizeof j->note.model, "%s", model);
-    api_user_of(a, x, j->note.user);
-    req->user = sl_arena_strndup(&req->arena, j->note.user, strlen(j->note.user));
+    req->caller = llm_caller_ref(api_caller(x));
     sl_buf_init(&j->out, OPENAI_ANSWER_MAX);
     pthread_mutex_init(&j->mutex, NULL);
     j->ttft = metric_with1(a->m.ttft, model);
@@ -206,7 +220,7 @@ static void submit(api *a, http_exchange *x, job *j, llm_request *req)
     j->enc->failed = true;
     openai_error_from(&err, task, &j->enc->error);
     j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
-    api_respond_error_as(a, x, &j->enc->error, j->enc->ops->put_error);
+    api_respond_error_as(a, x, &j->enc->error, j->enc->ops->dialect);
     http_unref(x);
 }
 

@@ -16,8 +16,10 @@
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
-void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e, put_error_fn put)
+void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e,
+                          const api_dialect *dialect)
 {
+    openai_error said = *e;
     char text[24];
     sl_buf b;
 
@@ -27,15 +29,17 @@ void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e,
         snprintf(text, sizeof text, "%d", a->options.retry_after_s * 1000);
         http_set_header(x, "retry-after-ms", text);
     }
+    if (dialect->translate)
+        dialect->translate(&said);
     sl_buf_init(&b, 64 * SL_KIB);
-    put(&b, e);
-    http_respond(x, e->http, "application/json", sl_buf_str(&b), b.len);
+    dialect->put_error(&b, &said);
+    http_respond(x, said.http, "application/json", sl_buf_str(&b), b.len);
     sl_buf_deinit(&b);
 }
 
 void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
 {
-    api_respond_error_as(a, x, e, openai_put_error);
+    api_respond_error_as(a, x, e, &openai_dialect);
 }
 
 void api_respond_status(const api *a, http_exchange *x, const sl_err *err)
@@ -107,34 +111,66 @@ static void hello(api *a, http_exchange *x)
 
 /* ---- routing ------------------------------------------------------------------------------- */
 
-void api_user_of(const api *a, const http_exchange *x, char ret_user[API_USER_BYTES])
+/* What dispatch hangs on an exchange. */
+typedef struct visit {
+    llm_caller *caller;
+} visit;
+
+static void visit_destroy(void *context)
 {
-    ret_user[0] = '\0';
-    if (a->options.auth)
-        a->options.auth(a->options.auth_ctx, http_header(x, "authorization"),
-                        http_header(x, "x-api-key"), ret_user);
+    visit *v = context;
+
+    llm_caller_unref(v->caller);
+    sl_free(v);
 }
 
-/* True when the caller may go on; otherwise answered with 401. */
-static bool check_key(api *a, http_exchange *x)
+llm_caller *api_caller(const http_exchange *x)
 {
-    char user[API_USER_BYTES];
-    int verdict;
+    const visit *v = http_context(x);
 
-    if (!a->options.auth)
+    return v ? v->caller : NULL;
+}
+
+static void refuse_visit(const api *a, http_exchange *x, const sl_err *err,
+                         const api_dialect *dialect)
+{
+    bool tried = http_header(x, "authorization") || http_header(x, "x-api-key");
+    openai_error e = { .type = "invalid_request_error" };
+
+    e.http = sl_status_http(err->status);
+    if (err->status == SL_EAUTH) {
+        http_set_header(x, "WWW-Authenticate", "Bearer");
+        e.code = tried ? "invalid_api_key" : NULL;
+    } else if (err->status == SL_EFORBIDDEN) {
+        e.code = "insufficient_permissions";
+    }
+    snprintf(e.message, sizeof e.message, "%s", err->text);
+    api_respond_error_as(a, x, &e, dialect);
+}
+
+/* True when the caller may go on; otherwise answered with 401 or 403. */
+static bool admit_caller(api *a, http_exchange *x, const api_route *r)
+{
+    const api_endpoint *end = r->endpoint;
+    sl_err err = { .status = SL_EAUTH };
+    visit *v;
+
+    if (!a->options.gate || end->permission == 0)
         return true;
-    verdict = a->options.auth(a->options.auth_ctx, http_header(x, "authorization"),
-                              http_header(x, "x-api-key"), user);
-    if (verdict == 0)
+    v = sl_calloc(1, sizeof *v);
+    if (!v) {
+        http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
+        return false;
+    }
+    http_set_context(x, v, visit_destroy);
+    err.status = a->options.gate(a->options.gate_ctx, x, &v->caller, &err);
+    if (err.status == SL_OK && !llm_caller_may(v->caller, end->permission))
+        err.status =
+            sl_fail(&err, SL_EFORBIDDEN, "This key lacks the permission '%s', which %s %s needs",
+                    llm_permission_name(__builtin_ctz(end->permission)), end->method, end->pattern);
+    if (err.status == SL_OK)
         return true;
-    http_set_header(x, "WWW-Authenticate", "Bearer");
-    if (verdict == 1)
-        http_respond_error(x, 401, "invalid_request_error", NULL, NULL,
-                           "You didn't provide an API key. Send it in an Authorization header: "
-                           "Authorization: Bearer YOUR_KEY");
-    else
-        http_respond_error(x, 401, "invalid_request_error", NULL, "invalid_api_key",
-                           "Incorrect API key provided");
+    refuse_visit(a, x, &err, r->dialect);
     return false;
 }
 
@@ -143,49 +179,42 @@ static void dispatch(void *ctx, http_exchange *x)
     const api_route *r = ctx;
 
     metric_add(r->a->m.in_flight, 1);
-    if (r->open || check_key(r->a, x))
-        r->fn(r->a, x);
+    if (admit_caller(r->a, x, r))
+        r->endpoint->fn(r->a, x);
 }
 
-static const struct {
-    const char *method, *pattern;
-    void (*fn)(api *a, http_exchange *x);
-    bool open;
-} route_table[] = {
-    { "POST", "/v1/chat/completions", openai_chat, false },
-    { "POST", "/v1/completions", openai_completions, false },
-    { "POST", "/v1/embeddings", openai_embeddings, false },
-    { "POST", "/completion", llamacpp_completion, false },
-    { "POST", "/completions", llamacpp_completion, false },
-    { "POST", "/tokenize", llamacpp_tokenize, false },
-    { "POST", "/detokenize", llamacpp_detokenize, false },
-    { "POST", "/apply-template", llamacpp_apply_template, false },
-    { "GET", "/props", llamacpp_props, false },
-    { "GET", "/slots", llamacpp_slots, false },
-    { "GET", "/v1/models", models_list, false },
-    { "GET", "/v1/models/{model...}", models_get, false },
-    { "POST", "/v1/rag/documents", rag_add, false },
-    { "GET", "/v1/rag/documents", rag_list, false },
-    { "DELETE", "/v1/rag/documents/{name...}", rag_remove, false },
-    { "POST", "/v1/rag/query", rag_query, false },
-    { "GET", "/metrics", metrics, false },
-    { "GET", "/version", version, false },
-    { "GET", "/health", health, true },
-    { "GET", "/ready", ready, true },
-    { "GET", "/", hello, true },
+static const api_endpoint server_list[] = {
+    { "GET", "/metrics", metrics, LLM_MAY_METRICS, "Metrics in Prometheus' text format",
+      .answer = METRIC_CONTENT_TYPE },
+    { "GET", "/version", version, LLM_MAY_MODELS_READ, "The version of the server" },
+    { "GET", "/health", health, 0, "200 while the process lives" },
+    { "GET", "/ready", ready, 0, "200 when requests are served, 503 before and while draining" },
+    { "GET", "/", hello, 0, "What this is and what to try", .answer = "text/plain" },
 };
-_Static_assert(SL_COUNT_OF(route_table) <= API_ROUTES_MAX, "routes fit");
+static const api_endpoints server_endpoints = { &openai_dialect, "Server", server_list,
+                                                SL_COUNT_OF(server_list) };
+
+/* Earlier tables win where patterns overlap. */
+static const api_endpoints *const tables[] = {
+    &openai_endpoints,
+    &llamacpp_endpoints,
+    &rag_endpoints,
+    &server_endpoints,
+};
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
 static sl_status add_routes(api *a, http_server *server, sl_err *err)
 {
-    for (size_t i = 0; i < SL_COUNT_OF(route_table); i++) {
-        api_route *r = &a->routes[a->route_count++];
+    for (size_t t = 0; t < SL_COUNT_OF(tables); t++) {
+        for (size_t i = 0; i < tables[t]->count; i++) {
+            const api_endpoint *end = &tables[t]->list[i];
+            api_route *r = &a->routes[a->route_count++];
 
-        *r = (api_route){ a, route_table[i].fn, route_table[i].open };
-        SL_TRY(http_server_route(server, route_table[i].method, route_table[i].pattern, dispatch, r,
-                                 err));
+            SL_ASSERT(a->route_count <= API_ROUTES_MAX);
+            *r = (api_route){ a, tables[t]->dialect, end };
+            SL_TRY(http_server_route(server, end->method, end->pattern, dispatch, r, err));
+        }
     }
     return SL_OK;
 }

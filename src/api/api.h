@@ -20,18 +20,16 @@ typedef struct api_stats {
     double draft_tokens_total, draft_accepted_tokens_total;
 } api_stats;
 
-#define API_USER_BYTES 16
-
-/* Judges the headers of a request (each NULL when absent): 0 lets it pass, 1 says that no key came,
- * 2 that it is wrong. ret_user gets a short name for logs. access_check_fn is one. */
-typedef int (*api_auth_fn)(void *ctx, const char *authorization, const char *x_api_key,
-                           char ret_user[API_USER_BYTES]);
+/* Judges who calls, by headers and address. Must not block. SL_OK: *ret is a reference, or NULL
+ * where everybody may call. SL_EAUTH: no credential or a wrong one; SL_EFORBIDDEN: a good one that
+ * may not call from there. err's text is told to the caller. access_enter is one. */
+typedef sl_status (*api_gate_fn)(void *ctx, const http_exchange *x, llm_caller **ret, sl_err *err);
 
 typedef struct api_options {
     llm_chain *chain;
     llm_docs docs;    /* ops NULL: the RAG routes answer 501 */
-    api_auth_fn auth; /* NULL: everybody may call */
-    void *auth_ctx;
+    api_gate_fn gate; /* NULL: everybody may do everything */
+    void *gate_ctx;
     metric_registry *metrics; /* NULL: the api makes its own; not rendered after api_destroy */
     const char *version;      /* for /version and the hello page */
     /* Any thread, must not block; NULL: those gauges are missing. */

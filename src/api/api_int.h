@@ -5,15 +5,15 @@
 #include <pthread.h>
 
 #include "api/api.h"
+#include "api/endpoint.h"
 #include "api/openai.h"
 #include "base/os.h"
 
-#define API_ROUTES_MAX 32
+#define API_ROUTES_MAX 160
 
 /* What the access log says about a request beyond HTTP. First member of every object that a
  * handler hangs on its exchange with http_set_user. */
 typedef struct api_note {
-    char user[API_USER_BYTES];
     char model[128];
     int64_t prompt_tokens, output_tokens;
     double ttft_ms; /* < 0: no token came */
@@ -32,8 +32,8 @@ void api_pool_destroy(api_pool *p);
 
 typedef struct api_route {
     api *a;
-    void (*fn)(api *a, http_exchange *x);
-    bool open; /* no key needed */
+    const api_dialect *dialect;
+    const api_endpoint *endpoint;
 } api_route;
 
 typedef struct api_metrics {
@@ -63,36 +63,22 @@ const char *answer_model(const api *a, const llm_request *req, llm_model_info *r
  * is answered). */
 void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model);
 
-/* openai.c */
-void openai_chat(api *a, http_exchange *x);
-void openai_completions(api *a, http_exchange *x);
-void openai_embeddings(api *a, http_exchange *x);
-/* llamacpp.c */
-void llamacpp_completion(api *a, http_exchange *x);
-void llamacpp_tokenize(api *a, http_exchange *x);
-void llamacpp_detokenize(api *a, http_exchange *x);
-void llamacpp_apply_template(api *a, http_exchange *x);
-void llamacpp_props(api *a, http_exchange *x);
-void llamacpp_slots(api *a, http_exchange *x);
+extern const api_endpoints openai_endpoints, llamacpp_endpoints, rag_endpoints;
 /* models.c */
 void models_list(api *a, http_exchange *x);
 void models_get(api *a, http_exchange *x);
-/* rag.c */
-void rag_add(api *a, http_exchange *x);
-void rag_list(api *a, http_exchange *x);
-void rag_remove(api *a, http_exchange *x);
-void rag_query(api *a, http_exchange *x);
 /* metrics.c */
 void api_metrics_init(api *a);
 /* Counts and logs a request that is over; called once per exchange. */
 void api_request_done(void *api_ctx, http_exchange *x);
 
-/* Short name of the key a request came with, or "". */
-void api_user_of(const api *a, const http_exchange *x, char ret_user[API_USER_BYTES]);
+/* Who sent the request; NULL where keys are off. Lives as long as the exchange. */
+llm_caller *api_caller(const http_exchange *x);
 /* Answers with an error, with Retry-After on 503 and 429. */
 void api_respond_error(const api *a, http_exchange *x, const openai_error *e);
 /* The same in another dialect. */
-void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e, put_error_fn put);
+void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e,
+                          const api_dialect *dialect);
 /* The same for a failure status; not about models. */
 void api_respond_status(const api *a, http_exchange *x, const sl_err *err);
 

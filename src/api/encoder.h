@@ -20,15 +20,28 @@ typedef struct openai_error {
     char message[SL_ERR_TEXT_BYTES];
 } openai_error;
 
-/* Writes the body of an answer that is an error. */
-typedef void (*put_error_fn)(sl_buf *out, const openai_error *e);
+/* How a dialect speaks of failures. */
+typedef struct api_dialect {
+    const char *name; /* "openai", for docs and metrics */
+    /* Turns OpenAI's terms (status, type, code) into the dialect's, before put_error; may be NULL.
+     */
+    void (*translate)(openai_error *e);
+    /* Writes the body of an answer that is an error. */
+    void (*put_error)(sl_buf *out, const openai_error *e);
+} api_dialect;
 
 typedef struct encoder encoder;
 
+/* Sets a header of the answer. */
+typedef void (*encoder_header_fn)(void *ctx, const char *name, const char *value);
+
 typedef struct encoder_ops {
     void (*encode)(encoder *e, const llm_event *ev, sl_buf *out);
-    put_error_fn put_error;
     void (*destroy)(encoder *e);
+    const api_dialect *dialect;
+    const char *stream_type; /* NULL: text/event-stream */
+    /* Headers of a good answer, called right before its first byte; may be NULL. */
+    void (*headers)(const encoder *e, encoder_header_fn set, void *ctx);
 } encoder_ops;
 
 /* First member of every dialect's encoder. */

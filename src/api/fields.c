@@ -73,10 +73,15 @@ sl_status take_int(const json_t *obj, const char *name, int64_t min, int64_t max
                    openai_error *err)
 {
     const json_t *v = field(obj, name);
+
+    return v ? to_int(v, name, min, max, ret, err) : SL_OK;
+}
+
+sl_status to_int(const json_t *v, const char *name, int64_t min, int64_t max, int64_t *ret,
+                 openai_error *err)
+{
     int64_t n;
 
-    if (!v)
-        return SL_OK;
     if (json_is_real(v) && json_real_value(v) == rint(json_real_value(v)) &&
         fabs(json_real_value(v)) < 9e15)
         n = (int64_t)json_real_value(v); /* 5.0, as some clients write 5 */
@@ -166,9 +171,17 @@ bool field_is_token(const json_t *v)
 
 sl_status take_model(const json_t *root, llm_request *req, openai_error *err)
 {
-    const char *model = "";
+    const json_t *v = field(root, "model");
 
-    SL_TRY(take_str(root, "model", &model, err));
+    return v ? to_model(v, req, err) : SL_OK;
+}
+
+sl_status to_model(const json_t *v, llm_request *req, openai_error *err)
+{
+    const char *model = json_string_value(v);
+
+    if (!model)
+        return wrong_type("model", "a string", v, err);
     if (strlen(model) > MODEL_NAME_BYTES_MAX)
         return openai_refuse(err, "model", "invalid_value",
                              "Invalid 'model': the name is too long");
@@ -195,28 +208,26 @@ static sl_status add_stop(llm_request *req, const json_t *v, bool skip_empty, co
     return req->stops[req->stop_count++] ? SL_OK : refuse_size(err);
 }
 
-sl_status take_stops(const json_t *root, bool skip_empty, llm_request *req, openai_error *err)
+sl_status take_stops(const json_t *v, const char *name, bool skip_empty, llm_request *req,
+                     openai_error *err)
 {
-    const json_t *v = field(root, "stop");
-    char param[32];
+    char param[64];
 
-    if (!v)
-        return SL_OK;
     req->stops = sl_arena_alloc(&req->arena, SL_STOPS_MAX * sizeof *req->stops);
     if (!req->stops)
         return refuse_size(err);
     if (json_is_string(v))
-        return add_stop(req, v, skip_empty, "stop", err);
+        return add_stop(req, v, skip_empty, name, err);
     if (!json_is_array(v))
-        return openai_refuse(err, "stop", "invalid_type",
-                             "Invalid type for 'stop': expected a string or an array of strings, "
+        return openai_refuse(err, name, "invalid_type",
+                             "Invalid type for '%s': expected a string or an array of strings, "
                              "but got %s",
-                             json_kind(v));
+                             name, json_kind(v));
     if (json_array_size(v) > SL_STOPS_MAX)
-        return openai_refuse(err, "stop", "array_above_max_length",
-                             "Invalid 'stop': at most %d stop strings", SL_STOPS_MAX);
+        return openai_refuse(err, name, "array_above_max_length",
+                             "Invalid '%s': at most %d stop strings", name, SL_STOPS_MAX);
     for (size_t i = 0; i < json_array_size(v); i++) {
-        snprintf(param, sizeof param, "stop[%zu]", i);
+        snprintf(param, sizeof param, "%.40s[%zu]", name, i);
         SL_TRY(add_stop(req, json_array_get(v, i), skip_empty, param, err));
     }
     return SL_OK;

@@ -12,6 +12,9 @@ const char *json_kind(const json_t *v); /* "a string", "an array", ... */
 sl_status take_bool(const json_t *obj, const char *name, bool *ret, openai_error *err);
 sl_status take_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret,
                    openai_error *err);
+/* The same of a value that is there. */
+sl_status to_int(const json_t *v, const char *name, int64_t min, int64_t max, int64_t *ret,
+                 openai_error *err);
 sl_status take_num(const json_t *obj, const char *name, double min, double max, float *ret,
                    openai_error *err);
 sl_status take_str(const json_t *obj, const char *name, const char **ret, openai_error *err);
@@ -27,8 +30,11 @@ bool field_is_token(const json_t *v); /* an integer that may be a token id */
 
 /* "model" to req->model. */
 sl_status take_model(const json_t *root, llm_request *req, openai_error *err);
-/* "stop", a string or an array of strings. skip_empty: empty ones are ignored, not refused. */
-sl_status take_stops(const json_t *root, bool skip_empty, llm_request *req, openai_error *err);
+sl_status to_model(const json_t *v, llm_request *req, openai_error *err);
+/* Stop strings: a string or an array of strings. skip_empty: empty ones are ignored, not refused.
+ */
+sl_status take_stops(const json_t *v, const char *name, bool skip_empty, llm_request *req,
+                     openai_error *err);
 /* Fills the next prompt of req->prompts, which has room, from an array of token ids. */
 sl_status add_prompt_ids(const json_t *list, const char *param, llm_request *req,
                          openai_error *err);

@@ -14,7 +14,7 @@
 
 static void respond_error(const api *a, http_exchange *x, const openai_error *e)
 {
-    api_respond_error_as(a, x, e, llamacpp_put_error);
+    api_respond_error_as(a, x, e, &llamacpp_dialect);
 }
 
 static void respond_status(const api *a, http_exchange *x, const sl_err *err)
@@ -90,7 +90,7 @@ static void describe_prompts(const api *a, const llamacpp_call *call)
     sl_buf_deinit(&text);
 }
 
-void llamacpp_completion(api *a, http_exchange *x)
+static void on_completion(api *a, http_exchange *x)
 {
     sl_span body = http_body(x);
     openai_error error = { 0 };
@@ -175,7 +175,7 @@ static sl_status put_tokens(const api *a, const tokenize_call *c, sl_buf *out, s
     return status;
 }
 
-void llamacpp_tokenize(api *a, http_exchange *x)
+static void on_tokenize(api *a, http_exchange *x)
 {
     sl_span body = http_body(x);
     tokenize_call c = { .model = "" };
@@ -242,7 +242,7 @@ static sl_status put_content(const api *a, const char *model, const llamacpp_ids
     return status;
 }
 
-void llamacpp_detokenize(api *a, http_exchange *x)
+static void on_detokenize(api *a, http_exchange *x)
 {
     sl_span body = http_body(x);
     llamacpp_ids ids = { 0 };
@@ -290,7 +290,7 @@ static sl_status put_prompt(const api *a, const llm_request *req, sl_buf *out, s
 }
 
 /* The body is a chat request's: what /v1/chat/completions refuses is refused here too. */
-void llamacpp_apply_template(api *a, http_exchange *x)
+static void on_apply_template(api *a, http_exchange *x)
 {
     sl_span body = http_body(x);
     openai_error error = { 0 };
@@ -337,7 +337,7 @@ static void put_props(const api *a, const llm_backend *b, const llm_request *req
     sl_buf_puts(out, SLUICE_VERSION "\",\"is_sleeping\":false}");
 }
 
-void llamacpp_props(api *a, http_exchange *x)
+static void on_props(api *a, http_exchange *x)
 {
     const char *model = http_query(x, "model");
     llm_request *req = llm_request_create(LLM_COMPLETE, SL_MIB);
@@ -360,7 +360,7 @@ void llamacpp_props(api *a, http_exchange *x)
     llm_request_destroy(req);
 }
 
-void llamacpp_slots(api *a, http_exchange *x)
+static void on_slots(api *a, http_exchange *x)
 {
     static const openai_error e = {
         .http = 501,
@@ -370,3 +370,17 @@ void llamacpp_slots(api *a, http_exchange *x)
 
     respond_error(a, x, &e);
 }
+
+static const api_endpoint list[] = {
+    { "POST", "/completion", on_completion, LLM_MAY_GENERATE, "Continue a text, llama.cpp's way",
+      .streams = true },
+    { "POST", "/completions", on_completion, LLM_MAY_GENERATE, "The same", .streams = true },
+    { "POST", "/tokenize", on_tokenize, LLM_MAY_GENERATE, "The tokens of a text" },
+    { "POST", "/detokenize", on_detokenize, LLM_MAY_GENERATE, "The text of tokens" },
+    { "POST", "/apply-template", on_apply_template, LLM_MAY_GENERATE,
+      "Messages as the model reads them" },
+    { "GET", "/props", on_props, LLM_MAY_MODELS_READ, "What the server was started with" },
+    { "GET", "/slots", on_slots, LLM_MAY_MODELS_READ, "What is computed now" },
+};
+const api_endpoints llamacpp_endpoints = { &llamacpp_dialect, "llama.cpp", list,
+                                           SL_COUNT_OF(list) };

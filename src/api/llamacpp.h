@@ -57,6 +57,7 @@ SL_NODISCARD sl_status llamacpp_take_ids(const json_t *v, const char *param, con
                                          llamacpp_ids *out, openai_error *err);
 
 /* {"error":{"code":400,"message":"...","type":"..."}} */
+extern const api_dialect llamacpp_dialect;
 void llamacpp_put_error(sl_buf *out, const openai_error *e);
 /* The object that answers call "generation_settings" and /props "params". */
 void llamacpp_put_settings(sl_buf *out, const llm_request *req, const llamacpp_call *call);

@@ -65,6 +65,8 @@ void llamacpp_put_error(sl_buf *out, const openai_error *e)
     sl_buf_puts(out, "}}");
 }
 
+const api_dialect llamacpp_dialect = { "llamacpp", NULL, llamacpp_put_error };
+
 static void put_samplers(sl_buf *out, unsigned samplers)
 {
     static const struct {
@@ -153,7 +155,9 @@ static void destroy_op(encoder *e)
 
 sl_status llamacpp_encoder_init(llamacpp_encoder *e, const llamacpp_call *call, const char *model)
 {
-    static const encoder_ops ops = { encode_op, llamacpp_put_error, destroy_op };
+    static const encoder_ops ops = { .encode = encode_op,
+                                     .destroy = destroy_op,
+                                     .dialect = &llamacpp_dialect };
     const llm_request *req = call->req;
 
     *e = (llamacpp_encoder){

@@ -490,7 +490,8 @@ static sl_status parse_root(const json_t *root, llamacpp_tokenizer t, llamacpp_c
     SL_TRY(take_bool(root, "return_tokens", &call->return_tokens, err));
     SL_TRY(take_bool(root, "timings_per_token", &call->timings_per_token, err));
     SL_TRY(parse_speculation(root, req, err));
-    SL_TRY(take_stops(root, true, req, err));
+    if (field(root, "stop"))
+        SL_TRY(take_stops(field(root, "stop"), "stop", true, req, err));
     req->max_tokens = SL_MAX(max, -1);
     req->logprobs = n_probs > 0;
     req->top_logprobs = (int32_t)n_probs;

@@ -95,6 +95,7 @@ void api_metrics_init(api *a)
 static void log_request(const http_exchange *x, const api_note *note, int status, double total_ms)
 {
     sl_log_level level = status >= 500 ? SL_LOG_WARN : SL_LOG_INFO;
+    const llm_caller *caller = api_caller(x);
     sl_log_field f[16];
     int n = 0;
 
@@ -106,14 +107,14 @@ static void log_request(const http_exchange *x, const api_note *note, int status
     f[n++] = SL_F_NUM("total_ms", total_ms);
     if (http_gone(x))
         f[n++] = SL_F_STR("client", "gone");
+    if (caller && caller->id[0])
+        f[n++] = SL_F_STR("key", caller->id);
     if (note) {
         f[n++] = SL_F_STR("model", note->model);
         f[n++] = SL_F_NUM("prompt_tokens", note->prompt_tokens);
         f[n++] = SL_F_NUM("output_tokens", note->output_tokens);
         if (note->ttft_ms >= 0)
             f[n++] = SL_F_NUM("ttft_ms", note->ttft_ms);
-        if (note->user[0])
-            f[n++] = SL_F_STR("user", note->user);
         if (note->error_code)
             f[n++] = SL_F_STR("error", note->error_code);
     }

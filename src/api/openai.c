@@ -34,17 +34,29 @@ static void handle(api *a, http_exchange *x, llm_task task)
                  model);
 }
 
-void openai_chat(api *a, http_exchange *x)
+static void chat(api *a, http_exchange *x)
 {
     handle(a, x, LLM_CHAT);
 }
 
-void openai_completions(api *a, http_exchange *x)
+static void completions(api *a, http_exchange *x)
 {
     handle(a, x, LLM_COMPLETE);
 }
 
-void openai_embeddings(api *a, http_exchange *x)
+static void embeddings(api *a, http_exchange *x)
 {
     handle(a, x, LLM_EMBED);
 }
+
+static const api_endpoint list[] = {
+    { "POST", "/v1/chat/completions", chat, LLM_MAY_GENERATE, "Answer a conversation",
+      &openai_chat_body, .streams = true },
+    { "POST", "/v1/completions", completions, LLM_MAY_GENERATE, "Continue a text",
+      &openai_completion_body, .streams = true },
+    { "POST", "/v1/embeddings", embeddings, LLM_MAY_EMBED, "Texts to vectors",
+      &openai_embedding_body },
+    { "GET", "/v1/models", models_list, LLM_MAY_MODELS_READ, "The models there are" },
+    { "GET", "/v1/models/{model...}", models_get, LLM_MAY_MODELS_READ, "One model" },
+};
+const api_endpoints openai_endpoints = { &openai_dialect, "OpenAI", list, SL_COUNT_OF(list) };

@@ -4,6 +4,7 @@
 #define SL_API_OPENAI_H
 
 #include "api/encoder.h"
+#include "api/schema.h"
 
 #define OPENAI_ARENA_MAX     (96 * SL_MIB) /* a body of the largest size, parsed */
 #define OPENAI_ANSWER_MAX    (256 * SL_MIB)
@@ -13,8 +14,11 @@
 typedef struct openai_call {
     llm_request *req; /* owned until handed on */
     bool stream, include_usage;
-    bool base64;        /* embeddings */
-    int64_t dimensions; /* embeddings; 0: all */
+    bool no_tools;                                  /* "tool_choice": "none" */
+    bool skip_special, add_special, add_generation; /* as the caller said, default true */
+    int64_t best_of;                                /* completions; 0: as n */
+    bool base64;                                    /* embeddings */
+    int64_t dimensions;                             /* embeddings; 0: all */
 } openai_call;
 
 /* Parses and checks a body. On success ret->req is the caller's; on failure ret is untouched, *err
@@ -22,11 +26,20 @@ typedef struct openai_call {
 SL_NODISCARD sl_status openai_parse(llm_task task, const char *body, size_t len, openai_call *ret,
                                     openai_error *err);
 
+extern const body_schema openai_chat_body, openai_completion_body, openai_embedding_body;
+
+/* An array of messages to req->messages. */
+sl_status openai_take_messages(const json_t *list, llm_request *req, openai_error *err);
+/* A text, texts, token ids or lists of them to req->prompts; name is for errors. */
+sl_status openai_take_prompts(const json_t *v, const char *name, llm_request *req,
+                              openai_error *err);
+
 /* Fills an openai_error. param may be NULL. Returns SL_EINVAL. */
 sl_status openai_refuse(openai_error *err, const char *param, const char *code, const char *fmt,
                         ...) SL_PRINTF(4, 5);
 /* How a failure of the chain looks in this dialect. */
 void openai_error_from(const sl_err *from, llm_task task, openai_error *ret);
+extern const api_dialect openai_dialect;
 /* {"error":{...}} */
 void openai_put_error(sl_buf *out, const openai_error *e);
 

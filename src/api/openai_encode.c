@@ -67,7 +67,9 @@ sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const 
 {
     const llm_request *req = call->req;
     size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count;
-    static const encoder_ops ops = { encode_op, openai_put_error, destroy_op };
+    static const encoder_ops ops = { .encode = encode_op,
+                                     .destroy = destroy_op,
+                                     .dialect = &openai_dialect };
 
     *e = (openai_encoder){ .base = { .ops = &ops, .stream = call->stream },
                            .task = req->task,
@@ -181,6 +183,8 @@ void openai_put_error(sl_buf *out, const openai_error *e)
         sl_buf_puts(out, "null");
     sl_buf_puts(out, "}}");
 }
+
+const api_dialect openai_dialect = { "openai", NULL, openai_put_error };
 
 /* ---- logprobs ------------------------------------------------------------------------------ */
 

@@ -8,52 +8,27 @@
 #include <stdlib.h>
 
 #include "api/fields.h"
+#include "api/schema.h"
 
 #define TOKENS_MAX ((int64_t)1 << 31)
 
-/* Fields that change what an answer must be and that nothing here can honour. */
-static const char *const unsupported[] = {
-    "audio",           "web_search_options", "structured_outputs", "guided_json",
-    "guided_regex",    "guided_choice",      "guided_grammar",     "chat_template",
-    "prompt_logprobs", "bad_words",          "documents",          "length_penalty",
-    "grammar",         "json_schema",        "logits_processors",  "allowed_token_ids",
-};
-/* The same, refused only when true. */
-static const char *const unsupported_true[] = { "use_beam_search", "continue_final_message",
-                                                "return_token_ids", "return_tokens_as_token_ids" };
-
-static sl_status refuse_unsupported(const json_t *root, openai_error *err)
-{
-    for (size_t i = 0; i < SL_COUNT_OF(unsupported); i++)
-        if (field(root, unsupported[i]))
-            return openai_refuse(err, unsupported[i], "unsupported_parameter",
-                                 "Unsupported parameter: '%s' is not supported by this server",
-                                 unsupported[i]);
-    for (size_t i = 0; i < SL_COUNT_OF(unsupported_true); i++)
-        if (json_is_true(field(root, unsupported_true[i])))
-            return openai_refuse(err, unsupported_true[i], "unsupported_parameter",
-                                 "Unsupported parameter: '%s' is not supported by this server",
-                                 unsupported_true[i]);
-    return SL_OK;
-}
-
 /* ---- sampling ------------------------------------------------------------------------------ */
 
-static sl_status parse_logit_bias(const json_t *root, llm_request *req, openai_error *err)
+static sl_status take_logit_bias(const json_t *v, const field_rule *rule, const field_target *to,
+                                 openai_error *err)
 {
-    json_t *map = (json_t *)field(root, "logit_bias"); /* jansson iterates non-const objects */
+    json_t *map = (json_t *)(uintptr_t)v; /* jansson iterates non-const objects */
+    llm_request *req = to->req;
     llm_sampling *s = &req->sampling;
     const char *key;
     json_t *value;
 
-    if (!map)
-        return SL_OK;
     if (!json_is_object(map))
-        return openai_refuse(err, "logit_bias", "invalid_type",
+        return openai_refuse(err, rule->name, "invalid_type",
                              "Invalid type for 'logit_bias': expected an object, but got %s",
                              json_kind(map));
     if (json_object_size(map) > SL_LOGIT_BIAS_MAX)
-        return openai_refuse(err, "logit_bias", "invalid_value",
+        return openai_refuse(err, rule->name, "invalid_value",
                              "Invalid 'logit_bias': at most %d entries", SL_LOGIT_BIAS_MAX);
     s->bias = sl_arena_alloc(&req->arena, (json_object_size(map) + 1) * sizeof *s->bias);
     if (!s->bias)
@@ -65,25 +40,24 @@ static sl_status parse_logit_bias(const json_t *root, llm_request *req, openai_e
         double bias = json_number_value(value);
 
         if (!*key || *end || id < 0 || id > INT32_MAX)
-            return openai_refuse(err, "logit_bias", "invalid_value",
+            return openai_refuse(err, rule->name, "invalid_value",
                                  "Invalid key in 'logit_bias': '%.40s' is no token id", key);
         if (!json_is_number(value) || bias < -100 || bias > 100)
-            return openai_refuse(err, "logit_bias", "invalid_value",
+            return openai_refuse(err, rule->name, "invalid_value",
                                  "Invalid 'logit_bias[\"%.40s\"]': expected -100 to 100", key);
         s->bias[s->bias_count++] = (llm_logit_bias){ (int32_t)id, (float)bias };
     }
     return SL_OK;
 }
 
-static sl_status parse_stop_ids(const json_t *root, llm_request *req, openai_error *err)
+static sl_status take_stop_ids(const json_t *v, const field_rule *rule, const field_target *to,
+                               openai_error *err)
 {
-    const json_t *v = field(root, "stop_token_ids");
+    llm_request *req = to->req;
     size_t count = json_array_size(v);
 
-    if (!v)
-        return SL_OK;
     if (!json_is_array(v) || count > SL_LOGIT_BIAS_MAX)
-        return openai_refuse(err, "stop_token_ids", "invalid_value",
+        return openai_refuse(err, rule->name, "invalid_value",
                              "Invalid 'stop_token_ids': expected an array of at most %d token ids",
                              SL_LOGIT_BIAS_MAX);
     req->stop_ids = sl_arena_alloc(&req->arena, (count + 1) * sizeof *req->stop_ids);
@@ -91,65 +65,166 @@ static sl_status parse_stop_ids(const json_t *root, llm_request *req, openai_err
         return refuse_size(err);
     for (size_t i = 0; i < count; i++) {
         if (!field_is_token(json_array_get(v, i)))
-            return openai_refuse(err, "stop_token_ids", "invalid_value",
+            return openai_refuse(err, rule->name, "invalid_value",
                                  "Invalid 'stop_token_ids[%zu]': expected a token id", i);
         req->stop_ids[req->stop_id_count++] = (int32_t)json_integer_value(json_array_get(v, i));
     }
     return SL_OK;
 }
 
-static sl_status parse_sampling(const json_t *root, llm_request *req, openai_error *err)
+static sl_status take_stop(const json_t *v, const field_rule *rule, const field_target *to,
+                           openai_error *err)
 {
-    llm_sampling *s = &req->sampling;
-    int64_t top_k = s->top_k, min_tokens = s->min_tokens, seed = 0, n = req->n, spec = 0;
-    bool skip_special = true, special = !req->no_special;
-
-    SL_TRY(take_num(root, "temperature", 0, 2, &s->temperature, err));
-    SL_TRY(take_num(root, "top_p", 0, 1, &s->top_p, err));
-    SL_TRY(take_num(root, "min_p", 0, 1, &s->min_p, err));
-    SL_TRY(take_num(root, "typical_p", 0, 1, &s->typical_p, err));
-    SL_TRY(take_num(root, "presence_penalty", -2, 2, &s->presence_penalty, err));
-    SL_TRY(take_num(root, "frequency_penalty", -2, 2, &s->frequency_penalty, err));
-    SL_TRY(take_num(root, "repetition_penalty", 0.01, 10, &s->repetition_penalty, err));
-    SL_TRY(take_int(root, "top_k", -1, INT32_MAX, &top_k, err));
-    SL_TRY(take_int(root, "min_tokens", 0, INT32_MAX, &min_tokens, err));
-    SL_TRY(take_int(root, "seed", INT64_MIN, INT64_MAX, &seed, err));
-    SL_TRY(take_int(root, "n", 1, SL_CHOICES_MAX, &n, err));
-    SL_TRY(take_int(root, "spec_tokens", -1, SL_SPEC_TOKENS_MAX, &spec, err));
-    SL_TRY(take_bool(root, "ignore_eos", &s->ignore_eos, err));
-    SL_TRY(take_bool(root, "include_stop_str_in_output", &req->include_stop, err));
-    SL_TRY(take_bool(root, "skip_special_tokens", &skip_special, err));
-    SL_TRY(take_bool(root, "add_special_tokens", &special, err));
-    s->top_k = (int32_t)SL_MAX(top_k, 0); /* vLLM writes -1 for all */
-    s->min_tokens = (int32_t)min_tokens;
-    s->has_seed = field(root, "seed") != NULL;
-    s->seed = (uint64_t)seed;
-    req->n = (uint32_t)n;
-    req->spec_tokens = (int32_t)spec;
-    req->show_special = !skip_special;
-    req->no_special = !special;
-    SL_TRY(parse_logit_bias(root, req, err));
-    SL_TRY(take_stops(root, false, req, err));
-    return parse_stop_ids(root, req, err);
+    return take_stops(v, rule->name, false, to->req, err);
 }
 
-static sl_status parse_stream(const json_t *root, openai_call *call, openai_error *err)
+static sl_status take_seed(const json_t *v, const field_rule *rule, const field_target *to,
+                           openai_error *err)
 {
-    const json_t *options = field(root, "stream_options");
+    int64_t seed = 0;
 
-    SL_TRY(take_bool(root, "stream", &call->stream, err));
-    if (!options)
-        return SL_OK;
-    if (!json_is_object(options))
-        return openai_refuse(err, "stream_options", "invalid_type",
+    SL_TRY(to_int(v, rule->name, INT64_MIN, INT64_MAX, &seed, err));
+    to->req->sampling.has_seed = true;
+    to->req->sampling.seed = (uint64_t)seed;
+    return SL_OK;
+}
+
+/* vLLM writes -1 for all. */
+static sl_status take_top_k(const json_t *v, const field_rule *rule, const field_target *to,
+                            openai_error *err)
+{
+    int64_t top_k = 0;
+
+    SL_TRY(to_int(v, rule->name, -1, INT32_MAX, &top_k, err));
+    to->req->sampling.top_k = (int32_t)SL_MAX(top_k, 0);
+    return SL_OK;
+}
+
+static sl_status take_stream_options(const json_t *v, const field_rule *rule,
+                                     const field_target *to, openai_error *err)
+{
+    openai_call *call = to->call;
+
+    if (!json_is_object(v))
+        return openai_refuse(err, rule->name, "invalid_type",
                              "Invalid type for 'stream_options': expected an object, but got %s",
-                             json_kind(options));
+                             json_kind(v));
     if (!call->stream)
-        return openai_refuse(err, "stream_options", "invalid_value",
+        return openai_refuse(err, rule->name, "invalid_value",
                              "The 'stream_options' parameter is only allowed when 'stream' is "
                              "enabled");
-    return take_bool(options, "include_usage", &call->include_usage, err);
+    return take_bool(v, "include_usage", &call->include_usage, err);
 }
+
+static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
+                                 openai_error *err)
+{
+    (void)rule;
+    return to_model(v, to->req, err);
+}
+
+#define NUMBER(field_name, member, lo, hi, text)                                                   \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_NUM, IN_REQUEST(sampling.member), .min = lo, .max = hi,  \
+        .help = text                                                                               \
+    }
+#define REFUSED(field_name)                                                                        \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_OTHER, .support = FIELD_REFUSED                          \
+    }
+#define REFUSED_TRUE(field_name)                                                                   \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_BOOL, .support = FIELD_REFUSED_TRUE                      \
+    }
+#define NO_EFFECT(field_name, text)                                                                \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_OTHER, .support = FIELD_NO_EFFECT, .help = text          \
+    }
+
+/* What chat and completions share: OpenAI's fields and vLLM's. */
+static const field_rule generation_rules[] = {
+    { .name = "model",
+      .kind = FIELD_OTHER,
+      .take = take_model_name,
+      .json_schema = "{\"type\":\"string\"}",
+      .help = "missing: the first model that can do it" },
+    NUMBER("temperature", temperature, 0, 2, "0 is greedy"),
+    NUMBER("top_p", top_p, 0, 1, NULL),
+    NUMBER("min_p", min_p, 0, 1, NULL),
+    NUMBER("typical_p", typical_p, 0, 1, NULL),
+    NUMBER("presence_penalty", presence_penalty, -2, 2, NULL),
+    NUMBER("frequency_penalty", frequency_penalty, -2, 2, NULL),
+    NUMBER("repetition_penalty", repetition_penalty, 0.01, 10, "1 is off"),
+    { .name = "top_k",
+      .kind = FIELD_OTHER,
+      .take = take_top_k,
+      .json_schema = "{\"type\":\"integer\",\"minimum\":-1}",
+      .help = "0 or -1: all" },
+    { .name = "min_tokens",
+      .kind = FIELD_INT,
+      IN_REQUEST(sampling.min_tokens),
+      .min = 0,
+      .max = INT32_MAX },
+    { .name = "seed",
+      .kind = FIELD_OTHER,
+      .take = take_seed,
+      .json_schema = "{\"type\":\"integer\"}" },
+    { .name = "n", .kind = FIELD_INT, IN_REQUEST(n), .min = 1, .max = SL_CHOICES_MAX },
+    { .name = "spec_tokens",
+      .kind = FIELD_INT,
+      IN_REQUEST(spec_tokens),
+      .min = -1,
+      .max = SL_SPEC_TOKENS_MAX,
+      .help = "tokens guessed by prompt lookup; 0: the server's default, -1: none" },
+    { .name = "ignore_eos", .kind = FIELD_BOOL, IN_REQUEST(sampling.ignore_eos) },
+    { .name = "include_stop_str_in_output", .kind = FIELD_BOOL, IN_REQUEST(include_stop) },
+    { .name = "skip_special_tokens", .kind = FIELD_BOOL, IN_CALL(openai_call, skip_special) },
+    { .name = "add_special_tokens", .kind = FIELD_BOOL, IN_CALL(openai_call, add_special) },
+    { .name = "logit_bias",
+      .kind = FIELD_OTHER,
+      .take = take_logit_bias,
+      .json_schema = "{\"type\":\"object\",\"additionalProperties\":{\"type\":\"number\","
+                     "\"minimum\":-100,\"maximum\":100}}" },
+    { .name = "stop",
+      .kind = FIELD_OTHER,
+      .take = take_stop,
+      .json_schema = "{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":"
+                     "{\"type\":\"string\"}}]}" },
+    { .name = "stop_token_ids",
+      .kind = FIELD_OTHER,
+      .take = take_stop_ids,
+      .json_schema = "{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":0}}" },
+    { .name = "stream", .kind = FIELD_BOOL, IN_CALL(openai_call, stream) },
+    { .name = "stream_options",
+      .kind = FIELD_OTHER,
+      .take = take_stream_options,
+      .json_schema = "{\"type\":\"object\",\"properties\":{\"include_usage\":"
+                     "{\"type\":\"boolean\"}}}" },
+    NO_EFFECT("user", "a name for one's own logs"),
+    NO_EFFECT("metadata", NULL),
+    NO_EFFECT("store", NULL),
+    NO_EFFECT("service_tier", NULL),
+    NO_EFFECT("safety_identifier", NULL),
+    NO_EFFECT("prompt_cache_key", "prefixes are shared without it"),
+    REFUSED("structured_outputs"),
+    REFUSED("guided_json"),
+    REFUSED("guided_regex"),
+    REFUSED("guided_choice"),
+    REFUSED("guided_grammar"),
+    REFUSED("grammar"),
+    REFUSED("json_schema"),
+    REFUSED("logits_processors"),
+    REFUSED("length_penalty"),
+    REFUSED("prompt_logprobs"),
+    REFUSED("bad_words"),
+    REFUSED("allowed_token_ids"),
+    REFUSED_TRUE("use_beam_search"),
+    REFUSED_TRUE("return_token_ids"),
+    REFUSED_TRUE("return_tokens_as_token_ids"),
+};
+static const body_schema generation_body = { .name = "GenerationFields",
+                                             .rules = generation_rules,
+                                             .count = SL_COUNT_OF(generation_rules) };
 
 /* ---- chat ---------------------------------------------------------------------------------- */
 
@@ -268,13 +343,8 @@ static sl_status parse_message(const json_t *msg, size_t idx, json_t *into, open
     return parse_content(msg, path, calls != NULL || field(msg, "refusal"), into, err);
 }
 
-static sl_status parse_messages(const json_t *root, llm_request *req, openai_error *err)
+sl_status openai_take_messages(const json_t *list, llm_request *req, openai_error *err)
 {
-    const json_t *list = field(root, "messages");
-
-    if (!list)
-        return openai_refuse(err, "messages", "missing_required_parameter",
-                             "Missing required parameter: 'messages'");
     if (!json_is_array(list))
         return openai_refuse(err, "messages", "invalid_type",
                              "Invalid type for 'messages': expected an array of objects, but got "
@@ -294,77 +364,169 @@ static sl_status parse_messages(const json_t *root, llm_request *req, openai_err
     return SL_OK;
 }
 
-static sl_status refuse_tools(const json_t *root, openai_error *err)
+static sl_status take_chat_messages(const json_t *v, const field_rule *rule, const field_target *to,
+                                    openai_error *err)
 {
-    const json_t *tools = field(root, "tools"), *choice = field(root, "tool_choice");
-    const char *call = json_string_value(field(root, "function_call"));
+    (void)rule;
+    return openai_take_messages(v, to->req, err);
+}
 
-    if (tools && !json_is_array(tools))
-        return openai_refuse(err, "tools", "invalid_type", "'tools' must be an array");
-    if (json_array_size(tools) > 0 &&
-        !(json_is_string(choice) && strcmp(json_string_value(choice), "none") == 0))
-        return openai_refuse(err, "tools", "unsupported_parameter",
-                             "Unsupported parameter: 'tools'. This server does not parse tool "
-                             "calls yet; leave 'tools' out or set 'tool_choice' to \"none\"");
-    if (json_array_size(field(root, "functions")) > 0 && (!call || strcmp(call, "none") != 0))
-        return openai_refuse(err, "functions", "unsupported_parameter",
-                             "Unsupported parameter: 'functions'. This server does not parse tool "
-                             "calls yet");
+static bool is_string(const json_t *v, const char *text)
+{
+    return json_is_string(v) && strcmp(json_string_value(v), text) == 0;
+}
+
+/* Before "tools" is looked at. */
+static sl_status take_tool_choice(const json_t *v, const field_rule *rule, const field_target *to,
+                                  openai_error *err)
+{
+    openai_call *call = to->call;
+
+    (void)rule;
+    (void)err;
+    call->no_tools = is_string(v, "none");
     return SL_OK;
 }
 
-static sl_status refuse_formats(const json_t *root, openai_error *err)
+static sl_status take_tools(const json_t *v, const field_rule *rule, const field_target *to,
+                            openai_error *err)
 {
-    const json_t *format = field(root, "response_format"), *modes = field(root, "modalities");
-    const char *type = json_string_value(json_object_get(format, "type"));
+    const openai_call *call = to->call;
 
-    if (format && !type)
-        return openai_refuse(err, "response_format", "invalid_type",
+    if (!json_is_array(v))
+        return openai_refuse(err, rule->name, "invalid_type", "'%s' must be an array", rule->name);
+    if (json_array_size(v) > 0 && !call->no_tools)
+        return openai_refuse(err, rule->name, "unsupported_parameter",
+                             "Unsupported parameter: '%s'. This server does not parse tool calls "
+                             "yet; leave '%s' out or set 'tool_choice' to \"none\"",
+                             rule->name, rule->name);
+    return SL_OK;
+}
+
+static sl_status take_format(const json_t *v, const field_rule *rule, const field_target *to,
+                             openai_error *err)
+{
+    const char *type = json_string_value(json_object_get(v, "type"));
+
+    (void)to;
+    if (!type)
+        return openai_refuse(err, rule->name, "invalid_type",
                              "Invalid 'response_format': expected an object with a 'type'");
-    if (format && strcmp(type, "text") != 0)
-        return openai_refuse(err, "response_format", "unsupported_parameter",
+    if (strcmp(type, "text") != 0)
+        return openai_refuse(err, rule->name, "unsupported_parameter",
                              "Unsupported parameter: 'response_format' of type '%.40s' is not "
                              "supported yet; only \"text\" is",
                              type);
-    for (size_t i = 0; i < json_array_size(modes); i++) {
-        const char *mode = json_string_value(json_array_get(modes, i));
-
-        if (!mode || strcmp(mode, "text") != 0)
-            return openai_refuse(err, "modalities", "unsupported_value",
-                                 "Unsupported value in 'modalities': this server writes text only");
-    }
     return SL_OK;
 }
 
-static sl_status parse_chat(const json_t *root, openai_call *call, openai_error *err)
+static sl_status take_modalities(const json_t *v, const field_rule *rule, const field_target *to,
+                                 openai_error *err)
 {
-    llm_request *req = call->req;
-    const json_t *vars = field(root, "chat_template_kwargs");
-    bool generation_prompt = true, echo = false;
-    int64_t top = 0, max = -1;
+    (void)to;
+    for (size_t i = 0; i < json_array_size(v); i++)
+        if (!is_string(json_array_get(v, i), "text"))
+            return openai_refuse(err, rule->name, "unsupported_value",
+                                 "Unsupported value in 'modalities': this server writes text only");
+    return SL_OK;
+}
 
-    SL_TRY(refuse_tools(root, err));
-    SL_TRY(refuse_formats(root, err));
-    SL_TRY(parse_messages(root, req, err));
-    SL_TRY(take_int(root, "max_tokens", 1, TOKENS_MAX, &max, err));
-    SL_TRY(take_int(root, "max_completion_tokens", 1, TOKENS_MAX, &max, err));
-    req->max_tokens = max;
-    SL_TRY(take_bool(root, "logprobs", &req->logprobs, err));
-    SL_TRY(take_int(root, "top_logprobs", 0, SL_TOP_LOGPROBS_MAX, &top, err));
-    if (top > 0 && !req->logprobs)
+static sl_status take_vars(const json_t *v, const field_rule *rule, const field_target *to,
+                           openai_error *err)
+{
+    if (!json_is_object(v))
+        return openai_refuse(err, rule->name, "invalid_type",
+                             "'chat_template_kwargs' must be an object");
+    to->req->template_vars = json_incref((json_t *)(uintptr_t)v);
+    return SL_OK;
+}
+
+static sl_status take_echo_in_chat(const json_t *v, const field_rule *rule, const field_target *to,
+                                   openai_error *err)
+{
+    (void)to;
+    if (!json_is_true(v))
+        return SL_OK;
+    return openai_refuse(err, rule->name, "unsupported_parameter",
+                         "Unsupported parameter: 'echo' exists for /v1/completions only");
+}
+
+#define TOKENS(field_name, text)                                                                   \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_INT, IN_REQUEST(max_tokens), .min = 1,                   \
+        .max = TOKENS_MAX, .help = text                                                            \
+    }
+
+static const field_rule chat_rules[] = {
+    { .name = "messages",
+      .kind = FIELD_OTHER,
+      .required = true,
+      .take = take_chat_messages,
+      .json_schema = "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\","
+                     "\"properties\":{\"role\":{\"enum\":[\"system\",\"developer\",\"user\","
+                     "\"assistant\",\"tool\",\"function\"]},\"content\":{\"oneOf\":["
+                     "{\"type\":\"string\"},{\"type\":\"array\"},{\"type\":\"null\"}]}},"
+                     "\"required\":[\"role\"]}}" },
+    { .name = "tool_choice",
+      .kind = FIELD_OTHER,
+      .take = take_tool_choice,
+      .help = "\"none\" is the only choice yet" },
+    { .name = "function_call",
+      .kind = FIELD_OTHER,
+      .take = take_tool_choice,
+      .help = "the old name of tool_choice" },
+    { .name = "tools",
+      .kind = FIELD_OTHER,
+      .take = take_tools,
+      .json_schema = "{\"type\":\"array\"}",
+      .help = "refused unless tool_choice is \"none\"" },
+    { .name = "functions",
+      .kind = FIELD_OTHER,
+      .take = take_tools,
+      .json_schema = "{\"type\":\"array\"}",
+      .help = "the old name of tools" },
+    { .name = "response_format",
+      .kind = FIELD_OTHER,
+      .take = take_format,
+      .json_schema = "{\"type\":\"object\",\"properties\":{\"type\":{\"const\":\"text\"}}}",
+      .help = "of type text only" },
+    { .name = "modalities", .kind = FIELD_OTHER, .take = take_modalities, .help = "text only" },
+    TOKENS("max_tokens", NULL),
+    TOKENS("max_completion_tokens", "the new name of max_tokens; wins over it"),
+    { .name = "logprobs", .kind = FIELD_BOOL, IN_REQUEST(logprobs) },
+    { .name = "top_logprobs",
+      .kind = FIELD_INT,
+      IN_REQUEST(top_logprobs),
+      .min = 0,
+      .max = SL_TOP_LOGPROBS_MAX,
+      .help = "needs logprobs" },
+    { .name = "echo", .kind = FIELD_OTHER, .take = take_echo_in_chat, .help = "false only" },
+    { .name = "add_generation_prompt", .kind = FIELD_BOOL, IN_CALL(openai_call, add_generation) },
+    { .name = "chat_template_kwargs",
+      .kind = FIELD_OTHER,
+      .take = take_vars,
+      .json_schema = "{\"type\":\"object\"}",
+      .help = "variables of the chat template" },
+    NO_EFFECT("parallel_tool_calls", NULL),
+    NO_EFFECT("reasoning_effort", NULL),
+    NO_EFFECT("verbosity", NULL),
+    NO_EFFECT("prediction", NULL),
+    REFUSED("audio"),
+    REFUSED("web_search_options"),
+    REFUSED("chat_template"),
+    REFUSED("documents"),
+    REFUSED_TRUE("continue_final_message"),
+};
+const body_schema openai_chat_body = { .name = "ChatCompletionRequest",
+                                       .rules = chat_rules,
+                                       .count = SL_COUNT_OF(chat_rules),
+                                       .base = &generation_body };
+
+static sl_status check_chat(const llm_request *req, openai_error *err)
+{
+    if (req->top_logprobs > 0 && !req->logprobs)
         return openai_refuse(err, "top_logprobs", "invalid_value",
                              "'top_logprobs' is only allowed when 'logprobs' is true");
-    req->top_logprobs = (int32_t)top;
-    SL_TRY(take_bool(root, "echo", &echo, err));
-    if (echo)
-        return openai_refuse(err, "echo", "unsupported_parameter",
-                             "Unsupported parameter: 'echo' exists for /v1/completions only");
-    SL_TRY(take_bool(root, "add_generation_prompt", &generation_prompt, err));
-    req->no_generation_prompt = !generation_prompt;
-    if (vars && !json_is_object(vars))
-        return openai_refuse(err, "chat_template_kwargs", "invalid_type",
-                             "'chat_template_kwargs' must be an object");
-    req->template_vars = json_incref((json_t *)vars);
     return SL_OK;
 }
 
@@ -386,16 +548,12 @@ static sl_status add_text(const json_t *v, const char *param, llm_request *req, 
     return SL_OK;
 }
 
-static sl_status parse_prompts(const json_t *root, const char *name, llm_request *req,
-                               openai_error *err)
+sl_status openai_take_prompts(const json_t *v, const char *name, llm_request *req,
+                              openai_error *err)
 {
-    const json_t *v = field(root, name);
     size_t count = json_is_array(v) ? json_array_size(v) : 1;
     char param[32];
 
-    if (!v)
-        return openai_refuse(err, name, "missing_required_parameter",
-                             "Missing required parameter: '%s'", name);
     if (count == 0)
         return openai_refuse(err, name, "empty_array", "Invalid '%s': it is empty", name);
     if (json_is_array(v) && json_is_integer(json_array_get(v, 0)))
@@ -432,61 +590,138 @@ static sl_status parse_prompts(const json_t *root, const char *name, llm_request
     return SL_OK;
 }
 
-static sl_status parse_complete(const json_t *root, openai_call *call, openai_error *err)
+static sl_status take_prompt(const json_t *v, const field_rule *rule, const field_target *to,
+                             openai_error *err)
 {
-    llm_request *req = call->req;
-    int64_t best_of = 0, top = 0;
-    const char *suffix = NULL;
+    return openai_take_prompts(v, rule->name, to->req, err);
+}
 
-    SL_TRY(parse_prompts(root, "prompt", req, err));
-    SL_TRY(take_bool(root, "echo", &req->echo, err));
-    req->max_tokens = 16; /* OpenAI's default here */
-    SL_TRY(take_int(root, "max_tokens", req->echo ? 0 : 1, TOKENS_MAX, &req->max_tokens, err));
-    SL_TRY(take_int(root, "logprobs", 0, SL_TOP_LOGPROBS_MAX, &top, err));
-    req->logprobs = field(root, "logprobs") != NULL;
-    req->top_logprobs = (int32_t)top;
-    SL_TRY(take_int(root, "best_of", 1, SL_CHOICES_MAX, &best_of, err));
-    if (best_of != 0 && best_of != (int64_t)req->n)
+static sl_status take_completion_logprobs(const json_t *v, const field_rule *rule,
+                                          const field_target *to, openai_error *err)
+{
+    int64_t top = 0;
+
+    SL_TRY(to_int(v, rule->name, 0, SL_TOP_LOGPROBS_MAX, &top, err));
+    to->req->logprobs = true;
+    to->req->top_logprobs = (int32_t)top;
+    return SL_OK;
+}
+
+#define TEXTS_SCHEMA                                                                               \
+    "{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"minItems\":1,\"items\":{"             \
+    "\"oneOf\":[{\"type\":\"string\"},{\"type\":\"integer\"},{\"type\":\"array\","                 \
+    "\"items\":{\"type\":\"integer\"}}]}}]}"
+
+static const field_rule completion_rules[] = {
+    { .name = "prompt",
+      .kind = FIELD_OTHER,
+      .required = true,
+      .take = take_prompt,
+      .json_schema = TEXTS_SCHEMA,
+      .help = "text, texts, token ids, or lists of them" },
+    { .name = "echo", .kind = FIELD_BOOL, IN_REQUEST(echo) },
+    { .name = "max_tokens",
+      .kind = FIELD_INT,
+      IN_REQUEST(max_tokens),
+      .min = 0,
+      .max = TOKENS_MAX,
+      .help = "default 16; 0 with echo only" },
+    { .name = "logprobs",
+      .kind = FIELD_OTHER,
+      .take = take_completion_logprobs,
+      .json_schema = "{\"type\":\"integer\",\"minimum\":0,\"maximum\":20}" },
+    { .name = "best_of",
+      .kind = FIELD_INT,
+      IN_CALL(openai_call, best_of),
+      .min = 1,
+      .max = SL_CHOICES_MAX,
+      .help = "must equal n" },
+    { .name = "suffix",
+      .kind = FIELD_STR,
+      .support = FIELD_REFUSED_TRUE,
+      .help = "insertion needs a model made for it" },
+    { .name = "response_format",
+      .kind = FIELD_OTHER,
+      .take = take_format,
+      .help = "of type text only" },
+};
+const body_schema openai_completion_body = { .name = "CompletionRequest",
+                                             .rules = completion_rules,
+                                             .count = SL_COUNT_OF(completion_rules),
+                                             .base = &generation_body };
+
+static sl_status check_completion(const openai_call *call, openai_error *err)
+{
+    const llm_request *req = call->req;
+
+    if (req->max_tokens == 0 && !req->echo)
+        return openai_refuse(err, "max_tokens", "integer_below_min_value",
+                             "Invalid 'max_tokens': expected a value >= 1, but got 0 instead");
+    if (call->best_of != 0 && call->best_of != (int64_t)req->n)
         return openai_refuse(err, "best_of", "unsupported_value",
                              "Unsupported value: 'best_of' must equal 'n' (%u)", req->n);
-    SL_TRY(take_str(root, "suffix", &suffix, err));
-    if (suffix && *suffix)
-        return openai_refuse(err, "suffix", "unsupported_parameter",
-                             "Unsupported parameter: 'suffix' (insertion) is not supported");
     if (req->prompt_count * req->n > OPENAI_CHOICES_TOTAL)
         return openai_refuse(err, "n", "invalid_value",
                              "Invalid 'n': prompts x n may be at most %d", OPENAI_CHOICES_TOTAL);
     return SL_OK;
 }
 
-static sl_status parse_embed(const json_t *root, openai_call *call, openai_error *err)
+static sl_status take_encoding(const json_t *v, const field_rule *rule, const field_target *to,
+                               openai_error *err)
 {
-    const char *format = "float";
+    openai_call *call = to->call;
 
-    SL_TRY(parse_prompts(root, "input", call->req, err));
-    SL_TRY(take_str(root, "encoding_format", &format, err));
-    if (strcmp(format, "float") != 0 && strcmp(format, "base64") != 0)
-        return openai_refuse(err, "encoding_format", "invalid_value",
+    call->base64 = is_string(v, "base64");
+    if (!call->base64 && !is_string(v, "float"))
+        return openai_refuse(err, rule->name, "invalid_value",
                              "Invalid 'encoding_format': expected \"float\" or \"base64\"");
-    call->base64 = strcmp(format, "base64") == 0;
-    return take_int(root, "dimensions", 1, SL_MODEL_DIM_MAX, &call->dimensions, err);
+    return SL_OK;
 }
+
+static const field_rule embedding_rules[] = {
+    { .name = "model",
+      .kind = FIELD_OTHER,
+      .take = take_model_name,
+      .json_schema = "{\"type\":\"string\"}" },
+    { .name = "input",
+      .kind = FIELD_OTHER,
+      .required = true,
+      .take = take_prompt,
+      .json_schema = TEXTS_SCHEMA,
+      .help = "text, texts, token ids, or lists of them" },
+    { .name = "encoding_format",
+      .kind = FIELD_OTHER,
+      .take = take_encoding,
+      .json_schema = "{\"enum\":[\"float\",\"base64\"]}" },
+    { .name = "dimensions",
+      .kind = FIELD_INT,
+      IN_CALL(openai_call, dimensions),
+      .min = 1,
+      .max = SL_MODEL_DIM_MAX },
+    NO_EFFECT("user", NULL),
+};
+const body_schema openai_embedding_body = { .name = "EmbeddingRequest",
+                                            .rules = embedding_rules,
+                                            .count = SL_COUNT_OF(embedding_rules) };
 
 /* ---- all of them --------------------------------------------------------------------------- */
 
 static sl_status parse_root(const json_t *root, openai_call *call, openai_error *err)
 {
     llm_request *req = call->req;
+    const field_target to = { .req = req, .call = call };
 
-    SL_TRY(take_model(root, req, err));
+    call->skip_special = call->add_special = call->add_generation = true;
     if (req->task == LLM_EMBED)
-        return parse_embed(root, call, err);
-    SL_TRY(refuse_unsupported(root, err));
-    SL_TRY(parse_sampling(root, req, err));
-    SL_TRY(parse_stream(root, call, err));
-    if (req->task == LLM_CHAT)
-        return parse_chat(root, call, err);
-    return parse_complete(root, call, err);
+        return body_read(&openai_embedding_body, root, &to, err);
+    if (req->task == LLM_COMPLETE)
+        req->max_tokens = 16; /* OpenAI's default here */
+    SL_TRY(body_read(req->task == LLM_CHAT ? &openai_chat_body : &openai_completion_body, root, &to,
+                     err));
+    req->show_special = !call->skip_special;
+    req->no_special = !call->add_special;
+    req->no_generation_prompt = !call->add_generation;
+    return req->task == LLM_CHAT ? check_chat(req, err) : check_completion(call, err);
 }
 
 sl_status openai_parse(llm_task task, const char *body, size_t len, openai_call *ret,

@@ -413,7 +413,6 @@ static question *question_create(api *a, http_exchange *x)
     q->a = a;
     q->x = x;
     q->note.ttft_ms = -1;
-    api_user_of(a, x, q->note.user);
     atomic_init(&q->cancelled, false);
     sl_buf_init(&q->answer, ANSWER_MAX);
     sl_buf_init(&q->passages, ANSWER_MAX);
@@ -462,6 +461,7 @@ static void run_query(api *a, http_exchange *x)
     }
     note_model(q, query.model);
     query.cancelled = &q->cancelled;
+    query.caller = api_caller(x);
     sink.ctx = q;
     http_on_close(x, on_close, q);
     status = docs->ops->query(docs->ctx, &query, &sink, &err);
@@ -487,22 +487,31 @@ static void run_later(api *a, http_exchange *x, api_task_fn fn)
     }
 }
 
-void rag_add(api *a, http_exchange *x)
+static void on_add(api *a, http_exchange *x)
 {
     run_later(a, x, run_add);
 }
 
-void rag_list(api *a, http_exchange *x)
+static void on_list(api *a, http_exchange *x)
 {
     run_later(a, x, run_list);
 }
 
-void rag_remove(api *a, http_exchange *x)
+static void on_remove(api *a, http_exchange *x)
 {
     run_later(a, x, run_remove);
 }
 
-void rag_query(api *a, http_exchange *x)
+static void on_query(api *a, http_exchange *x)
 {
     run_later(a, x, run_query);
 }
+
+static const api_endpoint endpoints[] = {
+    { "POST", "/v1/rag/documents", on_add, LLM_MAY_DOCS_WRITE, "Add or replace a document" },
+    { "GET", "/v1/rag/documents", on_list, LLM_MAY_DOCS_READ, "The documents there are" },
+    { "DELETE", "/v1/rag/documents/{name...}", on_remove, LLM_MAY_DOCS_WRITE, "Remove a document" },
+    { "POST", "/v1/rag/query", on_query, LLM_MAY_DOCS_READ, "Ask the documents", .streams = true },
+};
+const api_endpoints rag_endpoints = { &openai_dialect, "Documents", endpoints,
+                                      SL_COUNT_OF(endpoints) };

@@ -313,8 +313,8 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     api *front = NULL;
     api_options o = { .chain = &a->chain,
                       .docs = app_docs(a),
-                      .auth = access_key_count(access) ? access_check_fn : NULL,
-                      .auth_ctx = access,
+                      .gate = access_key_count(access) ? access_enter : NULL,
+                      .gate_ctx = access,
                       .version = SLUICE_VERSION,
                       .stats = read_stats,
                       .stats_ctx = a };

@@ -117,13 +117,13 @@ static void admit(engine *e, job *j)
     }
     for (int i = 0; i < j->seq_count; i++) {
         seq *s = &j->seqs[i];
-        const char *user = j->req->user ? j->req->user : "";
+        const llm_request *req = j->req;
 
         e->live[e->live_count++] = s;
         if (!e->pool)
             continue;
-        s->tenant = tenant_enter(e, user);
-        s->kv.root = s->kv.tail = j->req->no_prefix_cache ? 0 : kv_pool_root(e->pool, user);
+        s->tenant = tenant_enter(e, req->caller ? req->caller->id : "");
+        s->kv.root = s->kv.tail = req->no_prefix_cache ? 0 : kv_pool_root(e->pool, llm_tenant(req));
     }
 }
 
@@ -200,6 +200,11 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     }
     sl_status status = job_create(e, req, sink, &j, err);
 
+    if (status == SL_OK) {
+        status = llm_admit(req, &(llm_demand){ j->usage.prompt_tokens, job_output_max(j) }, err);
+        if (status != SL_OK)
+            job_destroy(e, j);
+    }
     if (status != SL_OK) {
         atomic_fetch_sub(&e->jobs, 1);
         return status;

@@ -114,6 +114,7 @@ struct engine {
 };
 
 /* submit.c: from a request to a job. On failure nothing is kept. */
+int64_t job_output_max(const job *j); /* tokens it may generate, over all choices */
 SL_NODISCARD sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret,
                                   sl_err *err);
 void job_destroy(engine *e, job *j);

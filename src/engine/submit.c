@@ -186,6 +186,15 @@ sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret, sl_e
     return status;
 }
 
+int64_t job_output_max(const job *j)
+{
+    int64_t sum = 0;
+
+    for (int i = 0; i < j->seq_count; i++)
+        sum += j->seqs[i].cap - j->seqs[i].prompt_count;
+    return sum;
+}
+
 void job_destroy(engine *e, job *j)
 {
     for (int i = 0; j->seqs && i < j->seq_count; i++) {

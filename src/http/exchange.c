@@ -123,6 +123,8 @@ void http_unref(http_exchange *x)
         s->options.on_done(s->options.on_done_ctx, x);
     if (x->user_destroy)
         x->user_destroy(x->user);
+    if (x->context_destroy)
+        x->context_destroy(x->context);
     sl_buf_deinit(&x->body);
     sl_buf_deinit(&x->out);
     sl_free(x->content_type);
@@ -221,6 +223,17 @@ void http_set_user(http_exchange *x, void *user, void (*destroy)(void *user))
 void *http_user(const http_exchange *x)
 {
     return x->user;
+}
+
+void http_set_context(http_exchange *x, void *context, void (*destroy)(void *context))
+{
+    x->context = context;
+    x->context_destroy = destroy;
+}
+
+void *http_context(const http_exchange *x)
+{
+    return x->context;
 }
 
 /* ---- the client goes away ------------------------------------------------------------------ */

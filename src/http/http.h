@@ -84,6 +84,9 @@ void http_unref(http_exchange *x);
  * on_done. */
 void http_set_user(http_exchange *x, void *user, void (*destroy)(void *user));
 void *http_user(const http_exchange *x);
+/* The same for who dispatches to handlers; destroyed after the handler's data. */
+void http_set_context(http_exchange *x, void *context, void (*destroy)(void *context));
+void *http_context(const http_exchange *x);
 
 /* fn is called at most once, on an io or watcher thread or from within this call, if the client
  * goes away before http_respond or http_stream_end. It must not block. */

@@ -111,6 +111,8 @@ struct http_exchange {
 
     void *user;
     void (*user_destroy)(void *user);
+    void *context;
+    void (*context_destroy)(void *context);
 };
 
 /* exchange.c */

@@ -26,6 +26,7 @@ llm_request *llm_request_create(llm_task task, size_t arena_bytes_max)
         return NULL;
     sl_arena_init(&req->arena, arena_bytes_max);
     req->task = task;
+    req->model = "";
     req->n = 1;
     req->max_tokens = -1;
     req->sampling = llm_sampling_default();
@@ -41,6 +42,7 @@ void llm_request_destroy(llm_request *req)
 {
     if (!req)
         return;
+    llm_caller_unref(req->caller);
     json_decref(req->messages);
     json_decref(req->tools);
     json_decref(req->template_vars);
@@ -51,6 +53,13 @@ void llm_request_destroy(llm_request *req)
 void llm_cancel(llm_request *req)
 {
     atomic_store_explicit(&req->cancelled, true, memory_order_relaxed);
+}
+
+const char *llm_tenant(const llm_request *req)
+{
+    if (req->tenant)
+        return req->tenant;
+    return req->caller ? req->caller->id : "";
 }
 
 static bool can_do(const llm_backend *b, llm_task task)
@@ -70,6 +79,40 @@ const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm
             return &r->backend;
     }
     return NULL;
+}
+
+/* The first name of a backend of the chain, an alias's target rather than the alias. */
+static const char *route_name(const llm_chain *chain, const llm_backend *b)
+{
+    for (size_t i = 0; i < chain->route_count; i++)
+        if (chain->routes[i].backend.ctx == b->ctx && !chain->routes[i].is_alias)
+            return chain->routes[i].name;
+    return "";
+}
+
+/* Tells the stages before `end` that a request they admitted goes no further. */
+static void refuse_admitted(llm_chain *chain, llm_request *req, size_t end, const sl_err *err)
+{
+    for (size_t i = end; i-- > 0;)
+        if (chain->stages[i].ops->on_refused)
+            chain->stages[i].ops->on_refused(chain->stages[i].ctx, req, err);
+}
+
+sl_status llm_admit(llm_request *req, const llm_demand *demand, sl_err *err)
+{
+    llm_chain *chain = req->chain;
+    sl_err local = { .status = SL_EFORBIDDEN };
+
+    for (size_t i = 0; chain && i < chain->stage_count; i++) {
+        const llm_stage *s = &chain->stages[i];
+
+        if (!s->ops->on_admit || s->ops->on_admit(s->ctx, req, demand, &local) == LLM_PASS)
+            continue;
+        refuse_admitted(chain, req, i, &local);
+        return sl_fail(err, local.status, "%s", local.text);
+    }
+    req->admitted = true;
+    return SL_OK;
 }
 
 /* What stands between the backend and the caller's sink while a request runs. */
@@ -101,6 +144,8 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
 {
     const llm_backend *b = llm_chain_find(chain, req->model, req->task);
     chain_run *run = sl_arena_alloc(&req->arena, sizeof *run);
+    sl_err local = { .status = SL_OK };
+    sl_status status;
 
     if (!b)
         return sl_fail(err, SL_ENOTFOUND,
@@ -109,14 +154,23 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     if (!can_do(b, req->task))
         return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", req->model ? req->model : "",
                        req->task == LLM_EMBED ? "make embeddings" : "generate text");
+    if (!llm_caller_may_use(req->caller, route_name(chain, b)))
+        return sl_fail(err, SL_EFORBIDDEN, "This key may not use the model '%s'",
+                       route_name(chain, b));
     if (!run)
         return sl_fail(err, SL_ENOMEM, "request too large");
     *run = (chain_run){ chain, sink };
+    req->chain = chain;
     for (size_t i = 0; i < chain->stage_count; i++) {
         const llm_stage *s = &chain->stages[i];
 
         if (s->ops->on_request && s->ops->on_request(s->ctx, req, err) != LLM_PASS)
             return err ? err->status : SL_EFORBIDDEN;
     }
-    return b->ops->submit(b->ctx, req, (llm_sink){ chain_on_event, run }, err);
+    status = b->ops->submit(b->ctx, req, (llm_sink){ chain_on_event, run }, &local);
+    if (status == SL_OK)
+        return SL_OK;
+    if (req->admitted)
+        refuse_admitted(chain, req, chain->stage_count, &local);
+    return sl_fail(err, status, "%s", local.text);
 }

@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "llm/caller.h"
 
 /* ---- request ---------------------------------------------------------------------------- */
 
@@ -56,9 +57,9 @@ typedef struct llm_sampling {
 } llm_sampling;
 
 typedef struct llm_request {
-    sl_arena arena; /* everything the request points to */
-    char id[48];    /* request id, for logs and x-request-id */
-    char *model;    /* as the caller named it */
+    sl_arena arena;    /* everything the request points to */
+    char id[48];       /* request id, for logs and x-request-id */
+    const char *model; /* as the caller named it; "": the first that can do the task */
     llm_task task;
 
     json_t *messages;      /* LLM_CHAT: array of OpenAI-shaped messages; owned */
@@ -88,9 +89,13 @@ typedef struct llm_request {
     int32_t spec_tokens;  /* drafted per step by prompt lookup: 0 = the server's default, -1 = none,
                              n = at most n */
 
-    int64_t created_ns;    /* monotonic */
-    const char *user;      /* who asks (key or tenant name), or NULL; in the arena */
-    atomic_bool cancelled; /* set by llm_cancel from any thread; backends poll it each step */
+    int64_t created_ns; /* monotonic */
+    llm_caller *caller; /* who asks, referenced; NULL: everybody, where keys are off */
+    const char *tenant; /* shares prefixes with nobody else; NULL: the caller's id. In the arena */
+    int32_t priority;   /* lower goes first; 0: as usual */
+    struct llm_chain *chain; /* set by llm_chain_submit, for llm_admit */
+    bool admitted;           /* set by llm_admit */
+    atomic_bool cancelled;   /* set by llm_cancel from any thread; backends poll it each step */
 } llm_request;
 
 /* A request with neutral settings and a fresh id ("req_" + 24 hex digits); NULL when out of
@@ -100,6 +105,8 @@ llm_request *llm_request_create(llm_task task, size_t arena_bytes_max);
 void llm_request_destroy(llm_request *req);
 llm_sampling llm_sampling_default(void);
 void llm_cancel(llm_request *req);
+/* Whose prefixes the request may share: its tenant, or its caller's id, or "". */
+const char *llm_tenant(const llm_request *req);
 
 /* ---- events ------------------------------------------------------------------------------ */
 
@@ -189,9 +196,10 @@ enum {
 
 /* A model somewhere. All functions may be called from any thread. */
 typedef struct llm_backend_ops {
-    /* Takes the request: SL_OK means that the sink will get events up to LLM_EV_DONE, after which
-     * the backend no longer touches req (the sink, or whoever set it, destroys it). On failure no
-     * event was or will be sent and the caller still owns req. SL_EBUSY: the queue is full. */
+    /* Takes the request, after it counted the prompt and llm_admit agreed: SL_OK means that the
+     * sink will get events up to LLM_EV_DONE, after which the backend no longer touches req (the
+     * sink, or whoever set it, destroys it). On failure no event was or will be sent and the caller
+     * still owns req. SL_EBUSY: the queue is full. */
     sl_status (*submit)(void *ctx, llm_request *req, llm_sink sink, sl_err *err);
     void (*info)(void *ctx, llm_model_info *ret);
     /* Token ids of text into ids[cap]; *ret_count is the number there are, also past cap. flags:
@@ -220,11 +228,21 @@ typedef enum llm_verdict {
     LLM_VERDICT_COUNT
 } llm_verdict;
 
+/* What a request may cost, known before it is queued. */
+typedef struct llm_demand {
+    int64_t prompt_tokens; /* over all prompts, each once */
+    int64_t output_max;    /* over all choices */
+} llm_demand;
+
 /* One link of the request chain. A stage never calls its neighbours itself. Any function may be
  * NULL. on_event and on_done run on the backend's thread. */
 typedef struct llm_stage_ops {
     const char *name;
     llm_verdict (*on_request)(void *ctx, llm_request *req, sl_err *err);
+    /* The backend has counted the prompt and is about to queue the request: the moment to reserve.
+     * Whoever passed here gets on_done, or on_refused when a later stage or the backend said no. */
+    llm_verdict (*on_admit)(void *ctx, llm_request *req, const llm_demand *demand, sl_err *err);
+    void (*on_refused)(void *ctx, llm_request *req, const sl_err *err);
     llm_verdict (*on_event)(void *ctx, llm_request *req, const llm_event *ev);
     void (*on_done)(void *ctx, const llm_request *req, const llm_usage *usage);
 } llm_stage_ops;
@@ -257,6 +275,9 @@ typedef struct llm_chain {
  * task. */
 SL_NODISCARD sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink,
                                         sl_err *err);
+/* For backends, within submit: asks all stages of the request's chain. On failure nothing is
+ * reserved and submit returns the status. */
+SL_NODISCARD sl_status llm_admit(llm_request *req, const llm_demand *demand, sl_err *err);
 /* The backend behind a model name for a task; NULL when there is none. */
 const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm_task task);
 
@@ -290,6 +311,7 @@ typedef struct llm_docs_query {
     int64_t max_tokens; /* 0: the default */
     float temperature;
     bool search_only;       /* no answer, only passages */
+    llm_caller *caller;     /* who asks, borrowed; or NULL */
     atomic_bool *cancelled; /* or NULL; polled */
 } llm_docs_query;
 

@@ -134,6 +134,7 @@ static sl_status make_request(const llm_docs_query *q, const rag_hits *hits, con
         llm_request_destroy(req);
         return sl_fail(err, SL_ENOMEM, "out of memory for the prompt");
     }
+    req->caller = llm_caller_ref(q->caller);
     req->max_tokens = q->max_tokens;
     req->sampling.temperature = q->temperature;
     req->sampling.frequency_penalty = FREQUENCY_PENALTY;

@@ -136,6 +136,7 @@ static sl_status fake_submit(void *ctx, llm_request *req, llm_sink sink, sl_err 
     if (strcmp(script, "context") == 0)
         return sl_fail(err, SL_ECONTEXT,
                        "The prompt has 9000 tokens; the context of this model is 4096 tokens");
+    SL_TRY(llm_admit(req, &(llm_demand){ 7, req->max_tokens >= 0 ? req->max_tokens : 5 }, err));
     r = sl_malloc(sizeof *r);
     if (!r)
         return sl_fail(err, SL_ENOMEM, "fake");

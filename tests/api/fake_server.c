@@ -47,8 +47,8 @@ int main(int argc, char **argv)
             &err) != SL_OK ||
         api_create(&(api_options){ .chain = &chain,
                                    .docs = { &fake_docs_ops, &backend },
-                                   .auth = access_check_fn,
-                                   .auth_ctx = access,
+                                   .gate = access_enter,
+                                   .gate_ctx = access,
                                    .stats = stats },
                    server, &a, &err) != SL_OK ||
         http_server_route(server, "GET", "/debug", debug, NULL, &err) != SL_OK ||

@@ -9,27 +9,41 @@
 #include "access/access.h"
 #include "base/attr.h"
 
+static llm_caller *check(access_control *a, const char *authorization, const char *x_api_key)
+{
+    llm_caller *c = NULL;
+    sl_err err;
+    sl_status status = access_check(a, authorization, x_api_key, &c, &err);
+
+    assert_int_equal(status, c ? SL_OK : SL_EAUTH);
+    return c;
+}
+
 static void test_keys(void **state)
 {
     static const char *const keys[] = { "alpha", "beta" };
-    char name[ACCESS_NAME_BYTES];
     access_control *a = NULL;
+    llm_caller *alpha, *beta;
     sl_err err;
 
     assert_int_equal(access_create(keys, 2, &a, &err), SL_OK);
     assert_int_equal(access_key_count(a), 2);
-    assert_int_equal(access_check(a, NULL, NULL, name), ACCESS_KEY_MISSING);
-    assert_int_equal(access_check(a, "Bearer ", NULL, name), ACCESS_KEY_MISSING);
-    assert_int_equal(access_check(a, "Basic alpha", NULL, name), ACCESS_KEY_MISSING);
-    assert_int_equal(access_check(a, "Bearer alph", NULL, name), ACCESS_KEY_WRONG);
-    assert_int_equal(access_check(a, "Bearer alphaa", NULL, name), ACCESS_KEY_WRONG);
-    assert_int_equal(access_check(a, "Bearer alpha", NULL, name), ACCESS_ALLOW);
-    assert_int_equal(strlen(name), 12);
-    assert_int_equal(access_check(a, "bearer  beta", NULL, NULL), ACCESS_ALLOW);
-    assert_int_equal(access_check(a, NULL, "beta", NULL), ACCESS_ALLOW);
-    assert_int_equal(access_check(a, "Bearer wrong", "beta", NULL), ACCESS_KEY_WRONG);
+    assert_null(check(a, NULL, NULL));
+    assert_null(check(a, "Bearer ", NULL));
+    assert_null(check(a, "Basic alpha", NULL));
+    assert_null(check(a, "Bearer alph", NULL));
+    assert_null(check(a, "Bearer alphaa", NULL));
+    alpha = check(a, "Bearer alpha", NULL);
+    assert_non_null(alpha);
+    assert_int_equal(strlen(alpha->id), 12);
+    beta = check(a, "bearer  beta", NULL);
+    assert_non_null(beta);
+    assert_ptr_not_equal(alpha, beta);
+    assert_ptr_equal(check(a, NULL, "beta"), beta);
+    assert_null(check(a, "Bearer wrong", "beta"));
     access_destroy(a);
-    assert_int_equal(access_check(NULL, NULL, NULL, name), ACCESS_ALLOW);
+    assert_int_equal(access_check(NULL, NULL, NULL, &alpha, &err), SL_OK);
+    assert_null(alpha);
 }
 
 static void test_bad_keys(void **state)

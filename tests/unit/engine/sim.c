@@ -220,7 +220,7 @@ void sim_request_init(sim_request *r, const char *user)
     memset(r, 0, sizeof *r);
     snprintf(r->user, sizeof r->user, "%s", user);
     r->req.task = LLM_COMPLETE;
-    r->req.user = r->user;
+    r->req.tenant = r->user;
     r->req.n = 1;
     r->req.sampling = llm_sampling_default();
     r->req.sampling.temperature = 0;

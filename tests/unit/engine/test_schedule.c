@@ -243,7 +243,7 @@ static double served(const char *user)
 static bool has_waiting(const char *user)
 {
     for (size_t i = 0; i < s.e.live_count; i++)
-        if (strcmp(s.e.live[i]->job->req->user, user) == 0 && !s.e.live[i]->begun)
+        if (strcmp(s.e.live[i]->job->req->tenant, user) == 0 && !s.e.live[i]->begun)
             return true;
     return false;
 }
