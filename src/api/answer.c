@@ -83,8 +83,14 @@ static void put_header(void *ctx, const char *name, const char *value)
     http_set_header(ctx, name, value);
 }
 
-static void put_headers(const job *j)
+static void put_quota(http_exchange *x, const api_dialect *d, const llm_quota *q)
 {
+    (d->put_quota ? d->put_quota : openai_put_quota)(q, put_header, x);
+}
+
+static void put_headers(const job *j, const llm_request *req)
+{
+    put_quota(j->x, j->enc->ops->dialect, &req->quota);
     if (j->enc->ops->headers)
         j->enc->ops->headers(j->enc, put_header, j->x);
 }
@@ -98,7 +104,7 @@ static void write_out(job *j, llm_request *req)
         const char *type = j->enc->ops->stream_type;
 
         j->streaming = true;
-        put_headers(j);
+        put_headers(j, req);
         http_stream_begin(j->x, 200, type ? type : "text/event-stream; charset=utf-8");
     }
     if (j->writable && (j->out.failed || !http_stream_write(j->x, j->out.ptr, j->out.len))) {
@@ -122,7 +128,7 @@ static void finish_answer(job *j, llm_request *req)
     } else if (j->out.failed) {
         api_respond_error_as(j->a, j->x, &too_large, j->enc->ops->dialect);
     } else {
-        put_headers(j);
+        put_headers(j, req);
         http_respond(j->x, 200, "application/json", sl_buf_str(&j->out), j->out.len);
     }
 }
@@ -216,9 +222,13 @@ static void submit(api *a, http_exchange *x, job *j, llm_request *req)
     pthread_mutex_lock(&j->mutex);
     j->req = NULL;
     pthread_mutex_unlock(&j->mutex);
-    llm_request_destroy(req);
     j->enc->failed = true;
     openai_error_from(&err, task, &j->enc->error);
+    openai_error_quota(&j->enc->error, status, &req->quota);
+    put_quota(x, j->enc->ops->dialect, &req->quota);
+    if (req->quota.what && req->quota.retry_after_ms == 0)
+        http_set_header(x, "x-should-retry", "false"); /* clients would wait in vain */
+    llm_request_destroy(req);
     j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
     api_respond_error_as(a, x, &j->enc->error, j->enc->ops->dialect);
     http_unref(x);
@@ -237,6 +247,7 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
     }
     snprintf(req->id, sizeof req->id, "%s", http_request_id(x));
     req->created_ns = http_started_ns(x);
+    req->route = http_route(x);
     http_set_user(x, j, job_destroy);
     submit(a, x, j, req);
 }

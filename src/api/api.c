@@ -16,19 +16,25 @@
 
 /* ---- errors -------------------------------------------------------------------------------- */
 
+static void put_retry_after(http_exchange *x, int64_t ms)
+{
+    char text[24];
+
+    snprintf(text, sizeof text, "%lld", (long long)(ms + 999) / 1000);
+    http_set_header(x, "Retry-After", text);
+    snprintf(text, sizeof text, "%lld", (long long)ms);
+    http_set_header(x, "retry-after-ms", text);
+}
+
 void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e,
                           const api_dialect *dialect)
 {
     openai_error said = *e;
-    char text[24];
     sl_buf b;
 
-    if (e->http == 503 || e->http == 429) {
-        snprintf(text, sizeof text, "%d", a->options.retry_after_s);
-        http_set_header(x, "Retry-After", text);
-        snprintf(text, sizeof text, "%d", a->options.retry_after_s * 1000);
-        http_set_header(x, "retry-after-ms", text);
-    }
+    if (e->http == 503 || e->http == 429)
+        put_retry_after(x, e->retry_after_ms ? e->retry_after_ms
+                                             : (int64_t)a->options.retry_after_s * 1000);
     if (dialect->translate)
         dialect->translate(&said);
     sl_buf_init(&b, 64 * SL_KIB);

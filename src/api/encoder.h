@@ -18,7 +18,11 @@ typedef struct openai_error {
     const char *type, *code;        /* code may be NULL */
     char param[OPENAI_PARAM_BYTES]; /* "" : null */
     char message[SL_ERR_TEXT_BYTES];
+    int64_t retry_after_ms; /* 0: the server's default, where waiting helps */
 } openai_error;
+
+/* Sets a header of the answer. */
+typedef void (*encoder_header_fn)(void *ctx, const char *name, const char *value);
 
 /* How a dialect speaks of failures. */
 typedef struct api_dialect {
@@ -28,12 +32,11 @@ typedef struct api_dialect {
     void (*translate)(openai_error *e);
     /* Writes the body of an answer that is an error. */
     void (*put_error)(sl_buf *out, const openai_error *e);
+    /* Headers about what the caller's limits leave; NULL: OpenAI's. */
+    void (*put_quota)(const llm_quota *q, encoder_header_fn set, void *ctx);
 } api_dialect;
 
 typedef struct encoder encoder;
-
-/* Sets a header of the answer. */
-typedef void (*encoder_header_fn)(void *ctx, const char *name, const char *value);
 
 typedef struct encoder_ops {
     void (*encode)(encoder *e, const llm_event *ev, sl_buf *out);

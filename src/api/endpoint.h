@@ -1,4 +1,5 @@
-/* endpoint.h - the tables of routes. Dispatch, permissions and the OpenAPI document come from them. */
+/* endpoint.h - the tables of routes. Dispatch, permissions and the OpenAPI document come from them.
+ */
 #ifndef SL_API_ENDPOINT_H
 #define SL_API_ENDPOINT_H
 
@@ -11,11 +12,11 @@ struct api;
 typedef struct api_endpoint {
     const char *method, *pattern; /* as http_server_route takes them */
     void (*fn)(struct api *a, http_exchange *x);
-    uint32_t permission;      /* LLM_MAY_*; 0: open to everybody, no key needed */
-    const char *summary;      /* one line, for the documents */
-    const body_schema *body;  /* fields of the JSON body; NULL: no body, or none described */
-    const char *answer;       /* content types of a good answer; NULL: "application/json" */
-    bool streams;             /* may answer with a stream when asked */
+    uint32_t permission;     /* LLM_MAY_*; 0: open to everybody, no key needed */
+    const char *summary;     /* one line, for the documents */
+    const body_schema *body; /* fields of the JSON body; NULL: no body, or none described */
+    const char *answer;      /* content types of a good answer; NULL: "application/json" */
+    bool streams;            /* may answer with a stream when asked */
 } api_endpoint;
 
 /* One dialect's table. */

@@ -39,6 +39,10 @@ sl_status openai_refuse(openai_error *err, const char *param, const char *code, 
                         ...) SL_PRINTF(4, 5);
 /* How a failure of the chain looks in this dialect. */
 void openai_error_from(const sl_err *from, llm_task task, openai_error *ret);
+/* What the error says more when limits were the reason. */
+void openai_error_quota(openai_error *e, sl_status status, const llm_quota *q);
+/* x-ratelimit-*, for limits there are. */
+void openai_put_quota(const llm_quota *q, encoder_header_fn set, void *ctx);
 extern const api_dialect openai_dialect;
 /* {"error":{...}} */
 void openai_put_error(sl_buf *out, const openai_error *e);

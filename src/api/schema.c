@@ -113,8 +113,10 @@ static sl_status refuse_unknown(const body_schema *s, const json_t *root, openai
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)root, key, value) if (!find_rule(s, key))
-        return openai_refuse(err, key, "unknown_parameter", "Unknown parameter: '%.100s'", key);
+    json_object_foreach(
+        (json_t *)(uintptr_t)root, key,
+        value) if (!find_rule(s, key)) return openai_refuse(err, key, "unknown_parameter",
+                                                            "Unknown parameter: '%.100s'", key);
     return SL_OK;
 }
 

@@ -66,8 +66,8 @@ struct body_schema {
     bool is_closed;          /* unknown fields are refused; else ignored */
 };
 
-/* Reads all fields, in the tables' order. SL_EINVAL (SL_ENOMEM when the request gets too large): *err
- * names the field. */
+/* Reads all fields, in the tables' order. SL_EINVAL (SL_ENOMEM when the request gets too large):
+ * *err names the field. */
 sl_status body_read(const body_schema *s, const json_t *root, const field_target *to,
                     openai_error *err);
 /* Puts "outer." before the field that *err names, for bodies within bodies. Returns status. */

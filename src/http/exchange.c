@@ -487,7 +487,10 @@ static void add_headers(const http_exchange *x, struct MHD_Response *r)
     if (cors) {
         MHD_add_response_header(r, "Access-Control-Allow-Origin", cors);
         MHD_add_response_header(r, "Access-Control-Expose-Headers",
-                                "x-request-id, retry-after, retry-after-ms");
+                                "x-request-id, request-id, retry-after, retry-after-ms, "
+                                "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+                                "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+                                "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens");
     }
     for (const http_pair *p = x->extra; p; p = p->next)
         MHD_add_response_header(r, p->name, p->value);

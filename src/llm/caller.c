@@ -29,7 +29,7 @@ bool llm_caller_may_use(const llm_caller *c, const char *model)
         size_t len = strlen(c->models[i]);
 
         if (len > 0 && c->models[i][len - 1] == '*' ? strncmp(c->models[i], model, len - 1) == 0
-                                                     : strcmp(c->models[i], model) == 0)
+                                                    : strcmp(c->models[i], model) == 0)
             return true;
     }
     return false;

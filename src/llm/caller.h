@@ -1,7 +1,7 @@
 /* caller.h - who asks: made by the access room, read by every other. Included by llm.h.
  *
- * A caller is immutable and reference counted: the exchange holds one, each of its requests another,
- * and whoever charges it after the request a third. */
+ * A caller is immutable and reference counted: the exchange holds one, each of its requests
+ * another, and whoever charges it after the request a third. */
 #ifndef SL_LLM_CALLER_H
 #define SL_LLM_CALLER_H
 
@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What a caller may do. Scopes of keys and tokens carry these names (llm_permission_name); roles are
- * sets of them. */
+/* What a caller may do. Scopes of keys and tokens carry these names (llm_permission_name); roles
+ * are sets of them. */
 #define LLM_PERMISSION_MAP(X)                                                                      \
     X(GENERATE, "generate", "chat, completions, messages, tokenizing")                             \
     X(EMBED, "embed", "embeddings")                                                                \
@@ -62,8 +62,8 @@ struct llm_caller {
     const char *name; /* for people and logs */
     const char *user, *team, *role; /* "" when none */
     uint32_t permissions;           /* LLM_MAY_* */
-    const char *const *models;      /* [model_count] that it may use; a trailing * matches any rest */
-    size_t model_count;             /* 0: all */
+    const char *const *models; /* [model_count] that it may use; a trailing * matches any rest */
+    size_t model_count;        /* 0: all */
     llm_limits limits[LLM_SUBJECT_COUNT];
 };
 

@@ -27,6 +27,7 @@ llm_request *llm_request_create(llm_task task, size_t arena_bytes_max)
     sl_arena_init(&req->arena, arena_bytes_max);
     req->task = task;
     req->model = "";
+    req->route = "";
     req->n = 1;
     req->max_tokens = -1;
     req->sampling = llm_sampling_default();
@@ -161,6 +162,8 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
         return sl_fail(err, SL_ENOMEM, "request too large");
     *run = (chain_run){ chain, sink };
     req->chain = chain;
+    if (!req->model[0])
+        req->model = route_name(chain, b);
     for (size_t i = 0; i < chain->stage_count; i++) {
         const llm_stage *s = &chain->stages[i];
 

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "llm/caller.h"
+#include "llm/report.h"
 
 /* ---- request ---------------------------------------------------------------------------- */
 
@@ -56,6 +57,24 @@ typedef struct llm_sampling {
     size_t bias_count;
 } llm_sampling;
 
+/* Tokens of one request by what they cost; the four do not overlap. */
+typedef struct llm_tokens {
+    int64_t fresh, cached; /* of the prompt: computed, and taken from the prefix cache */
+    int64_t output, reasoning;
+} llm_tokens;
+
+/* What a caller's limits leave it, for the headers of an answer; limit 0: there is none. */
+typedef struct llm_quota_part {
+    int64_t limit, remaining;
+    int64_t reset_ms; /* until the window begins anew */
+} llm_quota_part;
+
+typedef struct llm_quota {
+    llm_quota_part requests, tokens;
+    int64_t retry_after_ms; /* of a refusal: when to try again; 0: nobody knows */
+    const char *what; /* of a refusal: "requests", "tokens", "concurrency", "budget"; static */
+} llm_quota;
+
 typedef struct llm_request {
     sl_arena arena;    /* everything the request points to */
     char id[48];       /* request id, for logs and x-request-id */
@@ -93,6 +112,10 @@ typedef struct llm_request {
     llm_caller *caller; /* who asks, referenced; NULL: everybody, where keys are off */
     const char *tenant; /* shares prefixes with nobody else; NULL: the caller's id. In the arena */
     int32_t priority;   /* lower goes first; 0: as usual */
+    const char *route;  /* the route it came by, for the ledger; static, or "" */
+    llm_quota quota;    /* set on admission or refusal */
+    void *hold;         /* the limiter's, in the arena */
+    void *record;       /* the ledger's, in the arena */
     struct llm_chain *chain; /* set by llm_chain_submit, for llm_admit */
     bool admitted;           /* set by llm_admit */
     atomic_bool cancelled;   /* set by llm_cancel from any thread; backends poll it each step */

@@ -1,0 +1,173 @@
+/* journal.c - records on their way to the database: one JSON object per line.
+ *
+ * A line that a crash cut short is the last one, and is ignored: its request's end was not told to
+ * anybody. */
+#include "observe/ledger_int.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/os.h"
+
+#define PAIRS_MAX     64                /* processes that share a data directory */
+#define JOURNAL_BYTES ((size_t)1 << 20) /* then the other file's turn comes, when it is empty */
+#define REPLAY_BYTES  ((size_t)256 << 20)
+#define LINE_BYTES    (16 * SL_KIB)
+
+static const char *const column_keys[LLM_USAGE_COLUMN_COUNT] = { "key",   "user",  "team",
+                                                                 "model", "route", "outcome" };
+
+static void put_line(sl_buf *out, const ledger_record *r)
+{
+    sl_buf_puts(out, "{\"id\":");
+    sl_buf_put_json(out, r->id, strlen(r->id));
+    for (int i = 0; i < LLM_USAGE_COLUMN_COUNT; i++) {
+        sl_buf_printf(out, ",\"%s\":", column_keys[i]);
+        sl_buf_put_json(out, r->columns[i], strlen(r->columns[i]));
+    }
+    sl_buf_printf(out,
+                  ",\"end\":%lld,\"embedding\":%d,\"fresh\":%lld,\"cached\":%lld,\"output\":%lld,"
+                  "\"reasoning\":%lld,\"queue\":%lld,\"prefill\":%lld,\"decode\":%lld,"
+                  "\"cost\":%lld}\n",
+                  (long long)r->end_ms, r->is_embedding, (long long)r->tokens.fresh,
+                  (long long)r->tokens.cached, (long long)r->tokens.output,
+                  (long long)r->tokens.reasoning, (long long)r->queue_us, (long long)r->prefill_us,
+                  (long long)r->decode_us, (long long)r->cost_nusd);
+}
+
+static int64_t number(const json_t *line, const char *key)
+{
+    return json_integer_value(json_object_get(line, key));
+}
+
+static bool read_line(const json_t *line, ledger_record *r)
+{
+    r->id = json_string_value(json_object_get(line, "id"));
+    for (int i = 0; i < LLM_USAGE_COLUMN_COUNT; i++) {
+        r->columns[i] = json_string_value(json_object_get(line, column_keys[i]));
+        if (!r->columns[i])
+            return false;
+    }
+    r->end_ms = number(line, "end");
+    r->is_embedding = number(line, "embedding") != 0;
+    r->tokens = (llm_tokens){ number(line, "fresh"), number(line, "cached"), number(line, "output"),
+                              number(line, "reasoning") };
+    r->queue_us = number(line, "queue");
+    r->prefill_us = number(line, "prefill");
+    r->decode_us = number(line, "decode");
+    r->cost_nusd = number(line, "cost");
+    return r->id != NULL;
+}
+
+static void replay(const char *path, const journal_reader *reader)
+{
+    const char *p, *end;
+    sl_err err;
+    sl_buf b;
+
+    sl_buf_init(&b, REPLAY_BYTES);
+    if (sl_file_read(path, REPLAY_BYTES, &b, &err) == SL_OK) {
+        for (p = sl_buf_str(&b); (end = strchr(p, '\n')); p = end + 1) {
+            json_t *line = json_loadb(p, (size_t)(end - p), 0, NULL);
+            ledger_record r = { 0 };
+
+            if (line && read_line(line, &r))
+                reader->on_record(reader->ctx, &r);
+            json_decref(line);
+        }
+    }
+    sl_buf_deinit(&b);
+}
+
+static void pair_paths(const char *dir, int pair, char path[2][4096])
+{
+    for (int i = 0; i < 2; i++)
+        snprintf(path[i], sizeof path[i], "%s/usage-%d%c.journal", dir, pair, 'a' + i);
+}
+
+/* Opens and locks a pair: SL_EBUSY when another process has it. */
+static sl_status take_pair(journal *j, const char *dir, int pair, sl_err *err)
+{
+    pair_paths(dir, pair, j->path);
+    for (int i = 0; i < 2; i++) {
+        j->fds[i] = open(j->path[i], O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        if (j->fds[i] < 0)
+            return sl_fail(err, SL_EIO, "cannot open %s: %s", j->path[i], strerror(errno));
+    }
+    if (flock(j->fds[0], LOCK_EX | LOCK_NB) == 0)
+        return SL_OK;
+    journal_close(j);
+    return sl_fail(err, SL_EBUSY, "%s is in use", j->path[0]);
+}
+
+sl_status journal_open(journal *j, const char *dir, const journal_reader *reader, sl_err *err)
+{
+    bool has_one = false;
+
+    *j = (journal){ .fds = { -1, -1 } };
+    for (int pair = 0; pair < PAIRS_MAX; pair++) {
+        journal other = { .fds = { -1, -1 } };
+        sl_status status;
+
+        pair_paths(dir, pair, other.path);
+        if (has_one && !sl_file_exists(other.path[0]))
+            break;
+        status = take_pair(&other, dir, pair, err);
+        if (status == SL_EBUSY)
+            continue;
+        if (status != SL_OK) {
+            journal_close(&other);
+            return status;
+        }
+        for (int i = 0; i < 2; i++)
+            replay(other.path[i], reader);
+        if (reader->on_end(reader->ctx)) {
+            journal_clear(&other, 0);
+            journal_clear(&other, 1);
+        } else {
+            journal_close(&other); /* its records wait for a better time */
+            continue;
+        }
+        if (has_one)
+            journal_close(&other);
+        else
+            *j = other;
+        has_one = true;
+    }
+    return has_one ? SL_OK : sl_fail(err, SL_EBUSY, "no usage journal in %s could be used", dir);
+}
+
+void journal_close(journal *j)
+{
+    for (int i = 0; i < 2; i++) {
+        if (j->fds[i] >= 0)
+            close(j->fds[i]);
+        j->fds[i] = -1;
+    }
+}
+
+bool journal_append(journal *j, const ledger_record *r)
+{
+    ssize_t n;
+    sl_buf b;
+
+    if (j->bytes[j->active] > JOURNAL_BYTES && j->bytes[!j->active] == 0)
+        j->active = !j->active;
+    sl_buf_init(&b, LINE_BYTES);
+    put_line(&b, r);
+    n = b.failed ? -1 : write(j->fds[j->active], sl_buf_str(&b), b.len);
+    if (n > 0)
+        j->bytes[j->active] += (size_t)n;
+    n = n == (ssize_t)b.len ? n : -1;
+    sl_buf_deinit(&b);
+    return n > 0;
+}
+
+void journal_clear(journal *j, int which)
+{
+    if (ftruncate(j->fds[which], 0) == 0)
+        j->bytes[which] = 0;
+}
