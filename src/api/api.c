@@ -205,6 +205,7 @@ static const api_endpoints *const tables[] = {
     &openai_endpoints,
     &llamacpp_endpoints,
     &rag_endpoints,
+    &usage_endpoints,
     &server_endpoints,
 };
 
@@ -245,8 +246,7 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
         goto fail;
     }
     api_metrics_init(a);
-    if (options->docs.ops &&
-        (status = api_pool_create(a, options->docs_workers > 0 ? options->docs_workers : 4,
+    if ((status = api_pool_create(a, options->docs_workers > 0 ? options->docs_workers : 4,
                                   options->docs_queue_max > 0 ? options->docs_queue_max : 32,
                                   &a->pool, err)) != SL_OK)
         goto fail;

@@ -27,6 +27,8 @@ typedef void (*api_task_fn)(api *a, http_exchange *x);
 sl_status api_pool_create(api *a, int threads, int queue_max, api_pool **ret, sl_err *err);
 /* Takes a reference to x for as long as the task waits and runs. False when the queue is full. */
 bool api_pool_push(api_pool *p, api_task_fn fn, http_exchange *x);
+/* Runs fn on the pool, or answers 503. */
+void api_run_later(api *a, http_exchange *x, api_task_fn fn);
 /* Runs what is queued, then ends the threads. Accepts NULL. */
 void api_pool_destroy(api_pool *p);
 
@@ -63,7 +65,7 @@ const char *answer_model(const api *a, const llm_request *req, llm_model_info *r
  * is answered). */
 void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model);
 
-extern const api_endpoints openai_endpoints, llamacpp_endpoints, rag_endpoints;
+extern const api_endpoints openai_endpoints, llamacpp_endpoints, rag_endpoints, usage_endpoints;
 /* models.c */
 void models_list(api *a, http_exchange *x);
 void models_get(api *a, http_exchange *x);

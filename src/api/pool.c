@@ -1,5 +1,5 @@
-/* pool.c - a few threads and a bounded queue, for the document routes: their backend blocks while
- * it searches and while the answer streams, which an io thread must not. */
+/* pool.c - a few threads and a bounded queue, for routes that block: those of documents, which
+ * search and then wait for the answer, and those that ask databases. An io thread must not. */
 #include "api/api_int.h"
 
 #define THREADS_MAX 64
@@ -78,6 +78,18 @@ bool api_pool_push(api_pool *p, api_task_fn fn, http_exchange *x)
     }
     pthread_mutex_unlock(&p->mutex);
     return ok;
+}
+
+void api_run_later(api *a, http_exchange *x, api_task_fn fn)
+{
+    openai_error e;
+    sl_err err = { 0 };
+
+    if (api_pool_push(a->pool, fn, x))
+        return;
+    sl_fail(&err, SL_EBUSY, "Too many requests of this kind; try again");
+    openai_error_from(&err, LLM_CHAT, &e);
+    api_respond_error(a, x, &e);
 }
 
 void api_pool_destroy(api_pool *p)

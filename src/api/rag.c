@@ -474,17 +474,11 @@ static void run_query(api *a, http_exchange *x)
 
 static void run_later(api *a, http_exchange *x, api_task_fn fn)
 {
-    openai_error e;
-    sl_err err = { 0 };
-
-    if (!a->options.docs.ops) {
+    if (a->options.docs.ops)
+        api_run_later(a, x, fn);
+    else
         http_respond_error(x, 501, "invalid_request_error", NULL, "not_implemented",
                            NO_DOCS_MESSAGE);
-    } else if (!api_pool_push(a->pool, fn, x)) {
-        sl_fail(&err, SL_EBUSY, "Too many document requests; try again");
-        openai_error_from(&err, LLM_CHAT, &e);
-        api_respond_error(a, x, &e);
-    }
 }
 
 static void on_add(api *a, http_exchange *x)

@@ -53,6 +53,45 @@ static const cyaml_schema_field_t server_fields[] = {
     STR("cors_origin", config_server, cors_origin),
     CYAML_FIELD_END,
 };
+#define INT64(key, type, member) CYAML_FIELD_INT(key, OPT, type, member)
+static const cyaml_schema_field_t model_limits_fields[] = {
+    CYAML_FIELD_STRING_PTR("model", CYAML_FLAG_POINTER, config_model_limits, model, 1,
+                           CYAML_UNLIMITED),
+    INT64("rpm", config_model_limits, rpm),
+    INT64("rpd", config_model_limits, rpd),
+    INT64("tpm", config_model_limits, tpm),
+    INT64("tpd", config_model_limits, tpd),
+    INT64("concurrency", config_model_limits, concurrency),
+    INT64("request_tokens", config_model_limits, request_tokens),
+    CYAML_FIELD_FLOAT("budget", OPT, config_model_limits, budget),
+    INT64("budget_days", config_model_limits, budget_days),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t model_limits_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, config_model_limits, model_limits_fields),
+};
+static const cyaml_schema_field_t limits_fields[] = {
+    INT64("output_default", config_limits, output_default),
+    CYAML_FIELD_SEQUENCE("models", CYAML_FLAG_POINTER | OPT, config_limits, models,
+                         &model_limits_schema, 0, 64),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t price_fields[] = {
+    CYAML_FIELD_STRING_PTR("model", CYAML_FLAG_POINTER, config_price, model, 1, CYAML_UNLIMITED),
+    CYAML_FIELD_FLOAT("input", OPT, config_price, input),
+    CYAML_FIELD_FLOAT("cached_input", OPT, config_price, cached_input),
+    CYAML_FIELD_FLOAT("output", OPT, config_price, output),
+    STR("from", config_price, from),
+    STR("until", config_price, until),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_value_t price_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, config_price, price_fields),
+};
+static const cyaml_schema_field_t usage_fields[] = {
+    CYAML_FIELD_INT("keep_days", OPT, config_usage, keep_days),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t root_fields[] = {
     STR("listen", config, listen),
     STR("data", config, data),
@@ -65,6 +104,10 @@ static const cyaml_schema_field_t root_fields[] = {
     CYAML_FIELD_MAPPING("engine", OPT, config, engine, engine_fields),
     CYAML_FIELD_MAPPING("rag", OPT, config, rag, rag_fields),
     CYAML_FIELD_MAPPING("server", OPT, config, server, server_fields),
+    CYAML_FIELD_MAPPING("limits", OPT, config, limits, limits_fields),
+    CYAML_FIELD_SEQUENCE("prices", CYAML_FLAG_POINTER | OPT, config, prices, &price_schema, 0,
+                         1024),
+    CYAML_FIELD_MAPPING("usage", OPT, config, usage, usage_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t root_schema = {

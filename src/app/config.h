@@ -34,6 +34,30 @@ typedef struct config_rag {
     int chunk_tokens, overlap_tokens, top_k, answer_tokens; /* 0: the defaults */
 } config_rag;
 
+/* Limits of one model, whoever asks; 0: none. Keys, users and teams have theirs in the store. */
+typedef struct config_model_limits {
+    char *model;
+    int64_t rpm, rpd, tpm, tpd, concurrency, request_tokens;
+    double budget; /* dollars */
+    int64_t budget_days;
+} config_model_limits;
+
+typedef struct config_limits {
+    int64_t output_default; /* 0: 1024; reserved where a request names no maximum under a limit */
+    config_model_limits *models;
+    unsigned models_count;
+} config_limits;
+
+typedef struct config_price {
+    char *model;                        /* a trailing * matches any rest */
+    double input, cached_input, output; /* dollars per million tokens */
+    char *from, *until;                 /* "2026-01-31"; NULL: open */
+} config_price;
+
+typedef struct config_usage {
+    int keep_days; /* 0: 90 */
+} config_usage;
+
 typedef struct config_server {
     int io_threads, connections, drain_seconds; /* 0: 2, 1024, 30 */
     char *cors_origin;
@@ -52,6 +76,10 @@ typedef struct config {
     config_engine engine;
     config_rag rag;
     config_server server;
+    config_limits limits;
+    config_price *prices;
+    unsigned prices_count;
+    config_usage usage;
 } config;
 
 /* path NULL: only defaults and the environment. SL_EINVAL names line and key. */

@@ -7,6 +7,7 @@
 #include "access/access.h"
 #include "api/api.h"
 #include "app/app.h"
+#include "app/books.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "engine/engine.h"
@@ -21,6 +22,7 @@ struct app {
     size_t engine_count;
     llm_chain chain;
     rag *rag;
+    books *books; /* while serving */
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -240,6 +242,7 @@ void app_destroy(app *a)
     rag_close(a->rag);
     for (size_t i = 0; i < a->engine_count; i++)
         engine_close(a->engines[i]);
+    books_close(a->books);
     sl_free(a);
 }
 
@@ -316,6 +319,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
                       .gate = access_key_count(access) ? access_enter : NULL,
                       .gate_ctx = access,
                       .version = SLUICE_VERSION,
+                      .usage = books_usage(a->books),
                       .stats = read_stats,
                       .stats_ctx = a };
     int drain = a->c->server.drain_seconds > 0 ? a->c->server.drain_seconds : DRAIN_SECONDS_DEFAULT;
@@ -351,7 +355,12 @@ sl_status app_serve(app *a, sl_err *err)
                               .io_threads = c->server.io_threads,
                               .connections_max = c->server.connections,
                               .cors_origin = c->server.cors_origin };
-    sl_status status = make_access(c, &access, err);
+    sl_status status = books_open(c, false, &a->books, err);
+
+    if (status == SL_OK) {
+        books_add_stages(a->books, &a->chain);
+        status = make_access(c, &access, err);
+    }
 
     if (status == SL_OK)
         status = access_check_bind(c->listen, access_key_count(access), err);

@@ -25,6 +25,7 @@ int cmd_template(int argc, char **argv);
 int cmd_embed(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_config(int argc, char **argv);
+int cmd_usage(int argc, char **argv);
 
 /* ---- options -----------------------------------------------------------------------------------
  */

@@ -26,6 +26,7 @@ static const struct {
     { "show", cmd_show, "show what a model is" },
     { "rm", cmd_rm, "remove models from the store" },
     { "rag", cmd_rag, "add documents and ask about them" },
+    { "usage", cmd_usage, "what was used and what it cost" },
     { "config", cmd_config, "check a configuration file" },
     { "doctor", cmd_doctor, "check this machine and what is installed" },
     { "bench", cmd_bench, "measure prefill and decode speed" },

@@ -168,6 +168,20 @@ const char *http_query(const http_exchange *x, const char *name)
     return pair_find(x->queries, name);
 }
 
+size_t http_query_all(const http_exchange *x, const char *name, const char **ret, size_t max)
+{
+    size_t len = strlen(name), count = 0;
+
+    for (const http_pair *p = x->queries; p; p = p->next)
+        if (strncmp(p->name, name, len) == 0 &&
+            (!p->name[len] || strcmp(p->name + len, "[]") == 0)) {
+            if (count < max)
+                ret[count] = p->value ? p->value : "";
+            count++;
+        }
+    return count;
+}
+
 const char *http_header(const http_exchange *x, const char *name)
 {
     return pair_find(x->headers, name);

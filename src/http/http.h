@@ -66,6 +66,9 @@ const char *http_method(const http_exchange *x);
 const char *http_path(const http_exchange *x);
 const char *http_param(const http_exchange *x, const char *name); /* of the route's pattern */
 const char *http_query(const http_exchange *x, const char *name);
+/* All values of a query parameter, also written name[]=, in order; how many there are, also past
+ * max. */
+size_t http_query_all(const http_exchange *x, const char *name, const char **ret, size_t max);
 const char *http_header(const http_exchange *x, const char *name);
 sl_span http_body(const http_exchange *x);
 const char *http_remote(const http_exchange *x);     /* "10.0.0.7" */

@@ -243,7 +243,6 @@ static void test_stage(void **state)
     }
     s = ask(l, &q);
     assert_int_equal(s.rows, 4);
-    assert_string_equal(s.row[0].columns[LLM_USAGE_KEY], "");
     assert_int_equal(s.row[0].fresh, 4);
     q.embeddings = true;
     assert_int_equal(ask(l, &q).rows, 1);

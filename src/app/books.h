@@ -1,0 +1,20 @@
+/* books.h - what the configuration says about limits, prices and usage, made into the limiter and
+ * the ledger. */
+#ifndef SL_APP_BOOKS_H
+#define SL_APP_BOOKS_H
+
+#include "access/limit.h"
+#include "app/config.h"
+#include "observe/ledger.h"
+
+typedef struct books books;
+
+/* Opens limits and ledger in the data directory. only_read: the ledger for reports, no limiter. */
+SL_NODISCARD sl_status books_open(const config *c, bool only_read, books **ret, sl_err *err);
+void books_close(books *b); /* accepts NULL; no request may be under way */
+/* Appends their stages to the chain, ledger first, so that it sees what limits refuse not at all.
+ */
+void books_add_stages(books *b, llm_chain *chain);
+llm_usage_source books_usage(books *b);
+
+#endif
