@@ -1,6 +1,7 @@
 /* api.c - the routes, the key check in front of them, and the small ones: health, readiness,
  * metrics, version, hello. */
 #include "api/api_int.h"
+#include "api/openapi.h"
 
 #include <stdio.h>
 
@@ -10,6 +11,7 @@
     "  curl http://%s/v1/chat/completions -H 'Content-Type: application/json' \\\n"                \
     "       -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hello!\"}]}'\n\n"                  \
     "Python:  OpenAI(base_url=\"http://%s/v1\", api_key=\"any\")\n\n"                              \
+    "Every route, with a form to try it:  http://%s/docs\n\n"                                      \
     "Routes:  /v1/chat/completions  /v1/completions  /v1/embeddings  /v1/models\n"                 \
     "         /completion  /tokenize  /detokenize  /apply-template  /props\n"                      \
     "         /v1/rag/documents  /v1/rag/query  /health  /ready  /metrics  /version\n"
@@ -103,6 +105,19 @@ static void version(api *a, http_exchange *x)
     sl_buf_deinit(&b);
 }
 
+extern const unsigned char docs_page[]; /* web/docs.html */
+extern const size_t docs_page_len;
+
+static void docs(api *a, http_exchange *x)
+{
+    http_respond(x, 200, "text/html; charset=utf-8", docs_page, docs_page_len);
+}
+
+static void openapi(api *a, http_exchange *x)
+{
+    http_respond(x, 200, "application/json", sl_buf_str(&a->openapi), a->openapi.len);
+}
+
 static void hello(api *a, http_exchange *x)
 {
     const char *host = http_header(x, "host");
@@ -110,7 +125,7 @@ static void hello(api *a, http_exchange *x)
 
     host = host && strlen(host) < 256 ? host : "localhost";
     sl_buf_init(&b, 8 * SL_KIB);
-    sl_buf_printf(&b, HELLO, a->options.version, host, host, host);
+    sl_buf_printf(&b, HELLO, a->options.version, host, host, host, host);
     http_respond(x, 200, "text/plain; charset=utf-8", sl_buf_str(&b), b.len);
     sl_buf_deinit(&b);
 }
@@ -195,6 +210,9 @@ static const api_endpoint server_list[] = {
     { "GET", "/version", version, LLM_MAY_MODELS_READ, "The version of the server" },
     { "GET", "/health", health, 0, "200 while the process lives" },
     { "GET", "/ready", ready, 0, "200 when requests are served, 503 before and while draining" },
+    { "GET", "/openapi.json", openapi, 0, "This document" },
+    { "GET", "/docs", docs, 0, "This document for people, with a form to try each route",
+      .answer = "text/html" },
     { "GET", "/", hello, 0, "What this is and what to try", .answer = "text/plain" },
 };
 static const api_endpoints server_endpoints = { &openai_dialect, "Server", server_list,
@@ -202,12 +220,13 @@ static const api_endpoints server_endpoints = { &openai_dialect, "Server", serve
 
 /* Earlier tables win where patterns overlap. */
 static const api_endpoints *const tables[] = {
-    &openai_endpoints,
-    &llamacpp_endpoints,
-    &rag_endpoints,
-    &usage_endpoints,
-    &server_endpoints,
+    &openai_endpoints, &llamacpp_endpoints, &rag_endpoints, &usage_endpoints, &server_endpoints,
 };
+
+void api_write_openapi(const char *version_text, sl_buf *out)
+{
+    openapi_write(tables, SL_COUNT_OF(tables), version_text, out);
+}
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
@@ -245,6 +264,10 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
         sl_fail(err, SL_ENOMEM, "metrics");
         goto fail;
     }
+    sl_buf_init(&a->openapi, 4 * SL_MIB);
+    api_write_openapi(a->options.version, &a->openapi);
+    if ((status = sl_buf_ok(&a->openapi, "OpenAPI document", err)) != SL_OK)
+        goto fail;
     api_metrics_init(a);
     if ((status = api_pool_create(a, options->docs_workers > 0 ? options->docs_workers : 4,
                                   options->docs_queue_max > 0 ? options->docs_queue_max : 32,
@@ -271,6 +294,7 @@ void api_destroy(api *a)
     if (!a)
         return;
     api_pool_destroy(a->pool);
+    sl_buf_deinit(&a->openapi);
     if (a->owns_metrics)
         metric_registry_destroy(a->metrics);
     sl_free(a);

@@ -44,6 +44,8 @@ typedef struct api_options {
 
 SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,
                                   sl_err *err);
+/* The OpenAPI 3.1 document of all routes, as JSON. */
+void api_write_openapi(const char *version_text, sl_buf *out);
 /* /ready answers 200 while true, 503 otherwise. Starts false. */
 void api_set_ready(api *a, bool ready);
 /* Waits for document requests that still run. Accepts NULL. */

@@ -55,6 +55,7 @@ struct api {
     atomic_bool ready;
     int64_t started_s;
     api_pool *pool;
+    sl_buf openapi; /* the document, written once */
 };
 
 /* answer.c */

@@ -38,4 +38,7 @@ SL_NODISCARD sl_status app_resolve_model(const config *c, const char *name, sl_b
 SL_NODISCARD sl_status app_open_model(const config *c, const char *name, model_file **ret,
                                       sl_err *err);
 
+/* The OpenAPI document that a server of this version answers with. */
+void app_write_openapi(sl_buf *out);
+
 #endif

@@ -371,3 +371,8 @@ sl_status app_serve(app *a, sl_err *err)
     access_destroy(access);
     return status;
 }
+
+void app_write_openapi(sl_buf *out)
+{
+    api_write_openapi(SLUICE_VERSION, out);
+}

@@ -26,6 +26,7 @@ int cmd_embed(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_usage(int argc, char **argv);
+int cmd_openapi(int argc, char **argv);
 
 /* ---- options -----------------------------------------------------------------------------------
  */

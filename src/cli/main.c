@@ -28,6 +28,7 @@ static const struct {
     { "rag", cmd_rag, "add documents and ask about them" },
     { "usage", cmd_usage, "what was used and what it cost" },
     { "config", cmd_config, "check a configuration file" },
+    { "openapi", cmd_openapi, "print the OpenAPI document of all routes" },
     { "doctor", cmd_doctor, "check this machine and what is installed" },
     { "bench", cmd_bench, "measure prefill and decode speed" },
     { "perplexity", cmd_perplexity, "measure how well a model predicts a text" },

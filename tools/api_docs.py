@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Writes docs/reference/*.md, one page per dialect, from the program's own OpenAPI document.
+
+    tools/api_docs.py SLUICE            writes the pages
+    tools/api_docs.py SLUICE --check    fails when a page on disk says something else
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+
+DOCS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docs", "reference")
+HEAD = "<!-- Made by tools/api_docs.py from the tables that check requests; do not edit. -->\n"
+
+
+def type_of(schema):
+    if "allOf" in schema:
+        return type_of(schema["allOf"][0])
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            return " or ".join(dict.fromkeys(t for t in map(type_of, schema[key]) if t != "null"))
+    if "enum" in schema:
+        return ", ".join(f"`{json.dumps(v)}`" for v in schema["enum"])
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    types = schema.get("type", "any")
+    types = [types] if isinstance(types, str) else types
+    text = " or ".join(t for t in types if t != "null") or "null"
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        text += f", {low} to {high}"
+    elif low is not None:
+        text += f", from {low}"
+    elif high is not None:
+        text += f", up to {high}"
+    return text
+
+
+def field_rows(schema):
+    required = set(schema.get("required", []))
+    for name, rule in schema.get("properties", {}).items():
+        support = rule["x-support"]
+        note = rule.get("description", "")
+        if support == "no-effect":
+            note = "no effect" + (f": {note}" if note else "")
+        kind = "" if support == "no-effect" else type_of(rule)
+        if support == "refused":
+            kind, note = "**refused**", note or "not supported yet"
+        yield f"| `{name}`{' (required)' if name in required else ''} | {kind} | {note} |".replace("|  |", "| |")
+
+
+def page(tag, operations, schemas):
+    out = [HEAD, f"# {tag}\n"]
+    shown = set()
+    for path, method, op in operations:
+        permission = op.get("x-permission")
+        out.append(f"## `{method.upper()} {path}`\n\n{op['summary']}."
+                   + (f" Permission `{permission}`." if permission else " Open to everybody.") + "\n")
+        body = op.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {}).get("$ref")
+        if not body:
+            continue
+        name = body.split("/")[-1]
+        if name in shown:
+            out.append(f"Body: the fields of `{name}`, above.\n")
+            continue
+        shown.add(name)
+        schema = schemas[name]
+        extra = "ignored" if schema["additionalProperties"] else "refused"
+        out.append(f"Body `{name}`; unknown fields are {extra}.\n\n| field | type | |\n|---|---|---|\n"
+                   + "\n".join(field_rows(schema)) + "\n")
+    return "\n".join(out)
+
+
+def pages(document):
+    groups = {}
+    for path, item in document["paths"].items():
+        for method, op in item.items():
+            groups.setdefault(op["tags"][0], []).append((path, method, op))
+    for tag, operations in groups.items():
+        name = re.sub(r"[^a-z0-9]+", "-", tag.lower()).strip("-") + ".md"
+        yield name, page(tag, operations, document["components"]["schemas"])
+
+
+def main():
+    binary, check = sys.argv[1], "--check" in sys.argv[2:]
+    document = json.loads(subprocess.run([binary, "openapi"], capture_output=True, check=True).stdout)
+    wanted = dict(pages(document))
+    os.makedirs(DOCS, exist_ok=True)
+    wrong = sorted(set(os.listdir(DOCS)) - set(wanted))
+    for name, text in wanted.items():
+        path = os.path.join(DOCS, name)
+        if check:
+            if not os.path.exists(path) or open(path, encoding="utf-8").read() != text:
+                wrong.append(name)
+        else:
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+    if wrong:
+        sys.exit("docs/reference: not as the program says: " + ", ".join(wrong) + "; run tools/api_docs.py")
+
+
+main()
