@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "access/limit.h"
 #include "base/status.h"
 #include "http/http.h"
 #include "llm/llm.h"

@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#include "llm/caller.h"
+#include "llm/llm.h"
 
 #define BODIES_MAX 128
 

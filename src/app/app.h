@@ -38,7 +38,12 @@ SL_NODISCARD sl_status app_resolve_model(const config *c, const char *name, sl_b
 SL_NODISCARD sl_status app_open_model(const config *c, const char *name, model_file **ret,
                                       sl_err *err);
 
+/* Sums of the data directory's ledger, also beside a running server; see llm_usage_ops. */
+SL_NODISCARD sl_status app_usage(const config *c, const llm_usage_query *q,
+                                 void (*on_row)(void *ctx, const llm_usage_row *row), void *ctx,
+                                 sl_err *err);
 /* The OpenAPI document that a server of this version answers with. */
 void app_write_openapi(sl_buf *out);
+
 
 #endif

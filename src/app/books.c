@@ -1,4 +1,5 @@
 /* books.c - limits, prices and usage as configured. */
+#include "app/app.h"
 #include "app/books.h"
 
 #include "base/mem.h"
@@ -128,6 +129,18 @@ void books_add_stages(books *b, llm_chain *chain)
     SL_ASSERT(chain->stage_count + 2 <= LLM_STAGES_MAX);
     chain->stages[chain->stage_count++] = (llm_stage){ &ledger_stage, b->ledger };
     chain->stages[chain->stage_count++] = (llm_stage){ &limit_stage, b->limiter };
+}
+
+sl_status app_usage(const config *c, const llm_usage_query *q,
+                    void (*on_row)(void *ctx, const llm_usage_row *row), void *ctx, sl_err *err)
+{
+    books *b = NULL;
+    sl_status status;
+
+    SL_TRY(books_open(c, true, &b, err));
+    status = books_usage(b).ops->query(b->ledger, q, on_row, ctx, err);
+    books_close(b);
+    return status;
 }
 
 llm_usage_source books_usage(books *b)

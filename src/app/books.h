@@ -3,9 +3,9 @@
 #ifndef SL_APP_BOOKS_H
 #define SL_APP_BOOKS_H
 
-#include "access/limit.h"
+#include "access/access.h"
 #include "app/config.h"
-#include "observe/ledger.h"
+#include "observe/observe.h"
 
 typedef struct books books;
 

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "app/books.h"
 #include "base/os.h"
 #include "cli/cli.h"
 
@@ -26,15 +25,16 @@ typedef struct printer {
 /* "7d", "12h", "30m" before now, or a date. */
 static bool parse_time(const char *text, int64_t now_ms, int64_t *ret)
 {
-    char *end;
-    long long n = strtoll(text, &end, 10);
-    int64_t day = 0, unit;
-    sl_err err;
+    struct tm tm = { 0 };
+    char *end = strptime(text, "%Y-%m-%d", &tm);
+    long long n;
+    int64_t unit;
 
-    if (price_day(text, &day, &err) == SL_OK) {
-        *ret = day * DAY_MS;
+    if (end && !*end) {
+        *ret = (int64_t)timegm(&tm) * 1000;
         return true;
     }
+    n = strtoll(text, &end, 10);
     unit = strcmp(end, "d") == 0   ? DAY_MS
            : strcmp(end, "h") == 0 ? HOUR_MS
            : strcmp(end, "m") == 0 ? 60000
@@ -167,20 +167,15 @@ static void on_row(void *ctx, const llm_usage_row *row)
 static sl_status report(const config *c, const llm_usage_query *q, format f, sl_err *err)
 {
     printer p = { .q = q, .format = f };
-    llm_usage_source source;
-    books *b = NULL;
     sl_status status;
 
-    SL_TRY(books_open(c, true, &b, err));
-    source = books_usage(b);
     if (f == FORMAT_JSON)
         printf("[");
     else
         print_head(&p);
-    status = source.ops->query(source.ctx, q, on_row, &p, err);
+    status = app_usage(c, q, on_row, &p, err);
     if (f == FORMAT_JSON)
         printf("%s]\n", p.rows ? "\n" : "");
-    books_close(b);
     return status;
 }
 
