@@ -620,14 +620,11 @@ static void on_done(void *ctx, const llm_request *req, const llm_usage *u)
 {
     limiter *l = ctx;
     limit_hold *hold = req->hold;
-    /* A failure, or a client that left before anything was computed, costs nothing. */
-    bool is_free = hold && (hold->failed || (atomic_load(&req->cancelled) && u->ttft_ns == 0 &&
-                                             u->output_tokens == 0));
 
     if (!hold)
         return;
-    if (is_free)
-        limit_settle(l, hold, 0, 0, !hold->failed);
+    if (hold->failed) /* is not the caller's to pay */
+        limit_settle(l, hold, 0, 0, false);
     else
         limit_settle(l, hold, u->prompt_tokens + u->output_tokens,
                      cost_of(l, req->model, u->prompt_tokens - u->cached_tokens, u->cached_tokens,

@@ -99,6 +99,7 @@ static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_er
                          .context_max = a->c->engine.context,
                          .seqs_max = a->c->engine.sequences,
                          .queue_max = a->c->engine.queue,
+                         .wait_ms = a->c->engine.wait_ms,
                          .step_tokens = a->c->engine.step_tokens,
                          .mixed_prefill = a->c->engine.mixed_prefill,
                          .spec_tokens = a->c->engine.speculation,

@@ -22,7 +22,7 @@ void embed_round(engine *e)
         if (texts > 0 && tokens + s->count > e->limits.step_tokens)
             break;
         if (!s->job->started)
-            emit_start(s->job);
+            job_start(e, s->job);
         e->texts[texts++] = (encoder_text){ s->tokens, s->count, s->vector };
         tokens += s->count;
     }

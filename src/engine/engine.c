@@ -67,6 +67,12 @@ sl_status engine_kv_type(const char *name, const weights *w, const kernels *k, k
 
 /* ---- the engine thread ----------------------------------------------------------------------- */
 
+void job_start(engine *e, job *j)
+{
+    emit_start(j);
+    load_begin(&e->load, j->started_ns);
+}
+
 void seq_end(engine *e, size_t live_idx)
 {
     seq *s = e->live[live_idx];
@@ -81,11 +87,13 @@ void seq_end(engine *e, size_t live_idx)
     e->live_count--;
     if (++j->done_count < j->seq_count)
         return;
-    if (!j->started)
-        emit_start(j);
+    if (!j->started) { /* its client left before its turn */
+        j->usage.prompt_tokens = 0;
+        job_start(e, j);
+    }
+    load_end(&e->load, sl_clock_mono_ns() - j->started_ns); /* whoever hears DONE may come again */
     emit_done(j);
     job_destroy(e, j);
-    atomic_fetch_sub(&e->jobs, 1);
 }
 
 /* Makes room for count live sequences in every list. */
@@ -110,9 +118,9 @@ static void admit(engine *e, job *j)
 {
     if (!grow_lists(e, e->live_count + (size_t)j->seq_count)) {
         emit_error(j, SL_ENOMEM, "out of memory");
+        load_leave(&e->load);
         emit_done(j);
         job_destroy(e, j);
-        atomic_fetch_sub(&e->jobs, 1);
         return;
     }
     for (int i = 0; i < j->seq_count; i++) {
@@ -192,13 +200,11 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     engine *e = ctx;
     job *j;
 
-    if (atomic_fetch_add(&e->jobs, 1) >= e->o.queue_max) {
-        atomic_fetch_sub(&e->jobs, 1);
-        return sl_fail(err, SL_EBUSY,
-                       "The queue of model '%s' is full (%d requests); try again shortly", e->name,
-                       e->o.queue_max);
-    }
-    sl_status status = job_create(e, req, sink, &j, err);
+    sl_status status = load_enter(&e->load, &req->quota.retry_after_ms, err);
+
+    if (status != SL_OK)
+        return sl_err_prefix(err, status, "Model '%s' is overloaded", e->name);
+    status = job_create(e, req, sink, &j, err);
 
     if (status == SL_OK) {
         status = llm_admit(req, &(llm_demand){ j->usage.prompt_tokens, job_output_max(j) }, err);
@@ -206,14 +212,14 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
             job_destroy(e, j);
     }
     if (status != SL_OK) {
-        atomic_fetch_sub(&e->jobs, 1);
+        load_leave(&e->load);
         return status;
     }
     pthread_mutex_lock(&e->lock);
     if (e->stop) {
         pthread_mutex_unlock(&e->lock);
         job_destroy(e, j);
-        atomic_fetch_sub(&e->jobs, 1);
+        load_leave(&e->load);
         return sl_fail(err, SL_EBUSY, "The model '%s' is being unloaded", e->name);
     }
     if (e->inbox_last)
@@ -319,7 +325,12 @@ static void set_defaults(engine *e, const char *path, const engine_options *o)
     e->o.queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
     e->o.step_tokens =
         SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, e->o.seqs_max);
+    e->load.slots = e->o.seqs_max;
+    e->load.queue_max = e->o.queue_max;
+    e->load.wait_ns = (int64_t)o->wait_ms * 1000000;
     if (e->w->params.arch == MODEL_BERT) {
+        /* Batches of texts come many at once and are short: only their number is bounded. */
+        e->load.wait_ns = e->load.wait_ns ? e->load.wait_ns : INT64_MAX;
         e->o.context_max = e->w->params.context;
         return;
     }
@@ -392,6 +403,7 @@ sl_status engine_open(const char *path, const engine_options *o, engine **ret, s
         return sl_fail(err, SL_ENOMEM, "out of memory");
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->wake, NULL);
+    load_init(&e->load);
     e->created_s = time(NULL);
     status = open_all(e, path, o, err);
     if (status == SL_OK && pthread_create(&e->thread, NULL, engine_main, e) != 0)
@@ -432,6 +444,7 @@ void engine_close(engine *e)
     token_vocab_destroy(e->vocab);
     model_file_close(e->file);
     pthread_cond_destroy(&e->wake);
+    load_deinit(&e->load);
     pthread_mutex_destroy(&e->lock);
     sl_free(e->raw_logits);
     sl_free(e->bos);

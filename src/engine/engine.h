@@ -24,6 +24,8 @@ typedef struct engine_options {
     int context_max;   /* tokens in a sequence; default: the model's, as far as the pool holds it */
     int seqs_max;      /* sequences computed at once; default 64 */
     int queue_max;     /* requests waiting or running; default 512 */
+    int wait_ms;       /* expected wait beyond which requests are refused; default: half the time
+                          that one takes, at least half a second */
     int step_tokens;   /* default 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; default: by measured time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/load.h"
 #include "engine/engine.h"
 
 /* A token of a choice whose text has not been delivered yet. */
@@ -89,7 +90,7 @@ struct engine {
     pthread_cond_t wake;
     job *inbox_first, *inbox_last;
     bool stop;
-    atomic_int jobs; /* in the inbox or running */
+    load_meter load; /* jobs in the inbox or running */
 
     /* owned by the engine thread */
     seq **live; /* [live_count], in order of arrival */
@@ -142,6 +143,8 @@ void tenant_charge(engine *e, int at, int prompt_tokens, int output_tokens);
 /* generate.c, embed.c: one round over the live sequences. */
 void generate_round(engine *e);
 void embed_round(engine *e);
+/* The first of a job's sequences is computed from now on. */
+void job_start(engine *e, job *j);
 /* Takes a sequence out of the live list; ends its job with the last one. */
 void seq_end(engine *e, size_t live_idx);
 

@@ -172,7 +172,7 @@ static int apply_plan(engine *e)
         s->brief = v->brief;
         s->begun = true;
         if (!s->job->started)
-            emit_start(s->job);
+            job_start(e, s->job);
         e->runs[runs++] =
             (decoder_run){ &s->kv, s->tokens + s->kv.len, v->count, v->count - rows_of(v) };
     }

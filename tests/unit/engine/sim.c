@@ -134,6 +134,9 @@ void sim_open(sim *s, const sim_options *o)
     s->token_ns = o->token_ns > 0 ? o->token_ns : 100000;
     s->w.params.vocab = SIM_VOCAB;
     kernels_init(&e->k, kernels_cpu());
+    load_init(&e->load);
+    e->load.queue_max = INT32_MAX;
+    e->load.wait_ns = INT64_MAX;
     e->w = &s->w;
     e->dec = (decoder *)(void *)s;
     e->vocab = vocabulary();
@@ -172,6 +175,7 @@ void sim_close(sim *s)
         assert_int_equal(e->tenants[i].live, 0);
     kv_pool_destroy(e->pool);
     sampler_deinit(&e->sampler);
+    load_deinit(&e->load);
     void *owned[] = { e->raw_logits, e->live,  e->order,   e->views,
                       e->runs,       e->waits, e->tenants, e->served };
 
@@ -248,7 +252,7 @@ void sim_submit(sim *s, sim_request *r)
         q->tenant = tenant_enter(e, r->user);
         q->kv.root = q->kv.tail = r->req.no_prefix_cache ? 0 : kv_pool_root(e->pool, r->user);
     }
-    atomic_fetch_add(&e->jobs, 1);
+    assert_int_equal(load_enter(&e->load, &(int64_t){ 0 }, NULL), SL_OK);
 }
 
 void sim_step(sim *s)

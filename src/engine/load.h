@@ -1,0 +1,41 @@
+/* load.h - how busy a model is, and whether one more request would wait too long.
+ *
+ * The meter sees when requests are taken, begin and end. From these it knows how many wait, how
+ * fast they begin (the drain rate, while any wait) and how long one takes. A request that finds all
+ * slots taken and whose expected wait is more than the bound is refused, so that those admitted are
+ * answered nearly as quickly under any load; it is told when to come back. Any thread may ask and
+ * tell. */
+#ifndef SL_ENGINE_LOAD_H
+#define SL_ENGINE_LOAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct load_meter {
+    pthread_mutex_t lock;
+    int slots;       /* requests computed at once */
+    int queue_max;   /* requests waiting or running */
+    int64_t wait_ns; /* bound on the expected wait; 0: by the measured service time */
+    int waiting, running;
+    double service_ns;     /* mean time of a request from its begin to its end; 0: not known */
+    double interval_ns;    /* mean time between two begins while others waited; 0: not known */
+    int64_t last_begin_ns; /* 0: nobody waited since */
+} load_meter;
+
+/* slots, queue_max and wait_ns are the caller's to set, before the first request. */
+void load_init(load_meter *m);
+void load_deinit(load_meter *m);
+
+/* Takes a request in. SL_EBUSY: the queue is full, or the wait would be too long; *ret_retry_ms is
+ * when there should be room. */
+SL_NODISCARD sl_status load_enter(load_meter *m, int64_t *ret_retry_ms, sl_err *err);
+/* Gives back what load_enter took, of a request that did not begin. */
+void load_leave(load_meter *m);
+void load_begin(load_meter *m, int64_t now_ns);
+/* A request that began ended, after service_ns. */
+void load_end(load_meter *m, int64_t service_ns);
+
+#endif
