@@ -13,6 +13,29 @@ class Server:
     def __init__(self, process, base):
         self.process = process
         self.base = base
+        self.records, self.logged = [], threading.Condition()
+
+    def read_log(self):
+        for line in self.process.stderr:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            with self.logged:
+                self.records.append(record)
+                self.logged.notify_all()
+
+    def wait_for(self, event, timeout=20):
+        """The next record of an event that nobody waited for yet."""
+        def take():
+            for i, record in enumerate(self.records):
+                if record.get("event") == event:
+                    return self.records.pop(i)
+
+        with self.logged:
+            found = []
+            assert self.logged.wait_for(lambda: found.append(take()) or found[-1], timeout), f"no {event} was logged"
+            return found[-1]
 
     def client(self, **kw):
         kw.setdefault("timeout", 30)
@@ -77,9 +100,10 @@ def start_real(*args, env=None):
             break
     if not address:
         pytest.fail("the server did not become ready:\n" + "".join(seen[-20:]))
-    # Keep the pipe empty, so that the server never waits for us.
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-    return Server(process, f"http://{address}")
+    server = Server(process, f"http://{address}")
+    # Keeps the pipe empty, so that the server never waits for us.
+    threading.Thread(target=server.read_log, daemon=True).start()
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,26 @@ def page(tag, operations, schemas):
     return "\n".join(out)
 
 
+def config_rows(schema, path):
+    kind = schema.get("type")
+    if kind == "object":
+        for name, inner in schema["properties"].items():
+            yield from config_rows(inner, f"{path}.{name}" if path else name)
+    elif kind == "array":
+        yield from config_rows(schema["items"], path + "[]")
+    else:
+        default = schema.get("default")
+        default = "" if default is None or default in (0, "0") else f"`{default}`"
+        reloads = "yes" if schema.get("x-reloads") else ""
+        yield f"| `{path}` | {kind} | {default} | {reloads} | {schema.get('description', '')} |"
+
+
+def config_page(schema):
+    return (HEAD + "\n# Configuration keys\n\nA list's entries are written `[]`. Keys that reload change with SIGHUP; "
+            "the others need a restart.\n\n| key | type | default | reloads | |\n|---|---|---|---|---|\n"
+            + "\n".join(config_rows(schema, "")) + "\n")
+
+
 def pages(document):
     groups = {}
     for path, item in document["paths"].items():
@@ -86,6 +106,8 @@ def main():
     binary, check = sys.argv[1], "--check" in sys.argv[2:]
     document = json.loads(subprocess.run([binary, "openapi"], capture_output=True, check=True).stdout)
     wanted = dict(pages(document))
+    schema = subprocess.run([binary, "config", "schema"], capture_output=True, check=True).stdout
+    wanted["configuration.md"] = config_page(json.loads(schema))
     os.makedirs(DOCS, exist_ok=True)
     wrong = sorted(set(os.listdir(DOCS)) - set(wanted))
     for name, text in wanted.items():

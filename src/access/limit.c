@@ -559,15 +559,21 @@ static bool counts_tokens(const llm_limits *lim)
     return lim->tpm || lim->tpd || lim->request_tokens || lim->budget_nusd;
 }
 
-static bool has_token_limits(const limiter *l, const llm_request *req)
+/* Output reserved for a request that does not say how much; -1: no limit asks for one. */
+static int64_t output_default(limiter *l, const llm_request *req)
 {
+    bool counts = false;
+    int64_t ret;
+
     for (int i = 0; req->caller && i < LLM_SUBJECT_COUNT; i++)
-        if (counts_tokens(&req->caller->limits[i]))
-            return true;
+        counts = counts || counts_tokens(&req->caller->limits[i]);
+    pthread_mutex_lock(&l->lock);
     for (size_t i = 0; i < l->o.model_count; i++)
         if (strcmp(l->o.models[i].model, req->model) == 0)
-            return counts_tokens(&l->o.models[i].limits);
-    return false;
+            counts = counts || counts_tokens(&l->o.models[i].limits);
+    ret = counts ? l->o.output_default : -1;
+    pthread_mutex_unlock(&l->lock);
+    return ret;
 }
 
 /* Before the prompt is tokenized: refuses what cannot pass, and bounds the output of who did not.
@@ -577,8 +583,8 @@ static llm_verdict on_request(void *ctx, llm_request *req, sl_err *err)
     limiter *l = ctx;
     const limit_claim look = { .caller = req->caller, .model = req->model };
 
-    if (req->max_tokens < 0 && req->task != LLM_EMBED && has_token_limits(l, req))
-        req->max_tokens = l->o.output_default;
+    if (req->max_tokens < 0 && req->task != LLM_EMBED)
+        req->max_tokens = output_default(l, req);
     return reserve(l, &look, NULL, &req->quota, err) == SL_OK ? LLM_PASS : LLM_REFUSE;
 }
 
@@ -688,6 +694,16 @@ sl_status limit_open(const limit_options *options, limiter **ret, sl_err *err)
     }
     *ret = l;
     return SL_OK;
+}
+
+void limit_set_models(limiter *l, const limit_model *models, size_t model_count,
+                      int64_t out_default)
+{
+    pthread_mutex_lock(&l->lock);
+    l->o.models = models;
+    l->o.model_count = model_count;
+    l->o.output_default = out_default > 0 ? out_default : LIMIT_OUTPUT_DEFAULT;
+    pthread_mutex_unlock(&l->lock);
 }
 
 void limit_close(limiter *l)

@@ -42,6 +42,10 @@ typedef struct limit_options {
 SL_NODISCARD sl_status limit_open(const limit_options *options, limiter **ret, sl_err *err);
 void limit_close(limiter *l); /* accepts NULL; no request may be under way */
 
+/* Other limits of models and another default from now on. models as in the options. */
+void limit_set_models(limiter *l, const limit_model *models, size_t model_count,
+                      int64_t output_default);
+
 /* The limiter as a stage of the chain; ctx is the limiter. Sets req->quota. Refuses with SL_ERATE,
  * or with SL_ELIMIT what no waiting can help. */
 extern const llm_stage_ops limit_stage;

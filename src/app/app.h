@@ -27,8 +27,14 @@ llm_docs app_docs(app *a);
 /* Refuses an address beyond this machine without an API key, before anything is loaded. */
 SL_NODISCARD sl_status app_check_listen(const config *c, sl_err *err);
 
-/* Serves until SIGTERM or SIGINT, then drains. Logs "server.ready" with the bound address. */
-SL_NODISCARD sl_status app_serve(app *a, sl_err *err);
+/* Makes the configuration anew, from the same file, environment and flags. */
+typedef sl_status (*app_config_fn)(void *ctx, config **ret, sl_err *err);
+
+/* Serves until SIGTERM or SIGINT, then drains. Logs "server.ready" with the bound address. SIGHUP
+ * reloads what can change while serving, all or nothing. */
+SL_NODISCARD sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err);
+/* Whether the prices and limits are right. */
+SL_NODISCARD sl_status app_check_books(const config *c, sl_err *err);
 
 /* A path for model_file_open from what a user typed: an existing path, or a name in the store. */
 SL_NODISCARD sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,

@@ -1,46 +1,67 @@
-/* books.c - limits, prices and usage as configured. */
-#include "app/app.h"
+/* books.c - limits, prices and usage as configured.
+ *
+ * The tables made of one configuration are immutable; a reload makes new ones and keeps the old
+ * until the end, because a request may be reading them. */
 #include "app/books.h"
 
+#include "app/app.h"
 #include "base/mem.h"
 #include "base/os.h"
 
-struct books {
-    price *rows;
-    limit_model *models;
+#define TABLES_BYTES (16 * SL_MIB)
+
+typedef struct tables {
+    struct tables *older;
+    sl_arena arena; /* everything below */
     price_table prices;
+    const limit_model *models;
+    size_t model_count;
+    int64_t output_default;
+} tables;
+
+struct books {
+    _Atomic(tables *) tables; /* the newest */
     ledger *ledger;
     limiter *limiter;
 };
 
-static sl_status make_prices(books *b, const config *c, sl_err *err)
-{
-    b->rows = sl_calloc(c->prices_count + 1u, sizeof *b->rows);
-    if (!b->rows)
-        return sl_fail(err, SL_ENOMEM, "prices");
-    for (unsigned i = 0; i < c->prices_count; i++) {
-        const config_price *from = &c->prices[i];
-        price *p = &b->rows[i];
+/* ---- tables -------------------------------------------------------------------------------- */
 
-        *p = (price){ .model = from->model,
-                      .input = from->input,
-                      .cached_input = from->cached_input,
-                      .output = from->output };
-        if (from->input < 0 || from->cached_input < 0 || from->output < 0)
-            return sl_fail(err, SL_EINVAL, "prices[%u]: a price is at least 0", i);
-        if (from->from && price_day(from->from, &p->from_day, err) != SL_OK)
-            return sl_err_prefix(err, SL_EINVAL, "prices[%u].from", i);
-        if (from->until && price_day(from->until, &p->until_day, err) != SL_OK)
-            return sl_err_prefix(err, SL_EINVAL, "prices[%u].until", i);
-    }
-    b->prices = (price_table){ b->rows, c->prices_count };
+static sl_status make_price(const config_price *from, unsigned i, sl_arena *arena, price *p,
+                            sl_err *err)
+{
+    *p = (price){ .model = sl_arena_strndup(arena, from->model, strlen(from->model)),
+                  .input = from->input,
+                  .cached_input = from->cached_input,
+                  .output = from->output };
+    if (!p->model)
+        return sl_fail(err, SL_ENOMEM, "prices");
+    if (from->input < 0 || from->cached_input < 0 || from->output < 0)
+        return sl_fail(err, SL_EINVAL, "prices[%u]: a price is at least 0", i);
+    if (from->from && price_day(from->from, &p->from_day, err) != SL_OK)
+        return sl_err_prefix(err, SL_EINVAL, "prices[%u].from", i);
+    if (from->until && price_day(from->until, &p->until_day, err) != SL_OK)
+        return sl_err_prefix(err, SL_EINVAL, "prices[%u].until", i);
     return SL_OK;
 }
 
-static sl_status make_model_limits(books *b, const config *c, sl_err *err)
+static sl_status make_prices(tables *t, const config *c, sl_err *err)
 {
-    b->models = sl_calloc(c->limits.models_count + 1u, sizeof *b->models);
-    if (!b->models)
+    price *rows = sl_arena_alloc(&t->arena, (c->prices_count + 1u) * sizeof *rows);
+
+    if (!rows)
+        return sl_fail(err, SL_ENOMEM, "prices");
+    for (unsigned i = 0; i < c->prices_count; i++)
+        SL_TRY(make_price(&c->prices[i], i, &t->arena, &rows[i], err));
+    t->prices = (price_table){ rows, c->prices_count };
+    return SL_OK;
+}
+
+static sl_status make_model_limits(tables *t, const config *c, sl_err *err)
+{
+    limit_model *rows = sl_arena_alloc(&t->arena, (c->limits.models_count + 1u) * sizeof *rows);
+
+    if (!rows)
         return sl_fail(err, SL_ENOMEM, "limits");
     for (unsigned i = 0; i < c->limits.models_count; i++) {
         const config_model_limits *m = &c->limits.models[i];
@@ -48,31 +69,72 @@ static sl_status make_model_limits(books *b, const config *c, sl_err *err)
         if (m->rpm < 0 || m->rpd < 0 || m->tpm < 0 || m->tpd < 0 || m->concurrency < 0 ||
             m->request_tokens < 0 || m->budget < 0 || m->budget_days < 0)
             return sl_fail(err, SL_EINVAL, "limits.models[%u]: a limit is at least 0 (none)", i);
-        b->models[i] = (limit_model){ m->model,
-                                      { .rpm = m->rpm,
-                                        .rpd = m->rpd,
-                                        .tpm = m->tpm,
-                                        .tpd = m->tpd,
-                                        .concurrency = m->concurrency,
-                                        .request_tokens = m->request_tokens,
-                                        .budget_nusd = (int64_t)(m->budget * 1e9),
-                                        .budget_days = m->budget_days } };
+        rows[i] = (limit_model){ sl_arena_strndup(&t->arena, m->model, strlen(m->model)),
+                                 { .rpm = m->rpm,
+                                   .rpd = m->rpd,
+                                   .tpm = m->tpm,
+                                   .tpd = m->tpd,
+                                   .concurrency = m->concurrency,
+                                   .request_tokens = m->request_tokens,
+                                   .budget_nusd = (int64_t)(m->budget * 1e9),
+                                   .budget_days = m->budget_days } };
+        if (!rows[i].model)
+            return sl_fail(err, SL_ENOMEM, "limits");
     }
+    t->models = rows;
+    t->model_count = c->limits.models_count;
+    t->output_default = c->limits.output_default;
+    return SL_OK;
+}
+
+static void tables_destroy(tables *t)
+{
+    sl_arena_deinit(&t->arena);
+    sl_free(t);
+}
+
+static sl_status tables_create(const config *c, tables **ret, sl_err *err)
+{
+    tables *t = sl_calloc(1, sizeof *t);
+    sl_status status;
+
+    if (!t)
+        return sl_fail(err, SL_ENOMEM, "prices and limits");
+    sl_arena_init(&t->arena, TABLES_BYTES);
+    status = make_prices(t, c, err);
+    if (status == SL_OK)
+        status = make_model_limits(t, c, err);
+    if (status == SL_OK)
+        *ret = t;
+    else
+        tables_destroy(t);
+    return status;
+}
+
+sl_status app_check_books(const config *c, sl_err *err)
+{
+    tables *t = NULL;
+
+    SL_TRY(tables_create(c, &t, err));
+    tables_destroy(t);
     return SL_OK;
 }
 
 static int64_t cost_nusd(void *ctx, const char *model, const llm_tokens *tokens)
 {
-    const books *b = ctx;
+    books *b = ctx;
 
-    return price_cost_nusd(&b->prices, model, tokens, sl_clock_wall_ms());
+    return price_cost_nusd(&atomic_load(&b->tables)->prices, model, tokens, sl_clock_wall_ms());
 }
+
+/* ---- life ---------------------------------------------------------------------------------- */
 
 static sl_status open_limiter(books *b, const config *c, sl_err *err)
 {
-    limit_options o = { .models = b->models,
-                        .model_count = c->limits.models_count,
-                        .output_default = c->limits.output_default,
+    const tables *t = atomic_load(&b->tables);
+    limit_options o = { .models = t->models,
+                        .model_count = t->model_count,
+                        .output_default = t->output_default,
                         .cost_nusd = cost_nusd,
                         .cost_ctx = b };
     sl_buf path;
@@ -92,16 +154,17 @@ sl_status books_open(const config *c, bool only_read, books **ret, sl_err *err)
 {
     books *b = sl_calloc(1, sizeof *b);
     const ledger_options o = { .dir = c->data,
-                               .prices = b ? &b->prices : NULL,
+                               .cost_nusd = cost_nusd,
+                               .cost_ctx = b,
                                .keep_days = c->usage.keep_days,
                                .only_read = only_read };
+    tables *t = NULL;
     sl_status status;
 
     if (!b)
         return sl_fail(err, SL_ENOMEM, "ledger");
-    status = make_prices(b, c, err);
-    if (status == SL_OK)
-        status = make_model_limits(b, c, err);
+    status = tables_create(c, &t, err);
+    atomic_init(&b->tables, t);
     if (status == SL_OK)
         status = ledger_open(&o, &b->ledger, err);
     if (status == SL_OK && !only_read)
@@ -115,13 +178,30 @@ sl_status books_open(const config *c, bool only_read, books **ret, sl_err *err)
 
 void books_close(books *b)
 {
+    tables *t;
+
     if (!b)
         return;
     limit_close(b->limiter);
     ledger_close(b->ledger);
-    sl_free(b->rows);
-    sl_free(b->models);
+    for (t = atomic_load(&b->tables); t;) {
+        tables *older = t->older;
+
+        tables_destroy(t);
+        t = older;
+    }
     sl_free(b);
+}
+
+sl_status books_reload(books *b, const config *c, sl_err *err)
+{
+    tables *t = NULL;
+
+    SL_TRY(tables_create(c, &t, err));
+    t->older = atomic_load(&b->tables);
+    atomic_store(&b->tables, t);
+    limit_set_models(b->limiter, t->models, t->model_count, t->output_default);
+    return SL_OK;
 }
 
 void books_add_stages(books *b, llm_chain *chain)

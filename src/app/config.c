@@ -1,8 +1,7 @@
 /* config.c - reads the configuration with libcyaml, whose schema names every key there is. */
-#include "app/config.h"
+#include "app/config_tree.h"
 
 #include <ctype.h>
-#include <cyaml/cyaml.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -93,7 +92,7 @@ static const cyaml_schema_field_t usage_fields[] = {
     CYAML_FIELD_INT("keep_days", OPT, config_usage, keep_days),
     CYAML_FIELD_END,
 };
-static const cyaml_schema_field_t root_fields[] = {
+const cyaml_schema_field_t config_root_fields[] = {
     STR("listen", config, listen),
     STR("data", config, data),
     CYAML_FIELD_INT("threads", OPT, config, threads),
@@ -112,22 +111,47 @@ static const cyaml_schema_field_t root_fields[] = {
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t root_schema = {
-    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, config, root_fields),
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, config, config_root_fields),
 };
 
-/* Collects what the library says, in its order: what went wrong, then where. */
+/* What the library says of a failure: a sentence, then where, from the inside out. */
+typedef struct complaint {
+    char text[300];
+    char path[256]; /* keys joined by dots */
+    unsigned line, column;
+} complaint;
+
+/* "in mapping field 'kv' (line: 3, column: 3)": the first place counts, every key goes before. */
+static void note_place(complaint *c, const char *text)
+{
+    const char *place = strstr(text, "(line: ");
+    const char *key = strstr(text, "in mapping field '");
+    char inner[256], name[100] = "";
+
+    if (place && !c->line)
+        (void)sscanf(place, "(line: %u, column: %u", &c->line, &c->column);
+    if (!key || sscanf(key, "in mapping field '%99[^']", name) != 1)
+        return;
+    memcpy(inner, c->path, sizeof inner);
+    snprintf(c->path, sizeof c->path, "%.90s%s%.150s", name, inner[0] ? "." : "", inner);
+}
+
 static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
 {
-    sl_buf *text = ctx;
-    char line[400];
+    complaint *c = ctx;
+    char text[400];
+    const char *p = text;
 
     (void)level;
-    vsnprintf(line, sizeof line, fmt, args);
-    line[strcspn(line, "\n")] = '\0';
-    if (strncmp(line, "Load: ", 6) == 0)
-        memmove(line, line + 6, strlen(line + 6) + 1);
-    if (strcmp(line, "Backtrace:") != 0)
-        sl_buf_printf(text, "%s%s", text->len ? "; " : "", line + strspn(line, " "));
+    vsnprintf(text, sizeof text, fmt, args);
+    text[strcspn(text, "\n")] = '\0';
+    if (strncmp(p, "Load: ", 6) == 0)
+        p += 6;
+    p += strspn(p, " ");
+    if (strncmp(p, "in ", 3) == 0)
+        note_place(c, p);
+    else if (!c->text[0] && strcmp(p, "Backtrace:") != 0)
+        snprintf(c->text, sizeof c->text, "%.299s", p);
 }
 
 static void *on_mem(void *ctx, void *ptr, size_t size)
@@ -140,34 +164,61 @@ static void *on_mem(void *ctx, void *ptr, size_t size)
     return sl_realloc(ptr, size);
 }
 
-static cyaml_config_t library(sl_buf *text)
+static cyaml_config_t library(complaint *c)
 {
     return (cyaml_config_t){ .log_fn = on_log,
-                             .log_ctx = text,
+                             .log_ctx = c,
                              .log_level = CYAML_LOG_ERROR,
                              .mem_fn = on_mem,
                              .flags = CYAML_CFG_NO_ALIAS };
 }
 
+/* "file:line:column: what is wrong, and what to do". */
+static sl_status refuse(const char *file, complaint *c, sl_err *err)
+{
+    static const char unexpected[] = "Unexpected key: ";
+    static const char missing[] = "Missing required mapping field: ";
+    const char *dot, *nearest;
+    char where[400];
+
+    snprintf(where, sizeof where, "%.300s:%u:%u", file, c->line, c->column);
+    if (strncmp(c->text, unexpected, sizeof unexpected - 1) == 0) {
+        const char *name = c->text + sizeof unexpected - 1;
+
+        nearest = config_nearest(c->path, name);
+        dot = c->path[0] ? "." : "";
+        return sl_fail(err, SL_EINVAL,
+                       nearest ? "%s: unknown key '%s%s%s'; did you mean '%s%s%s'?"
+                               : "%s: unknown key '%s%s%s'; `sluice config schema` lists all",
+                       where, c->path, dot, name, c->path, dot, nearest ? nearest : "");
+    }
+    if (strncmp(c->text, missing, sizeof missing - 1) == 0)
+        return sl_fail(err, SL_EINVAL, "%s: the entry lacks '%s'", where,
+                       c->text + sizeof missing - 1);
+    return sl_fail(err, SL_EINVAL, "%s: %s%s%s", where, c->path, c->path[0] ? ": " : "", c->text);
+}
+
+sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err)
+{
+    complaint said = { "" };
+    cyaml_config_t lib = library(&said);
+
+    if (text.len > 0 && cyaml_load_data(text.ptr, text.len, &lib, &root_schema,
+                                        (cyaml_data_t **)ret, NULL) != CYAML_OK)
+        return refuse(name, &said, err);
+    return SL_OK;
+}
+
 static sl_status load_file(const char *path, config **ret, sl_err *err)
 {
-    sl_buf file, text;
-    cyaml_config_t lib = library(&text);
-    cyaml_err_t rc;
     sl_status status;
+    sl_buf file;
 
     sl_buf_init(&file, 1 * SL_MIB);
-    sl_buf_init(&text, 400);
     status = sl_file_read(path, 1 * SL_MIB, &file, err);
-    if (status == SL_OK && file.len > 0) {
-        rc = cyaml_load_data((const uint8_t *)file.ptr, file.len, &lib, &root_schema,
-                             (cyaml_data_t **)ret, NULL);
-        if (rc != CYAML_OK)
-            status =
-                sl_fail(err, SL_EINVAL, "%s: %s: %s", path, cyaml_strerror(rc), sl_buf_str(&text));
-    }
+    if (status == SL_OK)
+        status = config_parse(path, sl_span_of(sl_buf_str(&file), file.len), ret, err);
     sl_buf_deinit(&file);
-    sl_buf_deinit(&text);
     return status;
 }
 
@@ -215,62 +266,11 @@ sl_status config_add_key(config *c, const char *key, sl_err *err)
     return SL_OK;
 }
 
-static sl_status env_int(const char *name, int *field, sl_err *err)
-{
-    const char *text = getenv(name);
-    char *end;
-    long v;
-
-    if (!text || !text[0])
-        return SL_OK;
-    v = strtol(text, &end, 10);
-    if (*end || v < 0 || v > INT32_MAX)
-        return sl_fail(err, SL_EINVAL, "%s is '%.80s', not a number from 0 on", name, text);
-    *field = (int)v;
-    return SL_OK;
-}
-
 static sl_status apply_env(config *c, sl_err *err)
 {
-    const struct {
-        const char *name;
-        char **str;
-        int *num;
-    } table[] = {
-        { "SLUICE_LISTEN", &c->listen, NULL },
-        { "SLUICE_DATA", &c->data, NULL },
-        { "SLUICE_THREADS", NULL, &c->threads },
-        { "SLUICE_LOG_LEVEL", &c->log_level, NULL },
-        { "SLUICE_KV_MEMORY", &c->kv.memory, NULL },
-        { "SLUICE_KV_TYPE", &c->kv.type, NULL },
-        { "SLUICE_ENGINE_CONTEXT", NULL, &c->engine.context },
-        { "SLUICE_ENGINE_SEQUENCES", NULL, &c->engine.sequences },
-        { "SLUICE_ENGINE_QUEUE", NULL, &c->engine.queue },
-        { "SLUICE_ENGINE_WAIT_MS", NULL, &c->engine.wait_ms },
-        { "SLUICE_ENGINE_STEP_TOKENS", NULL, &c->engine.step_tokens },
-        { "SLUICE_ENGINE_MIXED_PREFILL", NULL, &c->engine.mixed_prefill },
-        { "SLUICE_ENGINE_SPECULATION", NULL, &c->engine.speculation },
-        { "SLUICE_RAG_EMBEDDING_MODEL", &c->rag.embedding_model, NULL },
-        { "SLUICE_RAG_CHAT_MODEL", &c->rag.chat_model, NULL },
-        { "SLUICE_RAG_CHUNK_TOKENS", NULL, &c->rag.chunk_tokens },
-        { "SLUICE_RAG_OVERLAP_TOKENS", NULL, &c->rag.overlap_tokens },
-        { "SLUICE_RAG_TOP_K", NULL, &c->rag.top_k },
-        { "SLUICE_RAG_ANSWER_TOKENS", NULL, &c->rag.answer_tokens },
-        { "SLUICE_SERVER_IO_THREADS", NULL, &c->server.io_threads },
-        { "SLUICE_SERVER_CONNECTIONS", NULL, &c->server.connections },
-        { "SLUICE_SERVER_DRAIN_SECONDS", NULL, &c->server.drain_seconds },
-        { "SLUICE_SERVER_CORS_ORIGIN", &c->server.cors_origin, NULL },
-    };
     const char *key = getenv("SLUICE_API_KEY");
 
-    for (size_t i = 0; i < SL_COUNT_OF(table); i++) {
-        const char *text = getenv(table[i].name);
-
-        if (table[i].num)
-            SL_TRY(env_int(table[i].name, table[i].num, err));
-        else if (text && text[0])
-            SL_TRY(config_set(table[i].str, text, err));
-    }
+    SL_TRY(config_apply_env(c, err));
     return key && key[0] ? config_add_key(c, key, err) : SL_OK;
 }
 
@@ -305,6 +305,8 @@ sl_status config_load(const char *path, config **ret, sl_err *err)
     if (status == SL_OK)
         status = apply_env(c, err);
     if (status == SL_OK)
+        status = config_expand(c, err);
+    if (status == SL_OK)
         status = apply_defaults(c, err);
     if (status == SL_OK)
         *ret = c;
@@ -315,13 +317,23 @@ sl_status config_load(const char *path, config **ret, sl_err *err)
 
 void config_destroy(config *c)
 {
-    sl_buf text;
-    cyaml_config_t lib = library(&text);
+    complaint ignored = { "" };
+    cyaml_config_t lib = library(&ignored);
 
-    sl_buf_init(&text, 400);
     if (c)
         cyaml_free(&lib, &root_schema, c, 0);
-    sl_buf_deinit(&text);
+}
+
+sl_status config_log_level(const char *text, sl_log_level *ret, sl_err *err)
+{
+    static const char *const names[SL_LOG_LEVEL_COUNT] = { "debug", "info", "warn", "error" };
+
+    for (int i = 0; i < SL_LOG_LEVEL_COUNT; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *ret = (sl_log_level)i;
+            return SL_OK;
+        }
+    return sl_fail(err, SL_EINVAL, "log_level is '%.40s'; use debug, info, warn or error", text);
 }
 
 sl_status config_bytes(const char *text, uint64_t *ret, sl_err *err)

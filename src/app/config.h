@@ -2,12 +2,16 @@
  *
  * YAML, checked against a schema: unknown keys and wrong types are refused with their line. Values
  * are overridden by the environment (SLUICE_ and the key's path in upper case, SLUICE_KV_MEMORY for
- * kv.memory), and those by flags. Secrets are written env:NAME or file:PATH. */
+ * kv.memory), and those by flags. Within strings ${env:NAME} and ${file:PATH} stand for what they
+ * name; secrets may also be written env:NAME or file:PATH. */
 #ifndef SL_APP_CONFIG_H
 #define SL_APP_CONFIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
+#include "base/log.h"
 #include "base/status.h"
 
 typedef struct config_model {
@@ -86,6 +90,19 @@ typedef struct config {
 /* path NULL: only defaults and the environment. SL_EINVAL names line and key. */
 SL_NODISCARD sl_status config_load(const char *path, config **ret, sl_err *err);
 void config_destroy(config *c); /* accepts NULL */
+
+/* The values that are set, a line each as "kv.memory: ...", secrets as ***; defaults as comments.
+ */
+void config_show(config *c, sl_buf *out);
+/* The JSON Schema of the file. */
+void config_schema(sl_buf *out);
+/* Tells the keys (list entries as [], perhaps more than once) whose values differ, and whether they
+ * may change while serving. */
+typedef void (*config_changed_fn)(void *ctx, const char *path, bool reloads);
+SL_NODISCARD sl_status config_compare(config *a, config *b, config_changed_fn fn, void *ctx,
+                                      sl_err *err);
+
+SL_NODISCARD sl_status config_log_level(const char *text, sl_log_level *ret, sl_err *err);
 
 /* Replaces a string of the configuration. */
 SL_NODISCARD sl_status config_set(char **field, const char *value, sl_err *err);

@@ -18,6 +18,9 @@
 
 struct app {
     const config *c;
+    config *reloaded; /* c, when a reload made it */
+    app_config_fn remake;
+    void *remake_ctx;
     engine *engines[LLM_MODELS_MAX];
     size_t engine_count;
     llm_chain chain;
@@ -244,6 +247,7 @@ void app_destroy(app *a)
     for (size_t i = 0; i < a->engine_count; i++)
         engine_close(a->engines[i]);
     books_close(a->books);
+    config_destroy(a->reloaded);
     sl_free(a);
 }
 
@@ -297,17 +301,74 @@ static sl_status make_access(const config *c, access_control **ret, sl_err *err)
     return status;
 }
 
+/* ---- reload -------------------------------------------------------------------------------- */
+
+typedef struct changes {
+    sl_buf fixed; /* keys that cannot change while serving */
+    int count;
+} changes;
+
+static void on_change(void *ctx, const char *path, bool reloads)
+{
+    changes *ch = ctx;
+
+    ch->count++;
+    if (!reloads && !(ch->fixed.len > 0 && strstr(sl_buf_str(&ch->fixed), path)))
+        sl_buf_printf(&ch->fixed, "%s%s", ch->fixed.len ? ", " : "", path);
+}
+
+static sl_status apply_reload(app *a, config *next, changes *ch, sl_err *err)
+{
+    sl_log_level level = SL_LOG_INFO;
+
+    SL_TRY(config_compare((config *)(uintptr_t)a->c, next, on_change, ch, err));
+    if (ch->fixed.len > 0)
+        return sl_fail(err, SL_ENOTSUP,
+                       "%.300s cannot change while serving: restart for that; "
+                       "nothing was changed",
+                       sl_buf_str(&ch->fixed));
+    if (next->log_level)
+        SL_TRY(config_log_level(next->log_level, &level, err));
+    SL_TRY(books_reload(a->books, next, err));
+    sl_log_set_level(level);
+    config_destroy(a->reloaded);
+    a->c = a->reloaded = next;
+    return SL_OK;
+}
+
+/* All or nothing. */
+static void reload(app *a)
+{
+    changes ch = { .count = 0 };
+    config *next = NULL;
+    sl_err err = { .status = SL_OK };
+    sl_status status = a->remake(a->remake_ctx, &next, &err);
+
+    sl_buf_init(&ch.fixed, 4096);
+    if (status == SL_OK)
+        status = apply_reload(a, next, &ch, &err);
+    if (status == SL_OK) {
+        SL_LOG(SL_LOG_INFO, "config.reloaded", SL_F_NUM("changed", ch.count));
+    } else {
+        SL_LOG(SL_LOG_ERROR, "config.not_reloaded", SL_F_STR("error", err.text));
+        config_destroy(next);
+    }
+    sl_buf_deinit(&ch.fixed);
+}
+
 /* Waits for a signal that ends the program; cmd_serve blocked them before any thread started. */
-static void wait_for_end(void)
+static void wait_for_end(app *a)
 {
     sigset_t set;
-    int sig;
+    int sig = SIGHUP;
 
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    while (sigwait(&set, &sig) != 0)
-        continue;
+    sigaddset(&set, SIGHUP);
+    while (sig == SIGHUP)
+        if (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+            reload(a);
     SL_LOG(SL_LOG_INFO, "server.draining",
            SL_F_STR("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
 }
@@ -334,7 +395,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
         api_set_ready(front, true);
         SL_LOG(SL_LOG_INFO, "server.ready", SL_F_STR("address", http_server_address(server)),
                SL_F_NUM("models", a->chain.route_count), SL_F_STR("version", SLUICE_VERSION));
-        wait_for_end();
+        wait_for_end(a);
         api_set_ready(front, false);
         dropped = http_server_drain(server, (int64_t)drain * 1000);
         SL_LOG(SL_LOG_INFO, "server.stopped", SL_F_NUM("dropped", dropped));
@@ -347,7 +408,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     return status;
 }
 
-sl_status app_serve(app *a, sl_err *err)
+sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
 {
     const config *c = a->c;
     access_control *access = NULL;
@@ -358,6 +419,8 @@ sl_status app_serve(app *a, sl_err *err)
                               .cors_origin = c->server.cors_origin };
     sl_status status = books_open(c, false, &a->books, err);
 
+    a->remake = remake;
+    a->remake_ctx = remake_ctx;
     if (status == SL_OK) {
         books_add_stages(a->books, &a->chain);
         status = make_access(c, &access, err);

@@ -138,19 +138,7 @@ int cli_parse(const cli_command *cmd, int argc, char **argv, int *ret_argc)
     return -1;
 }
 
-static sl_status set_log_level(const char *text, sl_err *err)
-{
-    static const char *const names[SL_LOG_LEVEL_COUNT] = { "debug", "info", "warn", "error" };
-
-    for (int i = 0; i < SL_LOG_LEVEL_COUNT; i++)
-        if (strcmp(names[i], text) == 0) {
-            sl_log_set_level((sl_log_level)i);
-            return SL_OK;
-        }
-    return sl_fail(err, SL_EINVAL, "log level '%s': use debug, info, warn or error", text);
-}
-
-sl_status cli_config(const cli_common *common, bool quiet, config **ret, sl_err *err)
+sl_status cli_build_config(const cli_common *common, config **ret, sl_err *err)
 {
     config *c = NULL;
     sl_status status = config_load(common->config, &c, err);
@@ -161,15 +149,27 @@ sl_status cli_config(const cli_common *common, bool quiet, config **ret, sl_err 
         c->threads = common->threads;
     if (status == SL_OK && common->log_level)
         status = config_set(&c->log_level, common->log_level, err);
-    if (status == SL_OK) {
-        sl_log_set_plain(quiet);
-        sl_log_set_level(quiet ? SL_LOG_WARN : SL_LOG_INFO);
-        if (c->log_level)
-            status = set_log_level(c->log_level, err);
-    }
     if (status == SL_OK)
         *ret = c;
     else
         config_destroy(c);
     return status;
+}
+
+sl_status cli_config(const cli_common *common, bool quiet, config **ret, sl_err *err)
+{
+    config *c = NULL;
+    sl_log_level level = quiet ? SL_LOG_WARN : SL_LOG_INFO;
+    sl_status status = cli_build_config(common, &c, err);
+
+    if (status == SL_OK && c->log_level)
+        status = config_log_level(c->log_level, &level, err);
+    if (status != SL_OK) {
+        config_destroy(c);
+        return status;
+    }
+    sl_log_set_plain(quiet);
+    sl_log_set_level(level);
+    *ret = c;
+    return SL_OK;
 }

@@ -81,6 +81,8 @@ typedef struct cli_common {
     }
 
 /* quiet: logs are short text and start at warnings unless the user chose a level. */
+SL_NODISCARD sl_status cli_build_config(const cli_common *common, config **ret, sl_err *err);
+/* The same, and logs as it says. */
 SL_NODISCARD sl_status cli_config(const cli_common *common, bool quiet, config **ret, sl_err *err);
 
 /* Ctrl-C as a flag: set by the signal, cleared by the caller. Installed by cli_catch_interrupt. */

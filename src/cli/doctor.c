@@ -145,39 +145,3 @@ int cmd_doctor(int argc, char **argv)
     config_destroy(c);
     return f.bad ? CLI_FAILED : CLI_OK;
 }
-
-int cmd_config(int argc, char **argv)
-{
-    cli_common common = { 0 };
-    const cli_option options[] = { CLI_COMMON_OPTIONS(common), { 0 } };
-    const cli_command cmd = {
-        "sluice config check [FILE]",
-        "Checks a configuration file: unknown keys, wrong types, sizes, secrets.", options, NULL
-    };
-    config *c = NULL;
-    sl_err err = { 0 };
-    sl_status status;
-    uint64_t bytes;
-    int rc = cli_parse(&cmd, argc, argv, &argc);
-
-    if (rc >= 0)
-        return rc;
-    if (argc < 2 || argc > 3 || strcmp(argv[1], "check") != 0)
-        return cli_usage("usage: sluice config check [FILE]");
-    if (argc == 3)
-        common.config = argv[2];
-    status = cli_config(&common, true, &c, &err);
-    if (status == SL_OK && c->kv.memory)
-        status = config_bytes(c->kv.memory, &bytes, &err);
-    for (unsigned i = 0; status == SL_OK && i < c->api_keys_count; i++) {
-        char *secret = NULL;
-
-        status = config_secret(c->api_keys[i], &secret, &err);
-        sl_free(secret);
-    }
-    if (status == SL_OK)
-        printf("the configuration is right: listen %s, data %s, %u models\n", c->listen, c->data,
-               c->models_count);
-    config_destroy(c);
-    return status == SL_OK ? CLI_OK : cli_fail(&err);
-}

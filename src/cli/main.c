@@ -27,7 +27,7 @@ static const struct {
     { "rm", cmd_rm, "remove models from the store" },
     { "rag", cmd_rag, "add documents and ask about them" },
     { "usage", cmd_usage, "what was used and what it cost" },
-    { "config", cmd_config, "check a configuration file" },
+    { "config", cmd_config, "check and show the configuration; its schema" },
     { "openapi", cmd_openapi, "print the OpenAPI document of all routes" },
     { "doctor", cmd_doctor, "check this machine and what is installed" },
     { "bench", cmd_bench, "measure prefill and decode speed" },

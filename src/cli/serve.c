@@ -3,18 +3,52 @@
 
 #include "cli/cli.h"
 
+/* What the command line says beside the configuration. */
+typedef struct serve_flags {
+    cli_common common;
+    cli_list models, keys;
+    const char *listen;
+} serve_flags;
+
+static sl_status add_flags(const serve_flags *f, config *c, sl_err *err)
+{
+    if (f->listen)
+        SL_TRY(config_set(&c->listen, f->listen, err));
+    if (f->models.count > 0)
+        config_clear_models(c); /* flags replace the file's list */
+    for (int i = 0; i < f->models.count; i++)
+        SL_TRY(config_add_model(c, f->models.items[i], err));
+    for (int i = 0; i < f->keys.count; i++)
+        SL_TRY(config_add_key(c, f->keys.items[i], err));
+    return SL_OK;
+}
+
+static sl_status remake_config(void *ctx, config **ret, sl_err *err)
+{
+    const serve_flags *f = ctx;
+    config *c = NULL;
+    sl_status status = cli_build_config(&f->common, &c, err);
+
+    if (status == SL_OK)
+        status = add_flags(f, c, err);
+    if (status == SL_OK)
+        *ret = c;
+    else
+        config_destroy(c);
+    return status;
+}
+
 int cmd_serve(int argc, char **argv)
 {
-    cli_common common = { 0 };
-    cli_list models = { 0 }, keys = { 0 };
-    const char *listen = NULL;
+    serve_flags f = { 0 };
     const cli_option options[] = {
-        { "--model", 'm', CLI_LIST, &models, "NAME|FILE",
+        { "--model", 'm', CLI_LIST, &f.models, "NAME|FILE",
           "model to serve; repeat for more (default: all defaults)" },
-        { "--listen", 'l', CLI_TEXT, &listen, "ADDR:PORT",
+        { "--listen", 'l', CLI_TEXT, &f.listen, "ADDR:PORT",
           "default 127.0.0.1:8080; port 0 picks one" },
-        { "--api-key", 0, CLI_LIST, &keys, "KEY", "key callers must send; env:NAME or file:PATH" },
-        CLI_COMMON_OPTIONS(common),
+        { "--api-key", 0, CLI_LIST, &f.keys, "KEY",
+          "key callers must send; env:NAME or file:PATH" },
+        CLI_COMMON_OPTIONS(f.common),
         { 0 },
     };
     const cli_command cmd = {
@@ -26,7 +60,8 @@ int cmd_serve(int argc, char **argv)
         options,
         "An address beyond this machine needs an API key: --api-key, SLUICE_API_KEY or api_keys in "
         "the\n"
-        "configuration. SIGTERM stops accepting, lets running answers finish, then ends.",
+        "configuration. SIGTERM stops accepting, lets running answers finish, then ends. SIGHUP "
+        "reloads\nwhat can change while serving (sluice config schema: x-reloads).",
     };
     sigset_t set;
     config *c = NULL;
@@ -43,22 +78,17 @@ int cmd_serve(int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    status = cli_config(&common, false, &c, &err);
-    if (status == SL_OK && listen)
-        status = config_set(&c->listen, listen, &err);
-    if (status == SL_OK && models.count > 0)
-        config_clear_models(c); /* flags replace the file's list */
-    for (int i = 0; i < models.count && status == SL_OK; i++)
-        status = config_add_model(c, models.items[i], &err);
-    for (int i = 0; i < keys.count && status == SL_OK; i++)
-        status = config_add_key(c, keys.items[i], &err);
+    status = cli_config(&f.common, false, &c, &err);
+    if (status == SL_OK)
+        status = add_flags(&f, c, &err);
     if (status == SL_OK)
         status = app_check_listen(c, &err);
     if (status == SL_OK)
         status = app_create(c, APP_CHAT | APP_EMBED, &a, &err);
     if (status == SL_OK)
-        status = app_serve(a, &err);
+        status = app_serve(a, remake_config, &f, &err);
     app_destroy(a);
     config_destroy(c);
     return status == SL_OK ? CLI_OK : cli_fail(&err);

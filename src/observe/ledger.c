@@ -334,8 +334,8 @@ static void on_done(void *ctx, const llm_request *req, const llm_usage *u)
         r.prefill_us = (u->ttft_ns - u->queue_ns) / 1000;
         r.decode_us = (u->total_ns - u->ttft_ns) / 1000;
     }
-    if (l->o.prices)
-        r.cost_nusd = price_cost_nusd(l->o.prices, req->model, &r.tokens, r.end_ms);
+    if (l->o.cost_nusd)
+        r.cost_nusd = l->o.cost_nusd(l->o.cost_ctx, req->model, &r.tokens);
     ledger_add(l, &r);
 }
 

@@ -7,7 +7,6 @@
 #define SL_OBSERVE_LEDGER_H
 
 #include "llm/llm.h"
-#include "observe/price.h"
 
 typedef struct ledger ledger;
 
@@ -23,7 +22,9 @@ typedef struct ledger_record {
 
 typedef struct ledger_options {
     const char *dir;           /* where usage.db and its journals are */
-    const price_table *prices; /* outlives the ledger; NULL: everything is free */
+    /* Billionths of a dollar, at the prices of now. NULL: everything is free. */
+    int64_t (*cost_nusd)(void *ctx, const char *model, const llm_tokens *tokens);
+    void *cost_ctx;
     int keep_days;             /* 0: 90; older records become sums per day */
     bool only_read;            /* for reports beside a running server */
 } ledger_options;

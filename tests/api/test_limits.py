@@ -181,3 +181,24 @@ def test_kill_loses_nothing(limited):
         after = ask(http)
     assert int(after.headers["x-ratelimit-remaining-requests"]) <= 1000 - len(answered) - 1
     assert int(after.headers["x-ratelimit-remaining-tokens"]) <= 100000 - sum(answered)
+
+
+def test_reload(limited):
+    """SIGHUP: limits and prices change, all or nothing; what cannot change is named."""
+    server = limited(", rpd: 1")
+    with server.client() as http:
+        assert ask(http).status_code == 200
+        assert ask(http).status_code == 429
+        text = server.config.read_text()
+        server.config.write_text(text.replace("rpd: 1", "rpd: 3") + "kv: {memory: 64MiB}\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert "kv.memory" in server.wait_for("config.not_reloaded")["error"]
+        assert ask(http).status_code == 429  # nothing changed
+        server.config.write_text(text.replace("rpd: 1", "rpd: 3"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("config.reloaded")
+        assert ask(http).status_code == 200
+        assert ask(http).headers["x-ratelimit-remaining-requests"] == "0"
+        server.config.write_text(text + "no_such_key: 1\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert "no_such_key" in server.wait_for("config.not_reloaded")["error"]

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/os.h"
-#include "observe/ledger.h"
+#include "observe/observe.h"
 
 #define DAY_MS  ((int64_t)86400000)
 #define NOW_MS  ((int64_t)1700000000000)

@@ -1,0 +1,86 @@
+/* config_keys.c - every key of the configuration in words. The schema of config.c has the types; a
+ * test holds the two against each other. */
+#include "app/config_tree.h"
+
+#include <string.h>
+
+#define KEY(path, shown_default, help)                                                             \
+    {                                                                                              \
+        path, help, shown_default, false, false                                                    \
+    }
+#define RELOADS(path, shown_default, help)                                                         \
+    {                                                                                              \
+        path, help, shown_default, false, true                                                     \
+    }
+#define SECRET(path, help)                                                                         \
+    {                                                                                              \
+        path, help, NULL, true, false                                                              \
+    }
+
+static const config_key keys[] = {
+    KEY("listen", "127.0.0.1:8080",
+        "where to listen; beyond this machine, keys are required; port 0 picks one"),
+    KEY("data", "$XDG_DATA_HOME/sluice", "models, documents, keys, usage"),
+    KEY("threads", "0", "compute threads; 0: all processors"),
+    RELOADS("log_level", "info", "debug, info, warn or error"),
+    KEY("models[].name", NULL, "as callers say it; default: the store's or the file's name"),
+    KEY("models[].path", NULL, "a name in the store, a file, or a directory"),
+    SECRET("api_keys[]", "keys that may do everything; env:NAME or file:PATH hide them"),
+    KEY("kv.memory", "1GiB", "KV cache of each chat model"),
+    KEY("kv.type", "auto",
+        "auto (bf16 where the processor multiplies it and the model's products are rounded, else "
+        "f16), f16, bf16, or q8_0: half the memory"),
+    KEY("engine.context", "8192", "tokens in a sequence; at most the model's"),
+    KEY("engine.sequences", "64", "computed at once"),
+    KEY("engine.queue", "512", "requests waiting or running; more get 503 and Retry-After"),
+    KEY("engine.wait_ms", "0",
+        "expected wait beyond which requests get 503 once all sequences are busy; 0: half the time "
+        "that a request takes, at least 500"),
+    KEY("engine.step_tokens", "512", "tokens computed in one step"),
+    KEY("engine.mixed_prefill", "0",
+        "prompt tokens in a step beside running streams; 0: by measured time"),
+    KEY("engine.speculation", "0",
+        "tokens guessed by prompt lookup (1 to 15); 0: only when a request asks"),
+    KEY("rag.embedding_model", "minilm", NULL),
+    KEY("rag.chat_model", "smollm2", NULL),
+    KEY("rag.chunk_tokens", "180", NULL),
+    KEY("rag.overlap_tokens", "30", NULL),
+    KEY("rag.top_k", "4", "passages shown to the model"),
+    KEY("rag.answer_tokens", "256", NULL),
+    KEY("server.io_threads", "2", NULL),
+    KEY("server.connections", "1024", "at most"),
+    KEY("server.drain_seconds", "30", "how long SIGTERM waits for running answers"),
+    KEY("server.cors_origin", NULL, "\"*\" or one origin; default: no CORS headers"),
+    RELOADS("limits.output_default", "1024",
+            "output reserved for a request that names no maximum while a limit on tokens or money "
+            "applies; it then is its maximum"),
+    RELOADS("limits.models[].model", NULL, "limits of a model, whoever asks"),
+    RELOADS("limits.models[].rpm", "0", "requests per minute; 0: no limit"),
+    RELOADS("limits.models[].rpd", "0", "requests per day"),
+    RELOADS("limits.models[].tpm", "0", "tokens per minute, prompt and output"),
+    RELOADS("limits.models[].tpd", "0", "tokens per day"),
+    RELOADS("limits.models[].concurrency", "0", "requests at once"),
+    RELOADS("limits.models[].request_tokens", "0", "prompt and allowed output of one request"),
+    RELOADS("limits.models[].budget", "0", "dollars"),
+    RELOADS("limits.models[].budget_days", "0", "window of the budget; 0: for ever"),
+    RELOADS("prices[].model", NULL, "a trailing * matches any rest; the first that fits counts"),
+    RELOADS("prices[].input", "0", "dollars per million prompt tokens"),
+    RELOADS("prices[].cached_input", "0", "the same, of tokens from the prefix cache"),
+    RELOADS("prices[].output", "0", "dollars per million generated tokens"),
+    RELOADS("prices[].from", NULL, "first day of validity, 2026-01-31, UTC"),
+    RELOADS("prices[].until", NULL, "first day on which it no longer is"),
+    KEY("usage.keep_days", "90", "records older than that become sums per day"),
+};
+
+int config_key_count(void)
+{
+    return (int)SL_COUNT_OF(keys);
+}
+
+const config_key *config_key_find(const char *path)
+{
+    for (size_t i = 0; i < SL_COUNT_OF(keys); i++)
+        if (strcmp(keys[i].path, path) == 0)
+            return &keys[i];
+    return NULL;
+}
