@@ -116,14 +116,16 @@ static void deliver_text(seq *s, size_t len)
 static void push_pending(seq *s, int32_t id, float logprob, const llm_token_prob *top,
                          size_t top_count, bool is_prompt)
 {
-    sl_span bytes = token_bytes(s->vocab, id, s->job->req->show_special);
+    const llm_request *req = s->job->req;
+    sl_span bytes = token_bytes(s->vocab, id, req->show_special || req->token_details);
     pending_token *p;
 
     if (!sl_grow((void **)&s->pending, &s->pending_cap, s->pending_count + 1, sizeof *s->pending,
                  SL_MODEL_CONTEXT_MAX))
         return; /* out of memory: the text still goes out */
     p = &s->pending[s->pending_count++];
-    p->token = (llm_token){ .chosen = { id, logprob, (const char *)bytes.ptr, bytes.len },
+    p->token = (llm_token){ .chosen = { id, logprob, (const char *)bytes.ptr, bytes.len,
+                                        token_is_control(s->vocab, id) },
                             .top_count = top_count,
                             .is_prompt = is_prompt };
     for (size_t i = 0; i < top_count; i++)
@@ -139,7 +141,8 @@ bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, si
 
     if (s->job->first_ns == 0 && !is_prompt)
         s->job->first_ns = sl_clock_mono_ns();
-    token_decoder_push(&s->decoder, id, &s->text);
+    if (!is_prompt || !req->token_details)
+        token_decoder_push(&s->decoder, id, &s->text);
     push_pending(s, id, logprob, top, top_count, is_prompt);
     if (is_prompt)
         return false; /* delivered with the first output, and never searched for stops */
@@ -153,10 +156,17 @@ bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, si
         emit_finish(s, LLM_FINISH_STOP, stop);
         return true;
     }
+    if (s->ending)
+        return false;
     at = s->text.len - undecided(req, sl_buf_str(&s->text), s->text.len);
     if (at > 0 || req->every_token)
         deliver_text(s, at);
     return false;
+}
+
+void emit_end_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, size_t top_count)
+{
+    push_pending(s, id, logprob, top, top_count, false);
 }
 
 void emit_finish(seq *s, llm_finish finish, const char *stop)
@@ -169,6 +179,8 @@ void emit_finish(seq *s, llm_finish finish, const char *stop)
 
     if (!stop)
         token_decoder_finish(&s->decoder, &s->text);
+    if (s->pending_count > 0)
+        s->pending[s->pending_count - 1].token.is_last = true;
     deliver_text(s, s->text.len);
     deliver(s->job, &ev);
 }

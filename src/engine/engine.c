@@ -288,6 +288,21 @@ static sl_status backend_detokenize(void *ctx, const int32_t *ids, size_t count,
     return sl_buf_ok(out, "text of tokens", err);
 }
 
+static sl_status backend_tokenize_request(void *ctx, const llm_request *req, size_t prompt,
+                                          int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
+{
+    token_ids out = { 0 };
+    sl_status status = job_prompt_ids(ctx, req, prompt, &out, err);
+
+    if (status == SL_OK) {
+        if (cap > 0)
+            memcpy(ids, out.ids, SL_MIN(cap, out.count) * sizeof *ids);
+        *ret_count = out.count;
+    }
+    token_ids_deinit(&out);
+    return status;
+}
+
 static sl_status backend_chat_template(void *ctx, sl_buf *out, sl_err *err)
 {
     const engine *e = ctx;
@@ -303,6 +318,7 @@ llm_backend engine_backend(engine *e)
         .tokenize = backend_tokenize,
         .render = backend_render,
         .detokenize = backend_detokenize,
+        .tokenize_request = backend_tokenize_request,
         .chat_template = backend_chat_template,
     };
 
@@ -569,7 +585,9 @@ static sl_status load_template(engine *e, sl_err *err)
     return SL_OK;
 }
 
-sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+/* ask: with the generation prompt. */
+static sl_status render_messages(const engine *e, const llm_request *req, json_t *messages,
+                                 bool ask, sl_buf *out, sl_err *err)
 {
     json_t *vars;
     sl_status status;
@@ -577,9 +595,8 @@ sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl
     if (!e->chat)
         return sl_fail(err, SL_ENOTSUP, "the model '%s' has no usable chat template", e->name);
     vars = req->template_vars ? json_copy(req->template_vars) : json_object();
-    if (!vars || json_object_set(vars, "messages", req->messages) != 0 ||
-        json_object_set_new(vars, "add_generation_prompt",
-                            json_boolean(!req->no_generation_prompt)) ||
+    if (!vars || json_object_set(vars, "messages", messages) != 0 ||
+        json_object_set_new(vars, "add_generation_prompt", json_boolean(ask)) ||
         json_object_set_new(vars, "bos_token", json_string(e->bos)) != 0 ||
         json_object_set_new(vars, "eos_token", json_string(e->eos)) != 0 ||
         (req->tools && json_object_set(vars, "tools", req->tools) != 0)) {
@@ -591,4 +608,70 @@ sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl
     if (status == SL_EINVAL)
         return sl_err_prefix(err, status, "the model's chat template refuses the messages");
     return status;
+}
+
+/* Stands behind the text that the model is to go on with; whether its space survives tells whether
+ * the template keeps space there. */
+#define CONTINUE_MARK "<|sluice-continue|> "
+
+/* The messages with the mark behind the last one's text; the caller's. NULL: out of memory. */
+static json_t *mark_final(const json_t *messages, const char *text)
+{
+    json_t *marked = json_copy((json_t *)(uintptr_t)messages);
+    size_t last = json_array_size(messages) - 1;
+    json_t *msg = json_copy(json_array_get(messages, last));
+
+    if (!marked || !msg ||
+        json_object_set_new(msg, "content", json_sprintf("%s" CONTINUE_MARK, text)) != 0 ||
+        json_array_set(marked, last, msg) != 0) {
+        json_decref(marked);
+        marked = NULL;
+    }
+    json_decref(msg);
+    return marked;
+}
+
+/* Cuts what was rendered from byte `from` on right before the mark. */
+static sl_status cut_at_mark(sl_buf *out, size_t from, sl_err *err)
+{
+    size_t mark = sizeof CONTINUE_MARK - 2; /* without its space */
+    const char *text = sl_buf_str(out), *at = NULL, *next = text + from;
+
+    while ((next = memmem(next, out->len - (size_t)(next - text), CONTINUE_MARK, mark)))
+        at = next++;
+    if (!at)
+        return sl_fail(err, SL_EINVAL,
+                       "the model's chat template leaves out the text that is to be continued");
+    if (at[mark] != ' ') /* it strips space, so the mark kept some in that would be gone */
+        while (at > text + from && strchr(" \t\r\n", at[-1]))
+            at--;
+    out->len = (size_t)(at - text);
+    out->ptr[out->len] = '\0';
+    return SL_OK;
+}
+
+/* As render_messages, up to the end of the last message's text. */
+static sl_status render_continued(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+{
+    const json_t *last = json_array_get(req->messages, json_array_size(req->messages) - 1);
+    const char *text = json_string_value(json_object_get(last, "content"));
+    size_t from = out->len;
+    json_t *marked;
+    sl_status status;
+
+    if (!text)
+        return sl_fail(err, SL_EINVAL, "the last message has no text to continue");
+    marked = mark_final(req->messages, text);
+    if (!marked)
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    status = render_messages(e, req, marked, false, out, err);
+    json_decref(marked);
+    return status == SL_OK ? cut_at_mark(out, from, err) : status;
+}
+
+sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+{
+    if (req->continue_final)
+        return render_continued(e, req, out, err);
+    return render_messages(e, req, req->messages, !req->no_generation_prompt, out, err);
 }

@@ -35,7 +35,8 @@ typedef struct seq {
     int draft_size, draft_pause, draft_wrong; /* guessing: see views.c */
     int echoed;                               /* prompt tokens delivered */
     bool needs_echo;                          /* the prompt's text is still to be delivered */
-    bool sampled;                             /* the last token is output and not in the cache */
+    bool ending;  /* the token being delivered is the last: it waits for emit_finish */
+    bool sampled; /* the last token is output and not in the cache */
     const token_vocab *vocab;
     token_decoder decoder;
     sl_buf text;            /* decoded, not delivered: may be the start of a stop string */
@@ -115,6 +116,9 @@ struct engine {
 };
 
 /* submit.c: from a request to a job. On failure nothing is kept. */
+/* Appends the ids of a request's prompt, templated and truncated; the caller releases out. */
+SL_NODISCARD sl_status job_prompt_ids(const engine *e, const llm_request *req, size_t prompt,
+                                      token_ids *out, sl_err *err);
 int64_t job_output_max(const job *j); /* tokens it may generate, over all choices */
 SL_NODISCARD sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret,
                                   sl_err *err);
@@ -128,6 +132,8 @@ void emit_done(job *j);
 /* Adds a token to the choice and delivers what is now certain. True when a stop string ended it. */
 bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, size_t top_count,
                 bool is_prompt);
+/* The token that ended generation: it goes out with emit_finish, without text. */
+void emit_end_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, size_t top_count);
 /* Delivers the rest of the text and LLM_EV_FINISH. */
 void emit_finish(seq *s, llm_finish finish, const char *stop);
 

@@ -15,8 +15,8 @@ static size_t read_top(const engine *e, const llm_request *req, const float *log
     for (int i = 0; i < req->top_logprobs; i++) {
         sl_span text = token_bytes(e->vocab, ids[i], true);
 
-        top[i] =
-            (llm_token_prob){ ids[i], logits[ids[i]] - log_sum, (const char *)text.ptr, text.len };
+        top[i] = (llm_token_prob){ ids[i], logits[ids[i]] - log_sum, (const char *)text.ptr,
+                                   text.len, token_is_control(e->vocab, ids[i]) };
     }
     return (size_t)req->top_logprobs;
 }
@@ -103,9 +103,12 @@ static void sample(engine *e, seq *s, float *logits)
     atomic_fetch_add_explicit(&e->output_tokens, 1, memory_order_relaxed);
     if (is_stop_token(e, req, id)) {
         s->done = true;
+        if (req->token_details)
+            emit_end_token(s, id, raw, top, top_count);
         emit_finish(s, LLM_FINISH_STOP, NULL);
         return;
     }
+    s->ending = output + 1 >= max || s->count + 1 >= s->cap;
     if (emit_token(s, id, raw, top, top_count, false)) {
         s->done = true;
         return;
@@ -113,7 +116,7 @@ static void sample(engine *e, seq *s, float *logits)
     if (s->count < s->cap)
         s->tokens[s->count++] = id;
     s->sampled = true;
-    if (output + 1 >= max || s->count >= s->cap) {
+    if (s->ending) {
         s->done = true;
         emit_finish(s, LLM_FINISH_LENGTH, NULL);
     }

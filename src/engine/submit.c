@@ -51,6 +51,30 @@ static sl_status tokenize_prompt(const engine *e, const llm_request *req, const 
     return SL_OK;
 }
 
+/* Drops the beginning of a prompt that is to be shorter. */
+static void truncate_ids(const engine *e, const llm_request *req, token_ids *ids)
+{
+    int64_t keep = req->truncate_prompt_tokens;
+
+    if (keep < 0)
+        keep = SL_MAX(e->o.context_max - SL_MAX(req->max_tokens, 1), 1);
+    if (keep == 0 || (uint64_t)keep >= ids->count)
+        return;
+    memmove(ids->ids, ids->ids + ids->count - (size_t)keep, (size_t)keep * sizeof *ids->ids);
+    ids->count = (size_t)keep;
+}
+
+sl_status job_prompt_ids(const engine *e, const llm_request *req, size_t prompt, token_ids *out,
+                         sl_err *err)
+{
+    if (req->task == LLM_CHAT)
+        SL_TRY(tokenize_chat(e, req, out, err));
+    else
+        SL_TRY(tokenize_prompt(e, req, &req->prompts[prompt], out, err));
+    truncate_ids(e, req, out);
+    return SL_OK;
+}
+
 static sl_status check_sampling(const engine *e, const llm_request *req, sl_err *err)
 {
     for (size_t i = 0; i < req->sampling.bias_count; i++)
@@ -152,8 +176,7 @@ static sl_status add_prompts(engine *e, job *j, sl_err *err)
     for (size_t p = 0; p < prompts && status == SL_OK; p++) {
         token_ids ids = { 0 };
 
-        status = req->task == LLM_CHAT ? tokenize_chat(e, req, &ids, err)
-                                       : tokenize_prompt(e, req, &req->prompts[p], &ids, err);
+        status = job_prompt_ids(e, req, p, &ids, err);
         if (status == SL_OK)
             status = add_prompt(e, j, p, n, &ids, err);
         token_ids_deinit(&ids);

@@ -82,8 +82,7 @@ const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm
     return NULL;
 }
 
-/* The first name of a backend of the chain, an alias's target rather than the alias. */
-static const char *route_name(const llm_chain *chain, const llm_backend *b)
+const char *llm_chain_name(const llm_chain *chain, const llm_backend *b)
 {
     for (size_t i = 0; i < chain->route_count; i++)
         if (chain->routes[i].backend.ctx == b->ctx && !chain->routes[i].is_alias)
@@ -155,9 +154,9 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     if (!can_do(b, req->task))
         return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", req->model ? req->model : "",
                        req->task == LLM_EMBED ? "make embeddings" : "generate text");
-    if (!llm_caller_may_use(req->caller, route_name(chain, b)))
+    if (!llm_caller_may_use(req->caller, llm_chain_name(chain, b)))
         return sl_fail(err, SL_EFORBIDDEN, "This key may not use the model '%s'",
-                       route_name(chain, b));
+                       llm_chain_name(chain, b));
     if (!run)
         return sl_fail(err, SL_ENOMEM, "request too large");
     *run = (chain_run){ chain, sink };

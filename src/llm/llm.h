@@ -85,6 +85,8 @@ typedef struct llm_request {
     json_t *tools;         /* or NULL; owned */
     json_t *template_vars; /* extra template variables (object) or NULL; owned */
     bool no_generation_prompt;
+    bool continue_final; /* LLM_CHAT: the model goes on with the last message's text: nothing is
+                            rendered behind it */
 
     llm_prompt *prompts; /* LLM_COMPLETE, LLM_EMBED: at least one */
     size_t prompt_count;
@@ -102,11 +104,16 @@ typedef struct llm_request {
     int32_t top_logprobs; /* 0..SL_TOP_LOGPROBS_MAX */
     bool show_special;    /* render control tokens in the text */
     bool no_special;      /* do not add BOS and the like to text prompts */
-    bool every_token; /* a DELTA for each token as it is sampled, also while its text is held back
-                         or empty */
-    bool no_prefix_cache; /* neither use nor feed the prefix cache */
-    int32_t spec_tokens;  /* drafted per step by prompt lookup: 0 = the server's default, -1 = none,
-                             n = at most n */
+    bool every_token;   /* a DELTA for each token as it is sampled, also while its text is held back
+                           or empty */
+    bool token_details; /* tokens tell what they are: control tokens are spelled, the token that
+                           ended generation is delivered too, and the prompt's tokens (echo) come
+                           without text */
+    int64_t truncate_prompt_tokens; /* keep so many last tokens of each prompt; 0: all, -1: as many
+                                       as leave room for the output */
+    bool no_prefix_cache;           /* neither use nor feed the prefix cache */
+    int32_t spec_tokens; /* drafted per step by prompt lookup: 0 = the server's default, -1 = none,
+                            n = at most n */
 
     int64_t created_ns; /* monotonic */
     llm_caller *caller; /* who asks, referenced; NULL: everybody, where keys are off */
@@ -147,6 +154,7 @@ typedef struct llm_token_prob {
     float logprob;
     const char *text; /* the token's bytes; may be half a code point */
     size_t text_len;
+    bool is_special; /* a control token */
 } llm_token_prob;
 
 typedef struct llm_token {
@@ -154,6 +162,7 @@ typedef struct llm_token {
     const llm_token_prob *top; /* best first */
     size_t top_count;
     bool is_prompt; /* echo: no alternatives were sampled; logprob of the first is NAN */
+    bool is_last;   /* LLM_EV_FINISH of its choice follows at once */
 } llm_token;
 
 typedef struct llm_usage {
@@ -234,6 +243,10 @@ typedef struct llm_backend_ops {
     /* Appends the bytes of the tokens, control tokens spelled out; they need not be UTF-8.
      * SL_EINVAL: an id outside the vocabulary. NULL: cannot. */
     sl_status (*detokenize)(void *ctx, const int32_t *ids, size_t count, sl_buf *out, sl_err *err);
+    /* Token ids of the request's prompt number `prompt` as submit would compute them, messages
+     * through the template; as tokenize. NULL: cannot. */
+    sl_status (*tokenize_request)(void *ctx, const llm_request *req, size_t prompt, int32_t *ids,
+                                  size_t cap, size_t *ret_count, sl_err *err);
     /* Appends the text of the chat template. NULL: there is none. */
     sl_status (*chat_template)(void *ctx, sl_buf *out, sl_err *err);
 } llm_backend_ops;
@@ -303,6 +316,9 @@ SL_NODISCARD sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_
 SL_NODISCARD sl_status llm_admit(llm_request *req, const llm_demand *demand, sl_err *err);
 /* The backend behind a model name for a task; NULL when there is none. */
 const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm_task task);
+/* The first name of a backend of the chain, an alias's target rather than the alias; "" when it is
+ * not of this chain. */
+const char *llm_chain_name(const llm_chain *chain, const llm_backend *b);
 
 /* ---- document service (RAG), as the API sees it --------------------------------------------- */
 
