@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#include "api/anthropic.h"
+
 #define HELLO                                                                                      \
     "Sluice %s - a language model server with OpenAI's API\n\n"                                    \
     "  curl http://%s/v1/models\n"                                                                 \
@@ -37,6 +39,7 @@ void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e,
     if (e->http == 503 || e->http == 429)
         put_retry_after(x, e->retry_after_ms ? e->retry_after_ms
                                              : (int64_t)a->options.retry_after_s * 1000);
+    said.request_id = http_request_id(x);
     if (dialect->translate)
         dialect->translate(&said);
     sl_buf_init(&b, 64 * SL_KIB);
@@ -169,6 +172,26 @@ static void refuse_visit(const api *a, http_exchange *x, const sl_err *err,
     api_respond_error_as(a, x, &e, dialect);
 }
 
+/* Anthropic's clients are told in their own terms on paths that dialects share, too. */
+static const api_dialect *dialect_of(const api_route *r, const http_exchange *x)
+{
+    return http_header(x, "anthropic-version") ? &anthropic_dialect : r->dialect;
+}
+
+/* Refusals that the server makes before a handler is called: no such path, body too large. */
+static bool refuse_early(void *ctx, http_exchange *x, const http_refusal *why)
+{
+    static const char mine[] = "/v1/messages";
+    openai_error e = { .http = why->status, .type = why->type, .code = why->code };
+
+    if (!http_header(x, "anthropic-version") && strncmp(http_path(x), mine, sizeof mine - 1) != 0)
+        return false;
+    http_set_header(x, anthropic_dialect.id_header, http_request_id(x));
+    snprintf(e.message, sizeof e.message, "%s", why->message);
+    api_respond_error_as(ctx, x, &e, &anthropic_dialect);
+    return true;
+}
+
 /* True when the caller may go on; otherwise answered with 401 or 403. */
 static bool admit_caller(api *a, http_exchange *x, const api_route *r)
 {
@@ -191,15 +214,18 @@ static bool admit_caller(api *a, http_exchange *x, const api_route *r)
                     llm_permission_name(__builtin_ctz(end->permission)), end->method, end->pattern);
     if (err.status == SL_OK)
         return true;
-    refuse_visit(a, x, &err, r->dialect);
+    refuse_visit(a, x, &err, dialect_of(r, x));
     return false;
 }
 
 static void dispatch(void *ctx, http_exchange *x)
 {
     const api_route *r = ctx;
+    const api_dialect *dialect = dialect_of(r, x);
 
     metric_add(r->a->m.in_flight, 1);
+    if (dialect->id_header)
+        http_set_header(x, dialect->id_header, http_request_id(x));
     if (admit_caller(r->a, x, r))
         r->endpoint->fn(r->a, x);
 }
@@ -220,7 +246,8 @@ static const api_endpoints server_endpoints = { &openai_dialect, "Server", serve
 
 /* Earlier tables win where patterns overlap. */
 static const api_endpoints *const tables[] = {
-    &openai_endpoints, &llamacpp_endpoints, &rag_endpoints, &usage_endpoints, &server_endpoints,
+    &openai_endpoints, &anthropic_endpoints, &llamacpp_endpoints,
+    &rag_endpoints,    &usage_endpoints,     &server_endpoints,
 };
 
 void api_write_openapi(const char *version_text, sl_buf *out)
@@ -276,6 +303,7 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
     if ((status = add_routes(a, server, err)) != SL_OK)
         goto fail;
     http_server_on_done(server, api_request_done, a);
+    http_server_on_refusal(server, refuse_early, a);
     *ret_api = a;
     return SL_OK;
 

@@ -19,6 +19,7 @@ typedef struct openai_error {
     char param[OPENAI_PARAM_BYTES]; /* "" : null */
     char message[SL_ERR_TEXT_BYTES];
     int64_t retry_after_ms; /* 0: the server's default, where waiting helps */
+    const char *request_id; /* NULL: not told */
 } openai_error;
 
 /* Sets a header of the answer. */
@@ -34,6 +35,7 @@ typedef struct api_dialect {
     void (*put_error)(sl_buf *out, const openai_error *e);
     /* Headers about what the caller's limits leave; NULL: OpenAI's. */
     void (*put_quota)(const llm_quota *q, encoder_header_fn set, void *ctx);
+    const char *id_header; /* answers carry the request's id under this name too; may be NULL */
 } api_dialect;
 
 typedef struct encoder encoder;

@@ -27,6 +27,10 @@ void models_list(api *a, http_exchange *x)
     bool first = true;
     sl_buf b;
 
+    if (http_header(x, "anthropic-version")) {
+        anthropic_models_list(a, x);
+        return;
+    }
     sl_buf_init(&b, SL_MIB);
     sl_buf_puts(&b, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; i < chain->route_count; i++) {
@@ -48,6 +52,10 @@ void models_get(api *a, http_exchange *x)
     const char *name = http_param(x, "model");
     char text[320];
 
+    if (http_header(x, "anthropic-version")) {
+        anthropic_models_get(a, x);
+        return;
+    }
     for (size_t i = 0; i < chain->route_count; i++) {
         sl_buf b;
 

@@ -50,6 +50,16 @@ SL_NODISCARD sl_status http_server_route(http_server *s, const char *method, con
                                          http_handler_fn fn, void *ctx, sl_err *err);
 /* As the options of that name, for owners made after the server. Before the start. */
 void http_server_on_done(http_server *s, void (*fn)(void *ctx, http_exchange *x), void *ctx);
+/* Why a request gets no handler; texts are valid during the call. */
+typedef struct http_refusal {
+    int status;
+    const char *type, *code, *message; /* OpenAI's terms */
+} http_refusal;
+/* fn may answer such a request in its own shape and return true; on false the server answers.
+ * Before the start. */
+void http_server_on_refusal(http_server *s,
+                            bool (*fn)(void *ctx, http_exchange *x, const http_refusal *why),
+                            void *ctx);
 SL_NODISCARD sl_status http_server_start(http_server *s, sl_err *err);
 /* The bound address with its real port, "127.0.0.1:40123". */
 const char *http_server_address(const http_server *s);

@@ -18,7 +18,7 @@
 #define ARENA_BYTES_MAX   (256 * SL_KIB) /* heads are bounded by the connection memory below */
 #define CONN_MEMORY_BYTES (64 * SL_KIB)  /* request head; longer ones get 431 */
 #define STREAM_BLOCK      (32 * SL_KIB)
-#define EXTRA_HEADERS_MAX 16
+#define EXTRA_HEADERS_MAX 32
 #define WATCH_PERIOD_MS   20
 #define BODY_EXCESS_MAX   (16 * SL_MIB) /* read and thrown away so that a 413 reaches the client */
 
@@ -53,6 +53,8 @@ struct http_server {
     struct MHD_Daemon *daemon;
     http_route_entry routes[ROUTES_MAX];
     size_t route_count;
+    bool (*on_refusal)(void *ctx, http_exchange *x, const http_refusal *why);
+    void *on_refusal_ctx;
 
     pthread_mutex_t mutex; /* the fields below */
     pthread_cond_t idle;   /* busy_count reached 0 */

@@ -219,6 +219,15 @@ void http_server_on_done(http_server *s, void (*fn)(void *ctx, http_exchange *x)
     s->options.on_done_ctx = ctx;
 }
 
+void http_server_on_refusal(http_server *s,
+                            bool (*fn)(void *ctx, http_exchange *x, const http_refusal *why),
+                            void *ctx)
+{
+    SL_ASSERT(!s->daemon);
+    s->on_refusal = fn;
+    s->on_refusal_ctx = ctx;
+}
+
 const char *http_server_address(const http_server *s)
 {
     return s->address;
@@ -231,6 +240,17 @@ int http_server_port(const http_server *s)
 
 /* ---- a request's way to its handler -------------------------------------------------------- */
 
+/* Answers in the owner's shape, or else in OpenAI's. */
+static void refuse(http_exchange *x, int status, const char *type, const char *code,
+                   const char *message)
+{
+    const http_server *s = x->server;
+    const http_refusal why = { status, type, code, message };
+
+    if (!s->on_refusal || !s->on_refusal(s->on_refusal_ctx, x, &why))
+        http_respond_error(x, status, type, NULL, code, message);
+}
+
 static void respond_no_route(http_exchange *x, const char *allow)
 {
     char text[256];
@@ -239,11 +259,11 @@ static void respond_no_route(http_exchange *x, const char *allow)
         http_set_header(x, "Allow", allow);
         snprintf(text, sizeof text, "%s is not allowed on this path; allowed: %s", x->method,
                  allow);
-        http_respond_error(x, 405, ERROR_TYPE_CALLER, NULL, "method_not_allowed", text);
+        refuse(x, 405, ERROR_TYPE_CALLER, "method_not_allowed", text);
         return;
     }
     snprintf(text, sizeof text, "Unknown request URL: %.16s %.160s", x->method, x->path);
-    http_respond_error(x, 404, ERROR_TYPE_CALLER, NULL, "unknown_url", text);
+    refuse(x, 404, ERROR_TYPE_CALLER, "unknown_url", text);
 }
 
 static void respond_options(http_exchange *x, const char *allow)
@@ -267,14 +287,13 @@ void server_dispatch(http_exchange *x)
     route = route_match(x, &allow);
     if (atomic_load(&x->server->draining)) {
         http_set_header(x, "Retry-After", "1");
-        http_respond_error(x, 503, "server_error", NULL, "shutting_down",
-                           "The server is shutting down");
+        refuse(x, 503, "server_error", "shutting_down", "The server is shutting down");
     } else if (x->too_large) {
         char text[128];
 
         snprintf(text, sizeof text, "The request body is larger than %zu bytes",
                  x->server->options.body_bytes_max);
-        http_respond_error(x, 413, ERROR_TYPE_CALLER, NULL, "request_too_large", text);
+        refuse(x, 413, ERROR_TYPE_CALLER, "request_too_large", text);
     } else if (route) {
         x->route = route;
         route->fn(route->ctx, x);
