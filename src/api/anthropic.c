@@ -17,21 +17,24 @@ static void respond_error(const api *a, http_exchange *x, const openai_error *e)
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
-/* A missing version is taken as the one there is, as other local servers do. False: answered. */
+/* Versions are dates; a missing one is taken as the one that is spoken here, as other local servers
+ * do. Answers kept their shapes since 2023, so newer dates are taken too. False: answered. */
 static bool check_version(const api *a, http_exchange *x)
 {
-    static const char *const known[] = { "2023-06-01", "2023-01-01" };
+    static const char shape[] = "dddd-dd-dd";
     const char *version = http_header(x, "anthropic-version");
     openai_error e = { 0 };
+    size_t i = 0;
 
     if (!version)
         return true;
-    for (size_t i = 0; i < SL_COUNT_OF(known); i++)
-        if (strcmp(version, known[i]) == 0)
-            return true;
+    while (shape[i] &&
+           (shape[i] == 'd' ? version[i] >= '0' && version[i] <= '9' : version[i] == shape[i]))
+        i++;
+    if (!shape[i] && !version[i])
+        return true;
     openai_refuse(&e, NULL, "invalid_value",
-                  "anthropic-version: \"%.40s\" is not a known version; \"2023-06-01\" is",
-                  version);
+                  "anthropic-version: \"%.40s\" is no version; \"2023-06-01\" is one", version);
     respond_error(a, x, &e);
     return false;
 }

@@ -187,7 +187,7 @@ static sl_status take_system(const json_t *v, const field_rule *rule, const fiel
     return status;
 }
 
-/* Checks all of a turn but its content; *ret_role is "user" or "assistant". */
+/* Checks all of a turn but its content; *ret_role is one of the three. */
 static sl_status check_turn(const json_t *turn, const char *path, const char **ret_role,
                             openai_error *err)
 {
@@ -201,12 +201,9 @@ static sl_status check_turn(const json_t *turn, const char *path, const char **r
     snprintf(param, sizeof param, "%s.role", path);
     if (!role)
         return missing(param, err);
-    if (is_string(role, "system"))
+    if (!is_string(role, "user") && !is_string(role, "assistant") && !is_string(role, "system"))
         return openai_refuse(err, param, "invalid_value",
-                             "A system prompt goes into the field 'system', not among the turns");
-    if (!is_string(role, "user") && !is_string(role, "assistant"))
-        return openai_refuse(err, param, "invalid_value",
-                             "Input should be \"user\" or \"assistant\"");
+                             "Input should be \"user\", \"assistant\" or \"system\"");
     snprintf(param, sizeof param, "%s.content", path);
     if (!field(turn, "content"))
         return missing(param, err);
@@ -238,7 +235,7 @@ static sl_status take_turns_of_one(const json_t *list, size_t *at, anthropic_cal
         snprintf(param, sizeof param, "%s.content", path);
         SL_TRY(add_content(json_object_get(turn, "content"), param, strcmp(role, "assistant") == 0,
                            call, text, err));
-        if (text->len == before && (strcmp(role, "user") == 0 || *at + 1 < count))
+        if (text->len == before && (strcmp(role, "assistant") != 0 || *at + 1 < count))
             return openai_refuse(err, param, "invalid_value",
                                  "Only the last turn of the assistant may be empty");
     }
@@ -391,10 +388,9 @@ static const field_rule prompt_rules[] = {
       .kind = FIELD_OTHER,
       .required = true,
       .take = take_turns,
-      .json_schema =
-          "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\","
-          "\"properties\":{\"role\":{\"enum\":[\"user\",\"assistant\"]},\"content\":" CONTENT_SCHEMA
-          "},\"required\":[\"role\",\"content\"]}}",
+      .json_schema = "{\"type\":\"array\",\"minItems\":1,\"items\":{\"type\":\"object\","
+                     "\"properties\":{\"role\":{\"enum\":[\"user\",\"assistant\",\"system\"]},"
+                     "\"content\":" CONTENT_SCHEMA "},\"required\":[\"role\",\"content\"]}}",
       .help = "a last turn of the assistant is the beginning of the answer" },
     { .name = "cache_control",
       .kind = FIELD_OTHER,
@@ -413,6 +409,9 @@ static const field_rule prompt_rules[] = {
       .json_schema = "{\"type\":\"object\",\"properties\":{\"type\":{\"const\":\"none\"}},"
                      "\"required\":[\"type\"]}",
       .help = "{\"type\":\"none\"} only" },
+    NO_EFFECT("speed", "of the hosted service"),
+    NO_EFFECT("user_profile_id", "of the hosted service"),
+    NO_EFFECT("workspace_id", "of the hosted service"),
     REFUSED("tools", FIELD_REFUSED_TRUE),
     REFUSED("mcp_servers", FIELD_REFUSED_TRUE),
     REFUSED("output_config", FIELD_REFUSED_TRUE),
@@ -471,6 +470,7 @@ static const field_rule message_rules[] = {
       .min = 0,
       .max = INT64_MAX,
       .help = "ours, for answers that can be had again; not in the original" },
+    NO_EFFECT("diagnostics", "of the hosted service"),
     NO_EFFECT("container", "of the hosted service"),
     NO_EFFECT("inference_geo", "of the hosted service"),
 };

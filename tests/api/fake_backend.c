@@ -30,7 +30,7 @@ static const char *script_of(const llm_request *req)
     return text ? text : "";
 }
 
-static void emit_token(run *r, uint32_t choice, int i)
+static void emit_token(run *r, uint32_t choice, int i, bool is_last)
 {
     char text[32];
     llm_token_prob top[2];
@@ -39,23 +39,43 @@ static void emit_token(run *r, uint32_t choice, int i)
 
     ev.text_len = (size_t)snprintf(text, sizeof text, "w%d ", i);
     ev.text = text;
-    token.chosen = (llm_token_prob){ i, -0.5f, text, ev.text_len };
+    token.chosen = (llm_token_prob){ i, -0.5f * (float)(choice + 1), text, ev.text_len };
+    token.is_last = is_last;
     top[0] = token.chosen;
     top[1] = (llm_token_prob){ 999, -2.0f, "\xe2\x82", 2 };
+    r->sink.fn(r->sink.ctx, r->req, &ev);
+}
+
+/* The prompt's two tokens; the first has no logprob. */
+static void emit_prompt(run *r, uint32_t choice)
+{
+    llm_token tokens[2] = {
+        { .chosen = { 1, NAN, "<s>", 3, true }, .is_prompt = true },
+        { .chosen = { 2, -1.5f, "p", 1 }, .is_prompt = true },
+    };
+    llm_event ev = { .kind = LLM_EV_DELTA, .choice = choice, .tokens = tokens, .token_count = 2 };
+
+    if (!r->req->token_details) {
+        ev.text = "p";
+        ev.text_len = 1;
+    }
     r->sink.fn(r->sink.ctx, r->req, &ev);
 }
 
 static void generate(run *r, const char *script, llm_usage *usage)
 {
     bool slow = strcmp(script, "slow") == 0, hang = strcmp(script, "hang") == 0;
+    bool stops = r->req->stop_count > 0 && strcmp(script, "stop") == 0;
     int64_t count = r->req->max_tokens >= 0 ? r->req->max_tokens : (slow ? 100000 : 5);
     uint32_t choices = (uint32_t)(r->req->prompt_count ? r->req->prompt_count : 1) * r->req->n;
 
+    for (uint32_t c = 0; r->req->echo && c < choices; c++)
+        emit_prompt(r, c);
     while (hang && !atomic_load(&r->req->cancelled))
         nap();
     for (int64_t i = 0; i < count && !atomic_load(&r->req->cancelled); i++) {
         for (uint32_t c = 0; c < choices; c++) {
-            emit_token(r, c, (int)i);
+            emit_token(r, c, (int)i, i + 1 == count);
             usage->output_tokens++;
         }
         if (slow)
@@ -65,8 +85,10 @@ static void generate(run *r, const char *script, llm_usage *usage)
         llm_event ev = { .kind = LLM_EV_FINISH, .choice = c };
 
         ev.finish = atomic_load(&r->req->cancelled) ? LLM_FINISH_CANCELLED
+                    : stops                         ? LLM_FINISH_STOP
                     : r->req->max_tokens >= 0       ? LLM_FINISH_LENGTH
                                                     : LLM_FINISH_STOP;
+        ev.stop = stops ? r->req->stops[0] : NULL;
         r->sink.fn(r->sink.ctx, r->req, &ev);
     }
 }
@@ -109,7 +131,7 @@ static void *run_main(void *ctx)
         if (r->req->task == LLM_EMBED) {
             embed(r);
         } else if (strcmp(script, "error") == 0) {
-            emit_token(r, 0, 0);
+            emit_token(r, 0, 0, false);
             emit_error(r, SL_EINTERNAL, "the engine failed");
         } else {
             generate(r, script, &done.usage);
@@ -164,7 +186,75 @@ static void info_embed(void *ctx, llm_model_info *ret)
                              .created_s = 1700000000 };
 }
 
-const llm_backend_ops fake_ops = { .submit = fake_submit, .info = info_generate };
+/* A token per byte, its value; 1 in front when asked. */
+static sl_status fake_tokenize(void *ctx, const char *text, size_t len, unsigned flags,
+                               int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
+{
+    size_t n = 0, extra = flags & LLM_ADD_SPECIAL ? 1 : 0;
+
+    if (extra && n < cap)
+        ids[n++] = 1;
+    for (size_t i = 0; i < len && n < cap; i++)
+        ids[n++] = (unsigned char)text[i];
+    *ret_count = len + extra;
+    return SL_OK;
+}
+
+static sl_status fake_detokenize(void *ctx, const int32_t *ids, size_t count, sl_buf *out,
+                                 sl_err *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 1 || ids[i] > 255)
+            return sl_fail(err, SL_EINVAL, "token id %d is outside the vocabulary of 256", ids[i]);
+        if (ids[i] == 1)
+            sl_buf_puts(out, "<s>");
+        else
+            sl_buf_putc(out, (char)ids[i]);
+    }
+    return sl_buf_ok(out, "text", err);
+}
+
+/* "role:content;" per message, and "assistant:" where the answer is to begin. */
+static sl_status fake_render(void *ctx, const llm_request *req, sl_buf *out, sl_err *err)
+{
+    size_t count = json_array_size(req->messages);
+
+    for (size_t i = 0; i < count; i++) {
+        const json_t *msg = json_array_get(req->messages, i);
+
+        sl_buf_printf(out, "%s:%s%s", json_string_value(json_object_get(msg, "role")),
+                      json_string_value(json_object_get(msg, "content")),
+                      req->continue_final && i + 1 == count ? "" : ";");
+    }
+    if (!req->continue_final && !req->no_generation_prompt)
+        sl_buf_puts(out, "assistant:");
+    return sl_buf_ok(out, "messages", err);
+}
+
+static sl_status fake_tokenize_request(void *ctx, const llm_request *req, size_t prompt,
+                                       int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
+{
+    sl_status status = SL_OK;
+    sl_buf text;
+
+    sl_buf_init(&text, SL_MIB);
+    if (req->task == LLM_CHAT)
+        status = fake_render(ctx, req, &text, err);
+    else
+        sl_buf_put(&text, req->prompts[prompt].text, req->prompts[prompt].text_len);
+    if (status == SL_OK)
+        status = fake_tokenize(ctx, sl_buf_str(&text), text.len,
+                               req->no_special ? 0 : LLM_ADD_SPECIAL, ids, cap, ret_count, err);
+    sl_buf_deinit(&text);
+    return status;
+}
+
+const llm_backend_ops fake_ops = { .submit = fake_submit,
+                                   .info = info_generate,
+                                   .tokenize = fake_tokenize,
+                                   .render = fake_render,
+                                   .detokenize = fake_detokenize,
+                                   .tokenize_request = fake_tokenize_request };
 static const llm_backend_ops fake_embed_ops = { .submit = fake_submit, .info = info_embed };
 
 void fake_chain(fake_backend *f, llm_chain *ret)

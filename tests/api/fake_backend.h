@@ -2,7 +2,8 @@
  *
  * The last message (or prompt) says what happens: "slow" gives a token every 5 ms, "hang" nothing
  * until cancelled, "error" fails after one token, "early" fails before the first event, "busy" and
- * "context" fail at submit. Anything else gives max_tokens (at most 5 by default) words. */
+ * "context" fail at submit, "stop" ends with the first stop string. Anything else gives max_tokens
+ * (at most 5 by default) words. */
 #ifndef FAKE_BACKEND_H
 #define FAKE_BACKEND_H
 

@@ -143,6 +143,11 @@ static void test_turns(void **state)
             "[{\"role\":\"user\",\"content\":\"a\\n\\nbc\"},{\"role\":\"assistant\",\"content\":"
             "\"d\"},{\"role\":\"user\",\"content\":\"e\"}]",
             false);
+    becomes(HI ",\"system\":\"\"", "[{\"role\":\"user\",\"content\":\"hi\"}]", false);
+    becomes("\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"system\","
+            "\"content\":\"b\"}]",
+            "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"system\",\"content\":\"b\"}]",
+            false);
     becomes("\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
             "\"content\":\"b\"}]",
             "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]",
@@ -166,7 +171,6 @@ static void test_bad_turns(void **state)
     bad_turns("{}", "messages", "array");
     bad_turns("[1]", "messages.0", "object");
     bad_turns("[{\"content\":\"a\"}]", "messages.0.role", "Field required");
-    bad_turns("[{\"role\":\"system\",\"content\":\"a\"}]", "messages.0.role", "'system'");
     bad_turns("[{\"role\":\"tool\",\"content\":\"a\"}]", "messages.0.role", "\"assistant\"");
     bad_turns("[{\"role\":\"user\"}]", "messages.0.content", "Field required");
     bad_turns("[{\"role\":\"user\",\"content\":\"\"}]", "messages.0.content", "empty");
