@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "api/api_int.h"
+#include "api/tokenize.h"
 
 #define PAGE_DEFAULT 20
 #define PAGE_MAX     1000

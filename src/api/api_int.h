@@ -68,17 +68,15 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
 
 extern const api_endpoints openai_endpoints, anthropic_endpoints, llamacpp_endpoints, rag_endpoints,
     usage_endpoints;
+extern const api_endpoints tgi_endpoints, tokenize_endpoints;
+/* openai.c: answers a body of one of its three routes. */
+void openai_handle(api *a, http_exchange *x, llm_task task);
 /* models.c */
 void models_list(api *a, http_exchange *x);
 void models_get(api *a, http_exchange *x);
 /* anthropic.c: the same for its clients. */
 void anthropic_models_list(api *a, http_exchange *x);
 void anthropic_models_get(api *a, http_exchange *x);
-/* tokenize.c */
-/* Ids of the request's first prompt as its model would compute them, for the caller of x; release
- * with sl_free. ret_ids may be NULL: only counted. err->status is set on failure. */
-sl_status tokens_of_request(const api *a, const http_exchange *x, const llm_request *req,
-                            int32_t **ret_ids, size_t *ret_count, sl_err *err);
 /* metrics.c */
 void api_metrics_init(api *a);
 /* Counts and logs a request that is over; called once per exchange. */

@@ -1,5 +1,5 @@
-/* llamacpp.c - the routes of llama.cpp's own server: completion, and its small ones about tokens,
- * templates and properties.
+/* llamacpp.c - the routes of llama.cpp's own server: completion, and its small ones about templates
+ * and properties; those about tokens are in tokenize.c.
  *
  * "model" picks among several models; without it the first that generates answers, or, about
  * tokens, the first there is. */
@@ -8,7 +8,6 @@
 #include <stdio.h>
 
 #include "api/api_int.h"
-#include "api/fields.h"
 
 #define TOKENS_ANSWER_MAX (256 * SL_MIB)
 
@@ -106,166 +105,6 @@ static void on_completion(api *a, http_exchange *x)
     describe_prompts(a, &call);
     model = answer_model(a, call.req, &info);
     answer_begin(a, x, call.req, llamacpp_encoder_create(&call, model), model);
-}
-
-/* ---- tokens -------------------------------------------------------------------------------- */
-
-typedef struct tokenize_call {
-    const char *model; /* in the body */
-    llamacpp_ids ids;
-    bool with_pieces;
-} tokenize_call;
-
-static sl_status parse_tokenize(api *a, const json_t *root, tokenize_call *c, openai_error *err)
-{
-    const json_t *content = field(root, "content");
-    bool add_special = false, parse_special = true;
-
-    SL_TRY(take_str(root, "model", &c->model, err));
-    SL_TRY(take_bool(root, "add_special", &add_special, err));
-    SL_TRY(take_bool(root, "parse_special", &parse_special, err));
-    SL_TRY(take_bool(root, "with_pieces", &c->with_pieces, err));
-    if (!content)
-        return SL_OK; /* no tokens, as llama.cpp answers */
-    return llamacpp_take_ids(content, "content", c->model,
-                             (add_special ? LLM_ADD_SPECIAL : 0) |
-                                 (parse_special ? LLM_PARSE_SPECIAL : 0),
-                             (llamacpp_tokenizer){ tokenize, a }, &c->ids, err);
-}
-
-/* A piece is a string, or an array of bytes when it is no UTF-8. */
-static void put_piece(sl_buf *out, int32_t id, const sl_buf *piece)
-{
-    sl_buf_printf(out, "{\"id\":%d,\"piece\":", id);
-    if (sl_utf8_valid(sl_buf_str(piece), piece->len)) {
-        sl_buf_put_json(out, sl_buf_str(piece), piece->len);
-    } else {
-        for (size_t i = 0; i < piece->len; i++)
-            sl_buf_printf(out, "%s%d", i ? "," : "[", (unsigned char)piece->ptr[i]);
-        sl_buf_putc(out, ']');
-    }
-    sl_buf_putc(out, '}');
-}
-
-static sl_status put_tokens(const api *a, const tokenize_call *c, sl_buf *out, sl_err *err)
-{
-    const llm_backend *b = find_backend(a, c->model, err);
-    sl_status status = SL_OK;
-    sl_buf piece;
-
-    if (!b)
-        return SL_ENOTFOUND;
-    if (c->with_pieces && !b->ops->detokenize)
-        return sl_fail(err, SL_ENOTSUP, "This model does not tell its tokens");
-    sl_buf_init(&piece, SL_MIB);
-    sl_buf_puts(out, "{\"tokens\":[");
-    for (size_t i = 0; i < c->ids.count && status == SL_OK; i++) {
-        if (i > 0)
-            sl_buf_putc(out, ',');
-        if (!c->with_pieces) {
-            sl_buf_printf(out, "%d", c->ids.ids[i]);
-            continue;
-        }
-        sl_buf_clear(&piece);
-        status = b->ops->detokenize(b->ctx, &c->ids.ids[i], 1, &piece, err);
-        put_piece(out, c->ids.ids[i], &piece);
-    }
-    sl_buf_puts(out, "]}");
-    sl_buf_deinit(&piece);
-    return status;
-}
-
-static void on_tokenize(api *a, http_exchange *x)
-{
-    sl_span body = http_body(x);
-    tokenize_call c = { .model = "" };
-    openai_error error = { 0 };
-    sl_err err = { 0 };
-    json_t *root = NULL;
-    sl_buf out;
-
-    if (parse_object((const char *)body.ptr, body.len, &root, &error) != SL_OK ||
-        parse_tokenize(a, root, &c, &error) != SL_OK) {
-        respond_error(a, x, &error);
-    } else {
-        sl_buf_init(&out, TOKENS_ANSWER_MAX);
-        err.status = put_tokens(a, &c, &out, &err);
-        if (err.status == SL_OK)
-            respond_buf(a, x, &out);
-        else
-            respond_status(a, x, &err);
-        sl_buf_deinit(&out);
-    }
-    sl_free(c.ids.ids);
-    json_decref(root);
-}
-
-static sl_status parse_detokenize(const json_t *root, const char **ret_model, llamacpp_ids *ret,
-                                  openai_error *err)
-{
-    const json_t *tokens = field(root, "tokens");
-    size_t count = json_array_size(tokens);
-
-    SL_TRY(take_str(root, "model", ret_model, err));
-    if (tokens && !json_is_array(tokens))
-        return openai_refuse(err, "tokens", "invalid_type",
-                             "'tokens' must be an array of token ids, but is %s",
-                             json_kind(tokens));
-    ret->ids = sl_calloc(count + 1, sizeof *ret->ids);
-    if (!ret->ids)
-        return refuse_size(err);
-    for (size_t i = 0; i < count; i++) {
-        if (!field_is_token(json_array_get(tokens, i)))
-            return openai_refuse(err, "tokens", "invalid_value", "'tokens[%zu]' is no token id", i);
-        ret->ids[ret->count++] = (int32_t)json_integer_value(json_array_get(tokens, i));
-    }
-    return SL_OK;
-}
-
-static sl_status put_content(const api *a, const char *model, const llamacpp_ids *ids, sl_buf *out,
-                             sl_err *err)
-{
-    const llm_backend *b = find_backend(a, model, err);
-    sl_status status;
-    sl_buf text;
-
-    if (!b)
-        return SL_ENOTFOUND;
-    if (!b->ops->detokenize)
-        return sl_fail(err, SL_ENOTSUP, "This model does not tell its tokens");
-    sl_buf_init(&text, TOKENS_ANSWER_MAX);
-    status = b->ops->detokenize(b->ctx, ids->ids, ids->count, &text, err);
-    sl_buf_puts(out, "{\"content\":");
-    sl_buf_put_json(out, sl_buf_str(&text), text.len);
-    sl_buf_puts(out, "}");
-    sl_buf_deinit(&text);
-    return status;
-}
-
-static void on_detokenize(api *a, http_exchange *x)
-{
-    sl_span body = http_body(x);
-    llamacpp_ids ids = { 0 };
-    openai_error error = { 0 };
-    const char *model = "";
-    sl_err err = { 0 };
-    json_t *root = NULL;
-    sl_buf out;
-
-    if (parse_object((const char *)body.ptr, body.len, &root, &error) != SL_OK ||
-        parse_detokenize(root, &model, &ids, &error) != SL_OK) {
-        respond_error(a, x, &error);
-    } else {
-        sl_buf_init(&out, TOKENS_ANSWER_MAX);
-        err.status = put_content(a, model, &ids, &out, &err);
-        if (err.status == SL_OK)
-            respond_buf(a, x, &out);
-        else
-            respond_status(a, x, &err);
-        sl_buf_deinit(&out);
-    }
-    sl_free(ids.ids);
-    json_decref(root);
 }
 
 /* ---- templates and properties -------------------------------------------------------------- */
@@ -375,8 +214,6 @@ static const api_endpoint list[] = {
     { "POST", "/completion", on_completion, LLM_MAY_GENERATE, "Continue a text, llama.cpp's way",
       .streams = true },
     { "POST", "/completions", on_completion, LLM_MAY_GENERATE, "The same", .streams = true },
-    { "POST", "/tokenize", on_tokenize, LLM_MAY_GENERATE, "The tokens of a text" },
-    { "POST", "/detokenize", on_detokenize, LLM_MAY_GENERATE, "The text of tokens" },
     { "POST", "/apply-template", on_apply_template, LLM_MAY_GENERATE,
       "Messages as the model reads them" },
     { "GET", "/props", on_props, LLM_MAY_MODELS_READ, "What the server was started with" },

@@ -12,7 +12,7 @@ static bool check_model(const openai_call *call, const llm_model_info *info, ope
     return true;
 }
 
-static void handle(api *a, http_exchange *x, llm_task task)
+void openai_handle(api *a, http_exchange *x, llm_task task)
 {
     sl_span body = http_body(x);
     openai_error error = { 0 };
@@ -36,17 +36,17 @@ static void handle(api *a, http_exchange *x, llm_task task)
 
 static void chat(api *a, http_exchange *x)
 {
-    handle(a, x, LLM_CHAT);
+    openai_handle(a, x, LLM_CHAT);
 }
 
 static void completions(api *a, http_exchange *x)
 {
-    handle(a, x, LLM_COMPLETE);
+    openai_handle(a, x, LLM_COMPLETE);
 }
 
 static void embeddings(api *a, http_exchange *x)
 {
-    handle(a, x, LLM_EMBED);
+    openai_handle(a, x, LLM_EMBED);
 }
 
 static const api_endpoint list[] = {
