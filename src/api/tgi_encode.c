@@ -248,10 +248,8 @@ static void headers_op(const encoder *base, encoder_header_fn set, void *ctx)
 
     set(ctx, "x-compute-type", "cpu");
     set_count(set, ctx, "x-compute-characters", (int64_t)e->input_chars);
-    if (e->base.stream) {
-        set(ctx, "X-Accel-Buffering", "no");
-        return;
-    }
+    if (e->base.stream)
+        return; /* X-Accel-Buffering: no is on every stream here */
     snprintf(seconds, sizeof seconds, "%.6f", (double)total_ns / 1e9);
     set(ctx, "x-compute-time", seconds);
     set_count(set, ctx, "x-total-time", total_ns / 1000000);

@@ -196,7 +196,7 @@ def test_errors(c):
                                   "日本語とemoji 👩‍👩‍👧", ""])
 def test_tokenize_round_trip(c, text):
     tokens = ids(c, text)
-    assert c.post("/detokenize", json={"tokens": tokens}).json() == {"content": text}
+    assert c.post("/detokenize", json={"tokens": tokens}).json() == {"content": text, "prompt": text}
     pieces = ids(c, text, with_pieces=True)
     assert [p["id"] for p in pieces] == tokens
     raw = b"".join(p["piece"].encode() if isinstance(p["piece"], str) else bytes(p["piece"])

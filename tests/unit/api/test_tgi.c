@@ -299,7 +299,7 @@ static void test_stream(void **state)
                            "false") ",\"generated_text\":\"p\\\"aS\",\"details\":{\"finish_"
                                     "reason\":\"stop_sequence\","
                                     "\"generated_tokens\":2,\"seed\":null,\"input_length\":2}}\n\n",
-          "x-compute-type: cpu\nx-compute-characters: 2\nX-Accel-Buffering: no\n");
+          "x-compute-type: cpu\nx-compute-characters: 2\n");
     gives(TGI_STREAM,
           "{\"inputs\":\"p\",\"parameters\":{\"seed\":7,\"top_k\":1,"
           "\"top_n_tokens\":1}}",
