@@ -15,6 +15,8 @@ HEAD = "<!-- Made by tools/api_docs.py from the tables that check requests; do n
 
 
 def type_of(schema):
+    if "$ref" in schema:
+        return f"`{schema['$ref'].split('/')[-1]}`"
     if "allOf" in schema:
         return type_of(schema["allOf"][0])
     for key in ("anyOf", "oneOf"):
@@ -50,6 +52,26 @@ def field_rows(schema):
         yield f"| `{name}`{' (required)' if name in required else ''} | {kind} | {note} |".replace("|  |", "| |")
 
 
+def inner_names(schema):
+    """Bodies that stand in fields of this one."""
+    for rule in schema.get("properties", {}).values():
+        for option in rule["allOf"][0].get("anyOf", []):
+            if "$ref" in option:
+                yield option["$ref"].split("/")[-1]
+
+
+def body_table(name, schemas, shown):
+    """The body's fields, then those of the bodies in it; each once on a page."""
+    if name in shown:
+        return f"Body: the fields of `{name}`, above.\n"
+    shown.add(name)
+    schema = schemas[name]
+    extra = "ignored" if schema["additionalProperties"] else "refused"
+    text = (f"Body `{name}`; unknown fields are {extra}.\n\n| field | type | |\n|---|---|---|\n"
+            + "\n".join(field_rows(schema)) + "\n")
+    return "\n".join([text] + [body_table(n, schemas, shown) for n in inner_names(schema) if n not in shown])
+
+
 def page(tag, operations, schemas):
     out = [HEAD, f"# {tag}\n"]
     shown = set()
@@ -58,17 +80,8 @@ def page(tag, operations, schemas):
         out.append(f"## `{method.upper()} {path}`\n\n{op['summary']}."
                    + (f" Permission `{permission}`." if permission else " Open to everybody.") + "\n")
         body = op.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {}).get("$ref")
-        if not body:
-            continue
-        name = body.split("/")[-1]
-        if name in shown:
-            out.append(f"Body: the fields of `{name}`, above.\n")
-            continue
-        shown.add(name)
-        schema = schemas[name]
-        extra = "ignored" if schema["additionalProperties"] else "refused"
-        out.append(f"Body `{name}`; unknown fields are {extra}.\n\n| field | type | |\n|---|---|---|\n"
-                   + "\n".join(field_rows(schema)) + "\n")
+        if body:
+            out.append(body_table(body.split("/")[-1], schemas, shown))
     return "\n".join(out)
 
 

@@ -3,6 +3,7 @@
  * The block of text begins with the first text: an answer without any has no block. What the
  * original calls input_tokens leaves out those that the cache had. */
 #include <stdio.h>
+#include <time.h>
 
 #include "api/anthropic.h"
 #include "base/os.h"
@@ -71,9 +72,36 @@ static void put_error(sl_buf *out, const openai_error *e)
     sl_buf_putc(out, '}');
 }
 
+/* What the limits leave, with the time of day when they begin anew. */
+static void put_part(const llm_quota_part *p, const char *what, encoder_header_fn set, void *ctx)
+{
+    time_t reset = (time_t)((sl_clock_wall_ms() + p->reset_ms + 999) / 1000);
+    char name[64], value[40] = "";
+    struct tm tm;
+
+    if (!p->limit)
+        return;
+    snprintf(name, sizeof name, "anthropic-ratelimit-%s-limit", what);
+    snprintf(value, sizeof value, "%lld", (long long)p->limit);
+    set(ctx, name, value);
+    snprintf(name, sizeof name, "anthropic-ratelimit-%s-remaining", what);
+    snprintf(value, sizeof value, "%lld", (long long)p->remaining);
+    set(ctx, name, value);
+    snprintf(name, sizeof name, "anthropic-ratelimit-%s-reset", what);
+    if (gmtime_r(&reset, &tm) && strftime(value, sizeof value, "%Y-%m-%dT%H:%M:%SZ", &tm) > 0)
+        set(ctx, name, value);
+}
+
+static void put_quota(const llm_quota *q, encoder_header_fn set, void *ctx)
+{
+    put_part(&q->requests, "requests", set, ctx);
+    put_part(&q->tokens, "tokens", set, ctx);
+}
+
 const api_dialect anthropic_dialect = { .name = "anthropic",
                                         .translate = translate,
                                         .put_error = put_error,
+                                        .put_quota = put_quota,
                                         .id_header = "request-id" };
 
 /* ---- life ---------------------------------------------------------------------------------- */

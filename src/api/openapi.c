@@ -59,7 +59,12 @@ static void put_value_schema(sl_buf *out, const field_rule *r)
         sl_buf_putc(out, '}');
         break;
     default:
-        if (r->json_schema)
+        if (r->body)
+            sl_buf_printf(out,
+                          "{\"anyOf\":[{\"$ref\":\"#/components/schemas/%s\"},{\"type\":"
+                          "\"null\"}]}",
+                          r->body->name);
+        else if (r->json_schema)
             sl_buf_printf(out, "{\"anyOf\":[%s,{\"type\":\"null\"}]}", r->json_schema);
         else
             sl_buf_puts(out, "{}");
@@ -125,6 +130,17 @@ static void put_body(sl_buf *out, const body_schema *s)
     sl_buf_printf(out, ",\"additionalProperties\":%s}", s->is_closed ? "false" : "true");
 }
 
+static void name_body(writer *w, const body_schema *s);
+
+/* The bodies within a body: a few levels, as the tables are written. */
+static void name_inner(writer *w, const body_schema *s)
+{
+    for (; s; s = s->base)
+        for (size_t i = 0; i < s->count; i++)
+            if (s->rules[i].body)
+                name_body(w, s->rules[i].body);
+}
+
 static void name_body(writer *w, const body_schema *s)
 {
     for (size_t i = 0; i < w->body_count; i++)
@@ -132,6 +148,7 @@ static void name_body(writer *w, const body_schema *s)
             return;
     SL_ASSERT(w->body_count < BODIES_MAX);
     w->bodies[w->body_count++] = s;
+    name_inner(w, s);
 }
 
 /* ---- operations ---------------------------------------------------------------------------- */

@@ -26,6 +26,7 @@ typedef enum field_support {
 } field_support;
 
 typedef struct field_rule field_rule;
+typedef struct body_schema body_schema;
 
 /* Where values go. */
 typedef struct field_target {
@@ -46,6 +47,7 @@ struct field_rule {
     uint16_t at, width;
     double min, max; /* FIELD_INT, FIELD_NUM; STR: bytes at most max, 0: any */
     field_take_fn take;
+    const body_schema *body; /* FIELD_OTHER: an object by this table; `take` reads it with it */
     const char *json_schema; /* FIELD_OTHER: a JSON Schema as text; NULL: anything */
     const char *help;        /* one line; NULL: the name says it */
 };
@@ -55,8 +57,6 @@ struct field_rule {
     .in_request = true, .at = offsetof(llm_request, member),                                       \
     .width = sizeof(((llm_request *)0)->member)
 #define IN_CALL(type, member) .at = offsetof(type, member), .width = sizeof(((type *)0)->member)
-
-typedef struct body_schema body_schema;
 
 struct body_schema {
     const char *name; /* "ChatCompletionRequest" */

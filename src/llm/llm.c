@@ -162,7 +162,7 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     *run = (chain_run){ chain, sink };
     req->chain = chain;
     if (!req->model[0])
-        req->model = route_name(chain, b);
+        req->model = llm_chain_name(chain, b);
     for (size_t i = 0; i < chain->stage_count; i++) {
         const llm_stage *s = &chain->stages[i];
 

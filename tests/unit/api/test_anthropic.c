@@ -394,6 +394,33 @@ static void test_error_types(void **state)
     }
 }
 
+static void note_header(void *ctx, const char *name, const char *value)
+{
+    sl_buf_printf(ctx, "%s: %s\n", name, value);
+}
+
+static void test_quota(void **state)
+{
+    const llm_quota q = { .tokens = { .limit = 10, .remaining = 3, .reset_ms = 1000 } };
+    int year, month, day, hour, minute, second;
+    const char *reset;
+    sl_buf b;
+
+    sl_buf_init(&b, SL_KIB);
+    anthropic_dialect.put_quota(&q, note_header, &b);
+    assert_memory_equal(sl_buf_str(&b),
+                        "anthropic-ratelimit-tokens-limit: 10\n"
+                        "anthropic-ratelimit-tokens-remaining: 3\n",
+                        77);
+    reset = strstr(sl_buf_str(&b), "tokens-reset: ");
+    assert_non_null(reset);
+    assert_int_equal(sscanf(reset, "tokens-reset: %d-%d-%dT%d:%d:%dZ", &year, &month, &day, &hour,
+                            &minute, &second),
+                     6);
+    assert_null(strstr(sl_buf_str(&b), "requests"));
+    sl_buf_deinit(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_count),     cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_answers),   cmocka_unit_test(test_reasons),
         cmocka_unit_test(test_failed),    cmocka_unit_test(test_error_types),
+        cmocka_unit_test(test_quota),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

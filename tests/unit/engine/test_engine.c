@@ -1,5 +1,7 @@
-/* test_engine.c - the team of compute threads. */
+/* test_engine.c - the team of compute threads, and messages that the model is to go on with. */
 #include "tests_engine.h"
+
+#include "engine/engine_int.h"
 
 typedef struct counting {
     team *t;
@@ -35,9 +37,66 @@ static void test_team(void **state)
     assert_int_equal(team_create(0, NULL, &err), SL_EINVAL);
 }
 
+/* ---- continue_final ------------------------------------------------------------------------ */
+
+#define CHATML                                                                                     \
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"                    \
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+#define TRIMMED "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}"
+
+/* What the template makes of the messages; NULL: refused with SL_EINVAL. */
+static void continues(const char *template_text, const char *messages, const char *want)
+{
+    static engine e; /* a model that has a template and nothing else */
+    llm_request *req = llm_request_create(LLM_CHAT, SL_MIB);
+    json_t *before;
+    sl_err err = { 0 };
+    sl_status status;
+    sl_buf out;
+
+    e = (engine){ .bos = "", .eos = "" };
+    assert_int_equal(token_template_parse(template_text, strlen(template_text), &e.chat, &err),
+                     SL_OK);
+    req->messages = json_loads(messages, 0, NULL);
+    req->continue_final = true;
+    before = json_deep_copy(req->messages);
+    sl_buf_init(&out, SL_MIB);
+    sl_buf_puts(&out, "> ");
+    status = engine_render(&e, req, &out, &err);
+    assert_int_equal(status, want ? SL_OK : SL_EINVAL);
+    if (want)
+        assert_string_equal(sl_buf_str(&out) + 2, want);
+    assert_true(json_equal(req->messages, before)); /* the caller's stay as they are */
+    sl_buf_deinit(&out);
+    json_decref(before);
+    token_template_destroy(e.chat);
+    llm_request_destroy(req);
+}
+
+#define TURNS(text)                                                                                \
+    "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"" text "\"}]"
+
+static void test_continue_final(void **state)
+{
+    (void)state;
+    continues(CHATML, TURNS("so"), "<|user|>a<|end|><|assistant|>so");
+    continues(CHATML, TURNS("so "), "<|user|>a<|end|><|assistant|>so ");
+    continues(CHATML, TURNS(""), "<|user|>a<|end|><|assistant|>");
+    continues(CHATML, TURNS("a<|end|>a"), "<|user|>a<|end|><|assistant|>a<|end|>a");
+    continues(CHATML, TURNS("x<|sluice-continue|> y"),
+              "<|user|>a<|end|><|assistant|>x<|sluice-continue|> y");
+    continues(CHATML, "[{\"role\":\"user\",\"content\":\"b\"}]", "<|user|>b");
+    continues(TRIMMED, TURNS("so"), "[a][so");
+    continues(TRIMMED, TURNS(" so \\n"), "[a][so"); /* the template would have cut it off */
+    continues("{{ messages[0].content }}", TURNS("so"), NULL);
+    continues(CHATML, "[{\"role\":\"assistant\",\"content\":null}]", NULL);
+    continues(CHATML, "[]", NULL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_team) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_team),
+                                        cmocka_unit_test(test_continue_final) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
