@@ -468,7 +468,7 @@ static const field_rule message_rules[] = {
       .kind = FIELD_INT,
       IN_REQUEST(sampling.seed),
       .min = 0,
-      .max = INT64_MAX,
+      .max = (double)INT64_MAX,
       .help = "ours, for answers that can be had again; not in the original" },
     NO_EFFECT("diagnostics", "of the hosted service"),
     NO_EFFECT("container", "of the hosted service"),
