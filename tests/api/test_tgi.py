@@ -335,3 +335,17 @@ def test_real_spans(rc):
         "/tokenize", json={"messages": [{"role": "user", "content": text}]}).json()["tokens"]
     spans = rc.post("/tokenize", json={"model": "minilm", "inputs": "Hello worldly"}).json()
     assert "".join(t["text"] for t in spans) == "Hello worldly"
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.9, "seed": 42}])
+def test_three_dialects_one_text(rc, sampling):
+    """TGI gets what the template makes of the messages that the two others send."""
+    turns = [{"role": "user", "content": "Name three colours."}]
+    prompt = rc.post("/apply-template", json={"messages": turns}).json()["prompt"]
+    chat = {"model": "smollm2", "messages": turns, "max_tokens": 16, "temperature": 0, **sampling}
+    texts = {
+        "openai": rc.post("/v1/chat/completions", json=chat).json()["choices"][0]["message"]["content"],
+        "anthropic": rc.post("/v1/messages", json=chat).json()["content"][0]["text"],
+        "tgi": generate(rc, prompt, max_new_tokens=16, **sampling)["generated_text"],
+    }
+    assert texts["openai"] and len(set(texts.values())) == 1, texts
