@@ -9,7 +9,7 @@
 #include "api/openai.h"
 #include "base/os.h"
 
-#define API_ROUTES_MAX 160
+#define API_ROUTES_MAX 240
 
 /* What the access log says about a request beyond HTTP. First member of every object that a
  * handler hangs on its exchange with http_set_user. */

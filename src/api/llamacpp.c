@@ -212,8 +212,9 @@ static void on_slots(api *a, http_exchange *x)
 
 static const api_endpoint list[] = {
     { "POST", "/completion", on_completion, LLM_MAY_GENERATE, "Continue a text, llama.cpp's way",
-      .streams = true },
-    { "POST", "/completions", on_completion, LLM_MAY_GENERATE, "The same", .streams = true },
+      &llamacpp_completion_body, .streams = true },
+    { "POST", "/completions", on_completion, LLM_MAY_GENERATE, "The same",
+      &llamacpp_completion_body, .streams = true },
     { "POST", "/apply-template", on_apply_template, LLM_MAY_GENERATE,
       "Messages as the model reads them" },
     { "GET", "/props", on_props, LLM_MAY_MODELS_READ, "What the server was started with" },

@@ -29,8 +29,9 @@ typedef struct llamacpp_tokenizer {
 /* A parsed /completion and how its answer is to be written. */
 typedef struct llamacpp_call {
     llm_request *req; /* owned until handed on */
-    bool stream, return_tokens, timings_per_token;
-    int64_t id_slot;
+    llamacpp_tokenizer tokenizer;
+    bool stream, return_tokens, timings_per_token, cache_prompt;
+    int64_t id_slot, seed;
     unsigned samplers; /* LLAMACPP_* */
     sl_span *prompts;  /* [req->prompt_count] for the answer's "prompt": filled for texts, empty for
                           ids; in the request's arena */
@@ -40,6 +41,7 @@ typedef struct llamacpp_call {
 llamacpp_call llamacpp_call_default(void);
 llm_sampling llamacpp_sampling_default(void);
 
+extern const body_schema llamacpp_completion_body;
 /* Parses and checks a body. Same contract as openai_parse. */
 SL_NODISCARD sl_status llamacpp_parse(const char *body, size_t len, llamacpp_tokenizer tokenizer,
                                       llamacpp_call *ret, openai_error *err);

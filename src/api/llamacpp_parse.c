@@ -14,73 +14,25 @@
 #define TOKENS_MAX ((int64_t)1 << 31)
 #define NUMBER_MAX 1e9
 
-/* ---- what is refused ----------------------------------------------------------------------- */
+/* ---- fields whose off values pass ---------------------------------------------------------- */
 
-/* Which values of a field mean that it is not used. */
-typedef enum neutral {
-    NEUTRAL_EMPTY,    /* false, 0, "" and [] */
-    NEUTRAL_NULL,     /* none but null: {} is a schema too */
-    NEUTRAL_NEGATIVE, /* numbers below 0 */
-    NEUTRAL_POSITIVE, /* numbers up to 0: larger ones switch it on */
-    NEUTRAL_ONE,      /* numbers up to 1 */
-} neutral;
+static bool is_off(const json_t *v)
+{
+    return json_is_false(v) || (json_is_string(v) && json_string_length(v) == 0) ||
+           (json_is_array(v) && json_array_size(v) == 0);
+}
 
-static const struct {
-    const char *name;
-    neutral neutral;
-} refused[] = {
-    { "grammar", NEUTRAL_EMPTY },
-    { "json_schema", NEUTRAL_NULL },
-    { "mirostat", NEUTRAL_EMPTY },
-    { "dry_multiplier", NEUTRAL_EMPTY },
-    { "dynatemp_range", NEUTRAL_EMPTY },
-    { "xtc_probability", NEUTRAL_POSITIVE },
-    { "top_n_sigma", NEUTRAL_POSITIVE },
-    { "adaptive_target", NEUTRAL_NEGATIVE },
-    { "lora", NEUTRAL_EMPTY },
-    { "image_data", NEUTRAL_EMPTY },
-    { "multimodal_data", NEUTRAL_EMPTY },
-    { "system_prompt", NEUTRAL_EMPTY },
-    { "n_indent", NEUTRAL_POSITIVE },
-    { "t_max_predict_ms", NEUTRAL_POSITIVE },
-    { "min_keep", NEUTRAL_ONE },
-    { "n_cmpl", NEUTRAL_ONE },
-    { "return_progress", NEUTRAL_EMPTY },
-    { "post_sampling_probs", NEUTRAL_EMPTY },
-    { "response_fields", NEUTRAL_EMPTY },
-};
-
-static bool is_neutral(const json_t *v, neutral n)
+/* Numbers up to rule->max (or below 0 where max is -1) leave the feature off; clients that send
+ * every field send those. */
+static sl_status take_off(const json_t *v, const field_rule *rule, const field_target *to,
+                          openai_error *err)
 {
     double x = json_number_value(v);
 
-    if (n == NEUTRAL_NULL)
-        return false;
-    if (!json_is_number(v))
-        return json_is_false(v) || (json_is_string(v) && json_string_length(v) == 0) ||
-               (json_is_array(v) && json_array_size(v) == 0);
-    switch (n) {
-    case NEUTRAL_NEGATIVE:
-        return x < 0;
-    case NEUTRAL_POSITIVE:
-        return x <= 0;
-    case NEUTRAL_ONE:
-        return x <= 1;
-    default:
-        return x == 0;
-    }
-}
-
-static sl_status refuse_unsupported(const json_t *root, openai_error *err)
-{
-    for (size_t i = 0; i < SL_COUNT_OF(refused); i++) {
-        const json_t *v = field(root, refused[i].name);
-
-        if (v && !is_neutral(v, refused[i].neutral))
-            return openai_refuse(err, refused[i].name, "unsupported_parameter",
-                                 "'%s' is not supported by this server", refused[i].name);
-    }
-    return SL_OK;
+    if (json_is_number(v) ? (rule->max < 0 ? x < 0 : x <= rule->max) : is_off(v))
+        return SL_OK;
+    return openai_refuse(err, rule->name, "unsupported_parameter",
+                         "'%s' is not supported by this server", rule->name);
 }
 
 /* ---- text to ids --------------------------------------------------------------------------- */
@@ -211,17 +163,16 @@ static sl_status add_prompt(const json_t *v, const char *param, llamacpp_tokeniz
     return SL_OK;
 }
 
-static sl_status parse_prompts(const json_t *root, llamacpp_tokenizer t, llamacpp_call *call,
-                               openai_error *err)
+static sl_status take_prompt(const json_t *v, const field_rule *rule, const field_target *to,
+                             openai_error *err)
 {
-    const json_t *v = field(root, "prompt");
+    llamacpp_call *call = to->call;
+    llamacpp_tokenizer t = call->tokenizer;
     llm_request *req = call->req;
     bool many = json_is_array(v) && !json_is_integer(json_array_get(v, 0)) && !is_mixed(v);
     size_t count = many ? json_array_size(v) : 1;
     char param[32];
 
-    if (!v)
-        return openai_refuse(err, "prompt", "missing_required_parameter", "'prompt' is missing");
     if (json_is_array(v) && json_array_size(v) == 0)
         return openai_refuse(err, "prompt", "empty_array", "'prompt' is empty");
     if (count > SL_PROMPTS_MAX)
@@ -292,16 +243,16 @@ static sl_status bias_pair(llm_request *req, const json_t *pair, size_t idx, lla
     return add_bias(&req->sampling, (int32_t)json_integer_value(key), bias, err);
 }
 
-static sl_status parse_logit_bias(const json_t *root, llm_request *req, llamacpp_tokenizer t,
-                                  openai_error *err)
+static sl_status take_logit_bias(const json_t *bias_map, const field_rule *rule,
+                                 const field_target *to, openai_error *err)
 {
-    json_t *v = (json_t *)field(root, "logit_bias"); /* jansson iterates non-const objects */
+    llamacpp_tokenizer t = ((llamacpp_call *)to->call)->tokenizer;
+    json_t *v = (json_t *)(uintptr_t)bias_map; /* jansson iterates non-const objects */
+    llm_request *req = to->req;
     const char *key;
     json_t *value;
     size_t i;
 
-    if (!v)
-        return SL_OK;
     if (!json_is_array(v) && !json_is_object(v))
         return openai_refuse(err, "logit_bias", "invalid_type",
                              "'logit_bias' must be an array of pairs or an object, but is %s",
@@ -342,7 +293,9 @@ llm_sampling llamacpp_sampling_default(void)
 
 llamacpp_call llamacpp_call_default(void)
 {
-    return (llamacpp_call){ .id_slot = -1, .samplers = LLAMACPP_SAMPLERS_ALL };
+    return (llamacpp_call){
+        .id_slot = -1, .seed = -1, .cache_prompt = true, .samplers = LLAMACPP_SAMPLERS_ALL
+    };
 }
 
 /* llama.cpp's default order. Those without a bit are refused when their own fields switch them on,
@@ -372,14 +325,12 @@ static size_t find_sampler(const char *name)
     return i;
 }
 
-static sl_status parse_samplers(const json_t *root, unsigned *ret, openai_error *err)
+static sl_status take_samplers(const json_t *v, const field_rule *rule, const field_target *to,
+                               openai_error *err)
 {
-    const json_t *v = field(root, "samplers");
     unsigned bits = 0;
     size_t next = 0;
 
-    if (!v)
-        return SL_OK;
     if (!json_is_array(v))
         return openai_refuse(err, "samplers", "invalid_type",
                              "'samplers' must be an array of names, but is %s", json_kind(v));
@@ -398,7 +349,7 @@ static sl_status parse_samplers(const json_t *root, unsigned *ret, openai_error 
         bits |= known_samplers[at].bit;
         next = at + 1;
     }
-    *ret = bits;
+    ((llamacpp_call *)to->call)->samplers = bits;
     return SL_OK;
 }
 
@@ -426,79 +377,187 @@ static float clamp01(float p)
     return p < 0 ? 0 : p > 1 ? 1 : p;
 }
 
-static sl_status parse_sampling(const json_t *root, llamacpp_call *call, openai_error *err)
+/* What the fields mean once all are read. */
+static void settle_sampling(llamacpp_call *call)
 {
     llm_sampling *s = &call->req->sampling;
-    int64_t top_k = s->top_k, last_n = s->penalty_last_n, seed = -1;
 
-    SL_TRY(take_num(root, "temperature", -NUMBER_MAX, NUMBER_MAX, &s->temperature, err));
-    SL_TRY(take_int(root, "top_k", INT32_MIN, INT32_MAX, &top_k, err));
-    SL_TRY(take_num(root, "top_p", -NUMBER_MAX, NUMBER_MAX, &s->top_p, err));
-    SL_TRY(take_num(root, "min_p", -NUMBER_MAX, NUMBER_MAX, &s->min_p, err));
-    SL_TRY(take_num(root, "typical_p", -NUMBER_MAX, NUMBER_MAX, &s->typical_p, err));
-    SL_TRY(take_num(root, "repeat_penalty", 0.01, 100, &s->repetition_penalty, err));
-    SL_TRY(take_num(root, "presence_penalty", -100, 100, &s->presence_penalty, err));
-    SL_TRY(take_num(root, "frequency_penalty", -100, 100, &s->frequency_penalty, err));
-    SL_TRY(take_int(root, "repeat_last_n", -1, INT32_MAX, &last_n, err));
-    SL_TRY(take_int(root, "seed", INT64_MIN, INT64_MAX, &seed, err));
-    SL_TRY(take_bool(root, "ignore_eos", &s->ignore_eos, err));
-    SL_TRY(parse_samplers(root, &call->samplers, err));
     s->temperature = SL_MAX(s->temperature, 0);
-    s->top_k = (int32_t)SL_MAX(top_k, 0);
+    s->top_k = SL_MAX(s->top_k, 0);
     s->top_p = clamp01(s->top_p);
     s->min_p = clamp01(s->min_p);
     s->typical_p = clamp01(s->typical_p);
-    s->penalty_last_n = (int32_t)last_n;
-    s->has_seed = (uint32_t)seed != UINT32_MAX; /* -1, as the 32 bits that llama.cpp keeps */
-    s->seed = (uint32_t)seed;
+    s->has_seed = (uint32_t)call->seed != UINT32_MAX; /* -1, as the 32 bits that llama.cpp keeps */
+    s->seed = (uint32_t)call->seed;
     drop_samplers(s, call->samplers);
-    return SL_OK;
 }
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
-/* "speculative.n_max" as llama.cpp spells it, 0 for none, or our "spec_tokens", 0 for the default.
+/* "speculative.n_max" as llama.cpp spells it, 0 for none; our "spec_tokens" has 0 for the default.
  */
-static sl_status parse_speculation(const json_t *root, llm_request *req, openai_error *err)
+static sl_status take_n_max(const json_t *v, const field_rule *rule, const field_target *to,
+                            openai_error *err)
 {
     int64_t spec = 0;
 
-    SL_TRY(take_int(root, "speculative.n_max", 0, INT32_MAX, &spec, err));
-    if (field(root, "speculative.n_max"))
-        spec = spec == 0 ? -1 : SL_MIN(spec, SL_SPEC_TOKENS_MAX);
-    SL_TRY(take_int(root, "spec_tokens", -1, SL_SPEC_TOKENS_MAX, &spec, err));
-    req->spec_tokens = (int32_t)spec;
+    SL_TRY(to_int(v, rule->name, 0, INT32_MAX, &spec, err));
+    to->req->spec_tokens = spec == 0 ? -1 : (int32_t)SL_MIN(spec, SL_SPEC_TOKENS_MAX);
     return SL_OK;
 }
 
-static sl_status parse_root(const json_t *root, llamacpp_tokenizer t, llamacpp_call *call,
-                            openai_error *err)
+static sl_status take_stop(const json_t *v, const field_rule *rule, const field_target *to,
+                           openai_error *err)
+{
+    return take_stops(v, rule->name, true, to->req, err);
+}
+
+static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
+                                 openai_error *err)
+{
+    return to_model(v, to->req, err);
+}
+
+#define NUMBER(field_name, member, lo, hi, text)                                                   \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_NUM, IN_REQUEST(sampling.member), .min = lo, .max = hi,  \
+        .help = text                                                                               \
+    }
+#define OFF(field_name, limit, text)                                                               \
+    {                                                                                              \
+        .name = field_name, .kind = FIELD_OTHER, .take = take_off, .max = limit, .help = text      \
+    }
+#define BOUND NUMBER_MAX
+
+static const field_rule completion_rules[] = {
+    { .name = "model",
+      .kind = FIELD_OTHER,
+      .take = take_model_name,
+      .json_schema = "{\"type\":\"string\"}",
+      .help = "among several; default: the first" },
+    NUMBER("temperature", temperature, -BOUND, BOUND, "default 0.8; 0 or less is greedy"),
+    { .name = "top_k",
+      .kind = FIELD_INT,
+      IN_REQUEST(sampling.top_k),
+      .min = INT32_MIN,
+      .max = INT32_MAX,
+      .help = "default 40; 0 or less: all" },
+    NUMBER("top_p", top_p, -BOUND, BOUND, "default 0.95"),
+    NUMBER("min_p", min_p, -BOUND, BOUND, "default 0.05"),
+    NUMBER("typical_p", typical_p, -BOUND, BOUND, "default 1"),
+    NUMBER("repeat_penalty", repetition_penalty, 0.01, 100, "default 1"),
+    NUMBER("presence_penalty", presence_penalty, -100, 100, NULL),
+    NUMBER("frequency_penalty", frequency_penalty, -100, 100, NULL),
+    { .name = "repeat_last_n",
+      .kind = FIELD_INT,
+      IN_REQUEST(sampling.penalty_last_n),
+      .min = -1,
+      .max = INT32_MAX,
+      .help = "default 64; -1: all" },
+    { .name = "seed",
+      .kind = FIELD_INT,
+      IN_CALL(llamacpp_call, seed),
+      .min = INT64_MIN,
+      .max = 9.3e18,
+      .help = "-1: random" },
+    { .name = "ignore_eos", .kind = FIELD_BOOL, IN_REQUEST(sampling.ignore_eos) },
+    { .name = "samplers",
+      .kind = FIELD_OTHER,
+      .take = take_samplers,
+      .json_schema = "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}",
+      .help = "which apply; their order is fixed" },
+    { .name = "max_tokens",
+      .kind = FIELD_INT,
+      IN_REQUEST(max_tokens),
+      .min = INT32_MIN,
+      .max = TOKENS_MAX,
+      .help = "another name of n_predict, which wins" },
+    { .name = "n_predict",
+      .kind = FIELD_INT,
+      IN_REQUEST(max_tokens),
+      .min = INT32_MIN,
+      .max = TOKENS_MAX,
+      .help = "default -1: to the context's end" },
+    { .name = "n_probs",
+      .kind = FIELD_INT,
+      IN_REQUEST(top_logprobs),
+      .min = 0,
+      .max = SL_TOP_LOGPROBS_MAX },
+    { .name = "id_slot",
+      .kind = FIELD_INT,
+      IN_CALL(llamacpp_call, id_slot),
+      .min = INT32_MIN,
+      .max = INT32_MAX,
+      .help = "repeated in the answer; there are no slots" },
+    { .name = "stream", .kind = FIELD_BOOL, IN_CALL(llamacpp_call, stream) },
+    { .name = "cache_prompt",
+      .kind = FIELD_BOOL,
+      IN_CALL(llamacpp_call, cache_prompt),
+      .help = "default true" },
+    { .name = "return_tokens", .kind = FIELD_BOOL, IN_CALL(llamacpp_call, return_tokens) },
+    { .name = "timings_per_token", .kind = FIELD_BOOL, IN_CALL(llamacpp_call, timings_per_token) },
+    { .name = "speculative.n_max",
+      .kind = FIELD_OTHER,
+      .take = take_n_max,
+      .json_schema = "{\"type\":\"integer\",\"minimum\":0}",
+      .help = "prompt lookup; 0: none" },
+    { .name = "spec_tokens",
+      .kind = FIELD_INT,
+      IN_REQUEST(spec_tokens),
+      .min = -1,
+      .max = SL_SPEC_TOKENS_MAX,
+      .help = "the same; 0: the server's default, -1: none" },
+    { .name = "stop",
+      .kind = FIELD_OTHER,
+      .take = take_stop,
+      .json_schema = "{\"type\":[\"string\",\"array\"],\"items\":{\"type\":\"string\"}}" },
+    { .name = "grammar", .kind = FIELD_STR, .support = FIELD_REFUSED_TRUE },
+    { .name = "json_schema", .kind = FIELD_OTHER, .support = FIELD_REFUSED },
+    { .name = "mirostat", .kind = FIELD_INT, .support = FIELD_REFUSED_TRUE },
+    { .name = "dry_multiplier", .kind = FIELD_NUM, .support = FIELD_REFUSED_TRUE },
+    { .name = "dynatemp_range", .kind = FIELD_NUM, .support = FIELD_REFUSED_TRUE },
+    { .name = "lora", .kind = FIELD_OTHER, .support = FIELD_REFUSED_TRUE },
+    { .name = "image_data", .kind = FIELD_OTHER, .support = FIELD_REFUSED_TRUE },
+    { .name = "multimodal_data", .kind = FIELD_OTHER, .support = FIELD_REFUSED_TRUE },
+    { .name = "system_prompt", .kind = FIELD_OTHER, .support = FIELD_REFUSED_TRUE },
+    { .name = "return_progress", .kind = FIELD_BOOL, .support = FIELD_REFUSED_TRUE },
+    { .name = "post_sampling_probs", .kind = FIELD_BOOL, .support = FIELD_REFUSED_TRUE },
+    { .name = "response_fields", .kind = FIELD_OTHER, .support = FIELD_REFUSED_TRUE },
+    OFF("xtc_probability", 0, "refused above 0"),
+    OFF("top_n_sigma", 0, "refused above 0"),
+    OFF("adaptive_target", -1, "refused from 0 on"),
+    OFF("n_indent", 0, "refused above 0"),
+    OFF("t_max_predict_ms", 0, "refused above 0"),
+    OFF("min_keep", 1, "refused above 1"),
+    OFF("n_cmpl", 1, "refused above 1"),
+    { .name = "logit_bias",
+      .kind = FIELD_OTHER,
+      .take = take_logit_bias,
+      .json_schema = "{\"type\":[\"array\",\"object\"]}",
+      .help = "pairs of token or text and bias; false forbids" },
+    { .name = "prompt",
+      .kind = FIELD_OTHER,
+      .required = true,
+      .take = take_prompt,
+      .json_schema = "{\"type\":[\"string\",\"array\"]}",
+      .help = "text, token ids, both mixed, or a list of those" },
+};
+const body_schema llamacpp_completion_body = { .name = "LlamaCppCompletionRequest",
+                                               .rules = completion_rules,
+                                               .count = SL_COUNT_OF(completion_rules) };
+
+static sl_status parse_root(const json_t *root, llamacpp_call *call, openai_error *err)
 {
     llm_request *req = call->req;
-    int64_t max = -1, n_probs = 0;
-    bool cache_prompt = true;
 
-    SL_TRY(take_model(root, req, err));
-    SL_TRY(refuse_unsupported(root, err));
-    SL_TRY(parse_sampling(root, call, err));
-    SL_TRY(take_int(root, "max_tokens", INT32_MIN, TOKENS_MAX, &max, err));
-    SL_TRY(take_int(root, "n_predict", INT32_MIN, TOKENS_MAX, &max, err));
-    SL_TRY(take_int(root, "n_probs", 0, SL_TOP_LOGPROBS_MAX, &n_probs, err));
-    SL_TRY(take_int(root, "id_slot", INT32_MIN, INT32_MAX, &call->id_slot, err));
-    SL_TRY(take_bool(root, "stream", &call->stream, err));
-    SL_TRY(take_bool(root, "cache_prompt", &cache_prompt, err));
-    SL_TRY(take_bool(root, "return_tokens", &call->return_tokens, err));
-    SL_TRY(take_bool(root, "timings_per_token", &call->timings_per_token, err));
-    SL_TRY(parse_speculation(root, req, err));
-    if (field(root, "stop"))
-        SL_TRY(take_stops(field(root, "stop"), "stop", true, req, err));
-    req->max_tokens = SL_MAX(max, -1);
-    req->logprobs = n_probs > 0;
-    req->top_logprobs = (int32_t)n_probs;
-    req->no_prefix_cache = !cache_prompt;
+    SL_TRY(body_read(&llamacpp_completion_body, root, &(field_target){ .req = req, .call = call },
+                     err));
+    settle_sampling(call);
+    req->max_tokens = SL_MAX(req->max_tokens, -1);
+    req->logprobs = req->top_logprobs > 0;
+    req->no_prefix_cache = !call->cache_prompt;
     req->every_token = call->stream;
-    SL_TRY(parse_logit_bias(root, req, t, err));
-    return parse_prompts(root, t, call, err);
+    return SL_OK;
 }
 
 sl_status llamacpp_parse(const char *body, size_t len, llamacpp_tokenizer tokenizer,
@@ -512,7 +571,8 @@ sl_status llamacpp_parse(const char *body, size_t len, llamacpp_tokenizer tokeni
     call.req = llm_request_create(LLM_COMPLETE, OPENAI_ARENA_MAX);
     if (call.req) {
         call.req->sampling = llamacpp_sampling_default();
-        status = parse_root(root, tokenizer, &call, err);
+        call.tokenizer = tokenizer;
+        status = parse_root(root, &call, err);
     } else {
         status = refuse_size(err);
     }

@@ -383,23 +383,54 @@ static void on_done(void *ctx, sl_status status, const sl_err *err, const llm_us
     }
 }
 
-static sl_status parse_query(const json_t *root, llm_docs_query *ret, bool *ret_stream,
+typedef struct query_call {
+    llm_docs_query query;
+    const char *other_name; /* of the question */
+    bool stream;
+} query_call;
+
+#define QUERY(member) IN_CALL(query_call, member)
+
+static const field_rule query_rules[] = {
+    { .name = "question",
+      .kind = FIELD_STR,
+      QUERY(query.question),
+      .help = "required, here or as query" },
+    { .name = "query", .kind = FIELD_STR, QUERY(other_name), .help = "another name of question" },
+    { .name = "collection", .kind = FIELD_STR, QUERY(query.collection), .help = "\"default\"" },
+    { .name = "model", .kind = FIELD_STR, QUERY(query.model), .help = "which answers" },
+    { .name = "top_k",
+      .kind = FIELD_INT,
+      QUERY(query.top_k),
+      .min = 1,
+      .max = TOP_K_MAX,
+      .help = "passages shown to the model" },
+    { .name = "max_tokens",
+      .kind = FIELD_INT,
+      QUERY(query.max_tokens),
+      .min = 1,
+      .max = INT32_MAX },
+    { .name = "temperature", .kind = FIELD_NUM, QUERY(query.temperature), .min = 0, .max = 2 },
+    { .name = "search_only",
+      .kind = FIELD_BOOL,
+      QUERY(query.search_only),
+      .help = "passages without an answer" },
+    { .name = "stream", .kind = FIELD_BOOL, QUERY(stream) },
+};
+static const body_schema query_body = { .name = "DocumentsQuery",
+                                        .rules = query_rules,
+                                        .count = SL_COUNT_OF(query_rules) };
+
+static sl_status parse_query(const json_t *root, sl_arena *arena, query_call *ret,
                              openai_error *err)
 {
-    int64_t top_k = 0;
-
-    SL_TRY(take_str(root, field(root, "question") ? "question" : "query", &ret->question, err));
-    if (!ret->question || !ret->question[0])
+    SL_TRY(body_read(&query_body, root, &(field_target){ .call = ret, .arena = arena }, err));
+    if (!ret->query.question)
+        ret->query.question = ret->other_name;
+    if (!ret->query.question || !ret->query.question[0])
         return openai_refuse(err, "question", "missing_required_parameter",
                              "Missing required parameter: 'question'");
-    SL_TRY(take_str(root, "collection", &ret->collection, err));
-    SL_TRY(take_str(root, "model", &ret->model, err));
-    SL_TRY(take_int(root, "top_k", 1, TOP_K_MAX, &top_k, err));
-    SL_TRY(take_int(root, "max_tokens", 1, INT32_MAX, &ret->max_tokens, err));
-    SL_TRY(take_num(root, "temperature", 0, 2, &ret->temperature, err));
-    SL_TRY(take_bool(root, "search_only", &ret->search_only, err));
-    ret->top_k = (int32_t)top_k;
-    return take_bool(root, "stream", ret_stream, err);
+    return SL_OK;
 }
 
 static question *question_create(api *a, http_exchange *x)
@@ -437,37 +468,44 @@ static void note_model(question *q, const char *model)
     snprintf(q->note.model, sizeof q->note.model, "%s", model && *model ? model : info.name);
 }
 
+static void ask(question *q, query_call *call)
+{
+    const llm_docs *docs = &q->a->options.docs;
+    const llm_docs_sink sink = { on_passages, on_delta, on_citation, on_done, q };
+    sl_err err = { .status = SL_EINTERNAL };
+    sl_status status;
+
+    q->stream = call->stream;
+    note_model(q, call->query.model);
+    call->query.cancelled = &q->cancelled;
+    call->query.caller = api_caller(q->x);
+    http_on_close(q->x, on_close, q);
+    status = docs->ops->query(docs->ctx, &call->query, &sink, &err);
+    if (status != SL_OK)
+        answer_error(q, status, &err);
+}
+
 static void run_query(api *a, http_exchange *x)
 {
-    const llm_docs *docs = &a->options.docs;
     sl_span body = http_body(x);
     openai_error error = { 0 };
-    llm_docs_query query = { 0 };
-    llm_docs_sink sink = { on_passages, on_delta, on_citation, on_done, NULL };
-    sl_err err = { .status = SL_EINTERNAL };
+    query_call call = { 0 };
     json_t *root = NULL;
     question *q = question_create(a, x);
-    sl_status status;
+    sl_arena arena;
 
     if (!q) {
         http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
         return;
     }
-    if (parse_object((const char *)body.ptr, body.len, &root, &error) != SL_OK ||
-        parse_query(root, &query, &q->stream, &error) != SL_OK) {
+    sl_arena_init(&arena, OPENAI_ARENA_MAX);
+    if (parse_object((const char *)body.ptr, body.len, &root, &error) == SL_OK &&
+        parse_query(root, &arena, &call, &error) == SL_OK)
+        ask(q, &call);
+    else
         api_respond_error(a, x, &error);
-        json_decref(root);
-        return;
-    }
-    note_model(q, query.model);
-    query.cancelled = &q->cancelled;
-    query.caller = api_caller(x);
-    sink.ctx = q;
-    http_on_close(x, on_close, q);
-    status = docs->ops->query(docs->ctx, &query, &sink, &err);
-    if (status != SL_OK)
-        answer_error(q, status, &err);
     json_decref(root);
+    sl_arena_deinit(&arena);
 }
 
 /* ---- routes -------------------------------------------------------------------------------- */
@@ -505,7 +543,8 @@ static const api_endpoint endpoints[] = {
     { "POST", "/v1/rag/documents", on_add, LLM_MAY_DOCS_WRITE, "Add or replace a document" },
     { "GET", "/v1/rag/documents", on_list, LLM_MAY_DOCS_READ, "The documents there are" },
     { "DELETE", "/v1/rag/documents/{name...}", on_remove, LLM_MAY_DOCS_WRITE, "Remove a document" },
-    { "POST", "/v1/rag/query", on_query, LLM_MAY_DOCS_READ, "Ask the documents", .streams = true },
+    { "POST", "/v1/rag/query", on_query, LLM_MAY_DOCS_READ, "Ask the documents", &query_body,
+      .streams = true },
 };
 const api_endpoints rag_endpoints = { &openai_dialect, "Documents", endpoints,
                                       SL_COUNT_OF(endpoints) };

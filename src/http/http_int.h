@@ -13,7 +13,7 @@
 #include "base/os.h"
 #include "http/http.h"
 
-#define ROUTES_MAX        128
+#define ROUTES_MAX        256
 #define PARAMS_MAX        4
 #define ARENA_BYTES_MAX   (256 * SL_KIB) /* heads are bounded by the connection memory below */
 #define CONN_MEMORY_BYTES (64 * SL_KIB)  /* request head; longer ones get 431 */
