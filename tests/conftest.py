@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 import httpx
 import pytest
@@ -132,3 +133,18 @@ def sluice(*args, stdin=None, check=True):
     if not binary:
         pytest.skip("SLUICE_BIN is not set")
     return subprocess.run([binary, *args], input=stdin, capture_output=True, check=check, timeout=300)
+
+
+def metric(server, name):
+    with server.client() as c:
+        for line in c.get("/metrics").text.splitlines():
+            if line.startswith(name) and line[len(name)] in " {":
+                return float(line.rsplit(" ", 1)[1])
+    raise AssertionError(f"no metric {name}")
+
+
+def wait_until(check, seconds=10):
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.005)

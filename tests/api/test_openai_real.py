@@ -7,26 +7,13 @@ import httpx
 import openai
 import pytest
 
+from conftest import metric, wait_until
+
 CHAT, EMBED = "smollm2", "minilm"
 
 
 def ask(text, **kw):
     return dict(model=CHAT, messages=[{"role": "user", "content": text}], **kw)
-
-
-def metric(server, name):
-    with server.client() as c:
-        for line in c.get("/metrics").text.splitlines():
-            if line.startswith(name) and line[len(name)] in " {":
-                return float(line.rsplit(" ", 1)[1])
-    raise AssertionError(f"no metric {name}")
-
-
-def wait_until(check, seconds=10):
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
