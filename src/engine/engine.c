@@ -77,6 +77,7 @@ void seq_end(engine *e, size_t live_idx)
 {
     seq *s = e->live[live_idx];
     job *j = s->job;
+    int64_t now_ns;
 
     if (e->pool) {
         kv_seq_clear(e->pool, &s->kv);
@@ -91,7 +92,8 @@ void seq_end(engine *e, size_t live_idx)
         j->usage.prompt_tokens = 0;
         job_start(e, j);
     }
-    load_end(&e->load, sl_clock_mono_ns() - j->started_ns); /* whoever hears DONE may come again */
+    now_ns = sl_clock_mono_ns();
+    load_end(&e->load, now_ns, now_ns - j->started_ns); /* whoever hears DONE may come again */
     emit_done(j);
     job_destroy(e, j);
 }
@@ -200,7 +202,7 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     engine *e = ctx;
     job *j;
 
-    sl_status status = load_enter(&e->load, &req->quota.retry_after_ms, err);
+    sl_status status = load_enter(&e->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
 
     if (status != SL_OK)
         return sl_err_prefix(err, status, "Model '%s' is overloaded", e->name);

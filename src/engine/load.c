@@ -6,6 +6,8 @@
 #define SHARE           (1.0 / 16)
 #define WAIT_NS_MIN     5e8 /* bursts this short are always welcome */
 #define WAIT_OF_SERVICE 0.5
+#define OVERLOAD        1.25 /* came to ended */
+#define FIRST_MIN       32   /* so many at once are no overload, however few the slots */
 #define RETRY_MS_MIN    100
 #define RETRY_MS_MAX    60000
 
@@ -40,25 +42,63 @@ static int64_t retry_ms(double ns)
     return (int64_t)SL_MAX(SL_MIN(ns / 1e6, RETRY_MS_MAX), RETRY_MS_MIN);
 }
 
-sl_status load_enter(load_meter *m, int64_t *ret_retry_ms, sl_err *err)
+/* Moves the ring on to the present tick. */
+static void turn(load_meter *m, int64_t now_ns)
 {
-    sl_status status = SL_OK;
-    double wait;
+    int64_t tick = now_ns / LOAD_TICK_NS;
+
+    if (tick - m->tick >= LOAD_TICKS)
+        m->tick = tick - LOAD_TICKS;
+    while (m->tick < tick) {
+        m->tick++;
+        m->ticks[m->tick % LOAD_TICKS].came = m->ticks[m->tick % LOAD_TICKS].ended = 0;
+    }
+}
+
+/* Whether far more came in the last seconds than ended, beyond what fills the slots. */
+static bool is_overloaded(const load_meter *m)
+{
+    int came = 0, ended = 0;
+
+    for (int i = 0; i < LOAD_TICKS; i++) {
+        came += m->ticks[i].came;
+        ended += m->ticks[i].ended;
+    }
+    return came > OVERLOAD * ended + SL_MAX(m->slots, FIRST_MIN);
+}
+
+/* SL_OK, or why not and until when, in nanoseconds. */
+static sl_status judge(const load_meter *m, double *ret_room_ns, sl_err *err)
+{
+    double next = next_ns(m), wait = (double)m->waiting * next, bound = bound_ns(m);
+    int inside = m->waiting + m->running;
+
+    *ret_room_ns = next;
+    if (inside >= m->queue_max)
+        return sl_fail(err, SL_EBUSY, "the queue is full (%d requests)", m->queue_max);
+    if (inside >= (m->slots + 1) / 2 && m->wait_ns == 0 && is_overloaded(m))
+        return sl_fail(err, SL_EBUSY, "%d requests are under way and far more come than end",
+                       inside);
+    if (inside < m->slots || wait <= bound)
+        return SL_OK;
+    *ret_room_ns = wait - bound + next;
+    return sl_fail(err, SL_EBUSY, "%d requests wait already, for about %.1f s", m->waiting,
+                   wait / 1e9);
+}
+
+sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms, sl_err *err)
+{
+    double room_ns = 0;
+    sl_status status;
 
     pthread_mutex_lock(&m->lock);
-    wait = (double)m->waiting * next_ns(m);
-    if (m->waiting + m->running >= m->queue_max) {
-        *ret_retry_ms = retry_ms(next_ns(m));
-        status = sl_fail(err, SL_EBUSY, "the queue is full (%d requests); try again in %.1f s",
-                         m->queue_max, (double)*ret_retry_ms / 1e3);
-    } else if (m->waiting + m->running >= m->slots && wait > bound_ns(m)) {
-        *ret_retry_ms = retry_ms(wait - bound_ns(m) + next_ns(m));
-        status = sl_fail(err, SL_EBUSY,
-                         "%d requests wait already, for about %.1f s; try again in %.1f s",
-                         m->waiting, wait / 1e9, (double)*ret_retry_ms / 1e3);
-    } else {
+    turn(m, now_ns);
+    m->ticks[m->tick % LOAD_TICKS].came++;
+    status = judge(m, &room_ns, err);
+    if (status == SL_OK)
         m->waiting++;
-    }
+    else
+        *ret_retry_ms = retry_ms(room_ns);
     pthread_mutex_unlock(&m->lock);
     return status;
 }
@@ -87,9 +127,11 @@ void load_begin(load_meter *m, int64_t now_ns)
     pthread_mutex_unlock(&m->lock);
 }
 
-void load_end(load_meter *m, int64_t service_ns)
+void load_end(load_meter *m, int64_t now_ns, int64_t service_ns)
 {
     pthread_mutex_lock(&m->lock);
+    turn(m, now_ns);
+    m->ticks[m->tick % LOAD_TICKS].ended++;
     m->running--;
     mean_add(&m->service_ns, (double)service_ns);
     pthread_mutex_unlock(&m->lock);

@@ -252,7 +252,7 @@ void sim_submit(sim *s, sim_request *r)
         q->tenant = tenant_enter(e, r->user);
         q->kv.root = q->kv.tail = r->req.no_prefix_cache ? 0 : kv_pool_root(e->pool, r->user);
     }
-    assert_int_equal(load_enter(&e->load, &(int64_t){ 0 }, NULL), SL_OK);
+    assert_int_equal(load_enter(&e->load, 0, &(int64_t){ 0 }, NULL), SL_OK);
 }
 
 void sim_step(sim *s)

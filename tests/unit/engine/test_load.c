@@ -1,5 +1,4 @@
-/* test_load.c - the load meter under a clock of its own: a model that begins one request every 100
- * ms is offered ten times that. */
+/* test_load.c - the load meter under a clock of its own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,74 +27,133 @@ static void test_queue(void **state)
     sl_err err;
 
     for (int i = 0; i < 3; i++)
-        assert_int_equal(load_enter(&m, &retry, &err), SL_OK);
-    assert_int_equal(load_enter(&m, &retry, &err), SL_EBUSY);
+        assert_int_equal(load_enter(&m, 1, &retry, &err), SL_OK);
+    assert_int_equal(load_enter(&m, 1, &retry, &err), SL_EBUSY);
     assert_true(retry >= 100);
     load_leave(&m);
-    assert_int_equal(load_enter(&m, &retry, &err), SL_OK);
+    assert_int_equal(load_enter(&m, 1, &retry, &err), SL_OK);
     load_deinit(&m);
 }
 
-/* Slots free themselves every 100 ms; a request takes `slots` times that. Returns the longest queue
- * after the meter has learnt. */
-static int offer(load_meter *m, int per_slot, int rounds, int64_t *ret_retry)
-{
-    int longest = 0, begun = 0;
-    int64_t now = 1;
+/* A machine that ends one request every 100 ms, whichever they are. */
+typedef struct machine {
+    load_meter *m;
+    int64_t now, began[64];
+    int first, count; /* of began, a ring */
+    int64_t longest_ns, refused;
+} machine;
 
-    for (int i = 0; i < rounds; i++, now += 100 * MS) {
+static void run_100_ms(machine *x)
+{
+    load_meter *m = x->m;
+
+    x->now += 100 * MS;
+    if (x->count > 0) {
+        int64_t service = x->now - x->began[x->first % 64];
+
+        x->longest_ns = service > x->longest_ns ? service : x->longest_ns;
+        load_end(m, x->now, service);
+        x->first++;
+        x->count--;
+    }
+    while (m->waiting > 0 && x->count < m->slots) {
+        load_begin(m, x->now);
+        x->began[(x->first + x->count++) % 64] = x->now;
+    }
+}
+
+static void offer(machine *x, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int64_t retry = 0;
         sl_err err;
 
-        for (int k = 0; k < per_slot; k++)
-            if (load_enter(m, ret_retry, &err) != SL_OK)
-                assert_true(*ret_retry > 0);
-        if (m->running == m->slots)
-            load_end(m, m->slots * 100 * MS);
-        if (m->waiting > 0) {
-            load_begin(m, now);
-            begun++;
+        if (load_enter(x->m, x->now, &retry, &err) != SL_OK) {
+            assert_true(retry >= 100);
+            x->refused++;
         }
-        if (i > rounds / 2 && m->waiting > longest)
-            longest = m->waiting;
     }
-    assert_in_range(begun, rounds - 2, rounds);
-    return longest;
 }
 
+/* Ten times of what the machine can do: it stays busy, half of the slots are filled, and nobody
+ * waits much longer than that takes. */
 static void test_overload(void **state)
 {
-    load_meter m = make(8, 512, 0);
-    int64_t retry = 0;
+    load_meter m = make(40, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+    int idle = 0;
 
-    /* A request takes 800 ms, so 500 ms of waiting are allowed: five or six requests. */
-    assert_in_range(offer(&m, 10, 400, &retry), 4, 7);
-    assert_in_range(retry, 100, 400);
-    load_deinit(&m);
-    m = make(40, 512, 0); /* 4 s each: half of that */
-    assert_in_range(offer(&m, 10, 800, &retry), 17, 22);
-    load_deinit(&m);
-    m = make(8, 512, 1000);
-    assert_in_range(offer(&m, 10, 400, &retry), 9, 12);
+    for (int i = 0; i < 600; i++) {
+        offer(&x, 10);
+        run_100_ms(&x);
+        idle += x.count == 0;
+        if (i == 300)
+            x.longest_ns = 0;
+        if (i > 300)
+            assert_in_range(m.waiting + m.running, 19, 21);
+    }
+    assert_int_equal(idle, 0);
+    assert_in_range(x.longest_ns, 1500 * MS, 2300 * MS);
+    /* When it is over, all slots serve again. */
+    for (int i = 0; i < 60; i++)
+        run_100_ms(&x);
+    x.refused = 0;
+    offer(&x, 30);
+    assert_int_equal(x.refused, 0);
     load_deinit(&m);
 }
 
-/* Below what the model can do, nobody is ever refused. */
+/* As many clients as there are slots, each asking again when it is answered: none is refused. */
+static void test_closed_loop(void **state)
+{
+    load_meter m = make(40, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+
+    offer(&x, 40);
+    for (int i = 0; i < 600; i++) {
+        int before = m.running + m.waiting;
+
+        run_100_ms(&x);
+        offer(&x, before - m.running - m.waiting);
+    }
+    assert_int_equal(x.refused, 0);
+    load_deinit(&m);
+}
+
+/* Requests that are slower to come than to be answered. */
 static void test_calm(void **state)
 {
     load_meter m = make(8, 512, 0);
-    int64_t retry = 0;
+    machine x = { .m = &m, .now = 1 };
 
-    assert_in_range(offer(&m, 1, 300, &retry), 0, 1);
-    assert_int_equal(retry, 0);
+    for (int i = 0; i < 1000; i++) {
+        offer(&x, i % 10 == 0 ? 8 : 0);
+        run_100_ms(&x);
+    }
+    assert_int_equal(x.refused, 0);
+    load_deinit(&m);
+}
+
+/* A bound of one's own counts instead of the measured one. */
+static void test_bound(void **state)
+{
+    load_meter m = make(4, 512, 1000);
+    machine x = { .m = &m, .now = 1 };
+
+    for (int i = 0; i < 300; i++) {
+        offer(&x, 5);
+        run_100_ms(&x);
+    }
+    assert_in_range(m.waiting, 8, 14);
     load_deinit(&m);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_overload),
-        cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_queue),       cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_closed_loop), cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_bound),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
