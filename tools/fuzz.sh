@@ -9,8 +9,9 @@ if [ ! -f build-fuzz/build.ninja ]; then
     CC=clang meson setup build-fuzz -Dbuildtype=debugoptimized -Dfuzz=true \
         -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 fi
-ninja -C build-fuzz --quiet
-for target in ${*:-$(cd tests/fuzz && ls fuzz_*.c | sed 's/\.c$//')}; do
+targets=${*:-$(cd tests/fuzz && ls fuzz_*.c | sed 's/\.c$//')}
+ninja -C build-fuzz --quiet $(printf 'tests/fuzz/%s ' $targets)
+for target in $targets; do
     work=build-fuzz/corpus/$target
     mkdir -p "$work"
     echo "== $target, $seconds s"
