@@ -105,8 +105,12 @@ sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms, sl_er
 
 void load_leave(load_meter *m)
 {
+    int *came;
+
     pthread_mutex_lock(&m->lock);
     m->waiting--;
+    came = &m->ticks[m->tick % LOAD_TICKS].came;
+    *came = SL_MAX(*came - 1, 0); /* what a limit refused is no load */
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -154,6 +154,9 @@ static void test_changes(void **state)
 
 int main(void)
 {
+    /* What this process was started with must not override what the tests write. */
+    unsetenv("SLUICE_DATA");
+    unsetenv("SLUICE_LISTEN");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_mistakes),
