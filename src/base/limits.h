@@ -42,6 +42,19 @@
 #define SL_KV_BLOCK_TOKENS 16
 #define SL_TENANTS_MAX     1024 /* with a turn of their own; those who are away are forgotten */
 
+/* Access. */
+#define SL_ACCESS_ACCOUNTS_MAX       (1 << 17)  /* all are in memory, about 1 KiB each */
+#define SL_ACCESS_NAME_BYTES_MAX     128
+#define SL_ACCESS_LIST_MAX           64         /* scopes, models or networks of one key */
+#define SL_ACCESS_METADATA_BYTES_MAX (4 * SL_KIB)
+#define SL_ACCESS_LOCKOUTS_MAX       4096       /* names and addresses remembered, each */
+#define SL_PASSWORD_BYTES_MAX        512        /* libxcrypt's own bound */
+#define SL_JWT_BYTES_MAX             (8 * SL_KIB) /* real ones reach 4 KiB */
+#define SL_JWT_CACHED_MAX            1024       /* verified tokens remembered */
+#define SL_JWKS_BYTES_MAX            (256 * SL_KIB)
+#define SL_JWKS_KEYS_MAX             64
+#define SL_JWT_ISSUERS_MAX           32
+
 /* Chat templates: the longest published one is 40 KiB; hostile ones must end soon. */
 #define SL_TEMPLATE_BYTES_MAX        (1 * SL_MIB)
 #define SL_TEMPLATE_OUTPUT_BYTES_MAX (64 * SL_MIB)

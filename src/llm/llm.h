@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "llm/accounts.h"
 #include "llm/caller.h"
 #include "llm/report.h"
 
