@@ -407,7 +407,7 @@ sl_status access_check_bind(const char *address, size_t key_count, sl_err *err)
         return SL_OK;
     return sl_fail(err, SL_EINVAL,
                    "refusing to listen on %s without an API key: other machines could use this "
-                   "server. Set a key with --api-key KEY or SLUICE_API_KEY=KEY, or listen on "
-                   "127.0.0.1 only",
+                   "server. Make a key with sluice key create NAME, set one with --api-key KEY or "
+                   "SLUICE_API_KEY=KEY, or listen on 127.0.0.1 only",
                    address);
 }

@@ -18,6 +18,13 @@
     "         /completion  /tokenize  /detokenize  /apply-template  /props\n"                      \
     "         /v1/rag/documents  /v1/rag/query  /health  /ready  /metrics  /version\n"
 
+/* Changes are serial in the database anyway. A login costs a processor for tens of milliseconds: at
+ * most so many at once, however many come. */
+#define ADMIN_WORKERS   1
+#define ADMIN_QUEUE_MAX 32
+#define LOGIN_WORKERS   2
+#define LOGIN_QUEUE_MAX 64
+
 /* ---- errors -------------------------------------------------------------------------------- */
 
 static void put_retry_after(http_exchange *x, int64_t ms)
@@ -247,7 +254,8 @@ static const api_endpoints server_endpoints = { &openai_dialect, "Server", serve
 /* Earlier tables win where patterns overlap. */
 static const api_endpoints *const tables[] = {
     &openai_endpoints,   &anthropic_endpoints, &llamacpp_endpoints, &tgi_endpoints,
-    &tokenize_endpoints, &rag_endpoints,       &usage_endpoints,    &server_endpoints,
+    &tokenize_endpoints, &rag_endpoints,       &usage_endpoints,    &admin_endpoints,
+    &server_endpoints,
 };
 
 void api_write_openapi(const char *version_text, sl_buf *out)
@@ -270,6 +278,18 @@ static sl_status add_routes(api *a, http_server *server, sl_err *err)
         }
     }
     return SL_OK;
+}
+
+static sl_status create_pools(api *a, sl_err *err)
+{
+    const api_options *o = &a->options;
+
+    SL_TRY(api_pool_create(a, o->docs_workers > 0 ? o->docs_workers : 4,
+                           o->docs_queue_max > 0 ? o->docs_queue_max : 32, &a->pool, err));
+    if (!o->accounts.ops)
+        return SL_OK;
+    SL_TRY(api_pool_create(a, ADMIN_WORKERS, ADMIN_QUEUE_MAX, &a->admin_pool, err));
+    return api_pool_create(a, LOGIN_WORKERS, LOGIN_QUEUE_MAX, &a->login_pool, err);
 }
 
 sl_status api_create(const api_options *options, http_server *server, api **ret_api, sl_err *err)
@@ -296,9 +316,7 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
     if ((status = sl_buf_ok(&a->openapi, "OpenAPI document", err)) != SL_OK)
         goto fail;
     api_metrics_init(a);
-    if ((status = api_pool_create(a, options->docs_workers > 0 ? options->docs_workers : 4,
-                                  options->docs_queue_max > 0 ? options->docs_queue_max : 32,
-                                  &a->pool, err)) != SL_OK)
+    if ((status = create_pools(a, err)) != SL_OK)
         goto fail;
     if ((status = add_routes(a, server, err)) != SL_OK)
         goto fail;
@@ -322,6 +340,8 @@ void api_destroy(api *a)
     if (!a)
         return;
     api_pool_destroy(a->pool);
+    api_pool_destroy(a->admin_pool);
+    api_pool_destroy(a->login_pool);
     sl_buf_deinit(&a->openapi);
     if (a->owns_metrics)
         metric_registry_destroy(a->metrics);

@@ -30,7 +30,8 @@ typedef struct api_options {
     llm_docs docs;    /* ops NULL: the RAG routes answer 501 */
     api_gate_fn gate; /* NULL: everybody may do everything */
     void *gate_ctx;
-    llm_usage_source usage; /* ops NULL: the usage routes answer 501 */
+    llm_accounts accounts;    /* ops NULL: /admin and /auth answer 501 */
+    llm_usage_source usage;   /* ops NULL: the usage routes answer 501 */
     metric_registry *metrics; /* NULL: the api makes its own; not rendered after api_destroy */
     const char *version;      /* for /version and the hello page */
     /* Any thread, must not block; NULL: those gauges are missing. */

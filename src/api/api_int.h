@@ -55,7 +55,8 @@ struct api {
     atomic_bool ready;
     int64_t started_s;
     api_pool *pool;
-    sl_buf openapi; /* the document, written once */
+    api_pool *admin_pool, *login_pool; /* NULL without accounts */
+    sl_buf openapi;                    /* the document, written once */
 };
 
 /* answer.c */
@@ -68,7 +69,7 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
 
 extern const api_endpoints openai_endpoints, anthropic_endpoints, llamacpp_endpoints, rag_endpoints,
     usage_endpoints;
-extern const api_endpoints tgi_endpoints, tokenize_endpoints;
+extern const api_endpoints tgi_endpoints, tokenize_endpoints, admin_endpoints;
 /* openai.c: answers a body of one of its three routes. */
 void openai_handle(api *a, http_exchange *x, llm_task task);
 /* models.c */

@@ -24,7 +24,14 @@ llm_chain *app_chain(app *a);
 /* ops NULL when APP_DOCS was not asked for, or a model for it is missing. */
 llm_docs app_docs(app *a);
 
-/* Refuses an address beyond this machine without an API key, before anything is loaded. */
+/* Issuers and secrets of the configuration, checked without network or database. */
+SL_NODISCARD sl_status app_check_auth(const config *c, sl_err *err);
+
+/* The accounts of the data directory, for a command; also beside a running server. */
+SL_NODISCARD sl_status app_open_accounts(const config *c, llm_accounts *ret, sl_err *err);
+void app_close_accounts(llm_accounts *accounts); /* accepts an empty one */
+
+/* Refuses an address beyond this machine while everybody may call, before anything is loaded. */
 SL_NODISCARD sl_status app_check_listen(const config *c, sl_err *err);
 
 /* Makes the configuration anew, from the same file, environment and flags. */
@@ -50,6 +57,5 @@ SL_NODISCARD sl_status app_usage(const config *c, const llm_usage_query *q,
                                  sl_err *err);
 /* The OpenAPI document that a server of this version answers with. */
 void app_write_openapi(sl_buf *out);
-
 
 #endif

@@ -1,5 +1,5 @@
 /* config.c - reads the configuration with libcyaml, whose schema names every key there is. */
-#include "app/config_tree.h"
+#include "app/config_schema.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -10,9 +10,6 @@
 #include "base/os.h"
 
 #define SECRET_BYTES_MAX 8192
-#define OPT              CYAML_FLAG_OPTIONAL
-#define STR(key, type, member)                                                                     \
-    CYAML_FIELD_STRING_PTR(key, CYAML_FLAG_POINTER | OPT, type, member, 0, CYAML_UNLIMITED)
 
 static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
@@ -104,6 +101,7 @@ const cyaml_schema_field_t config_root_fields[] = {
     CYAML_FIELD_MAPPING("engine", OPT, config, engine, engine_fields),
     CYAML_FIELD_MAPPING("rag", OPT, config, rag, rag_fields),
     CYAML_FIELD_MAPPING("server", OPT, config, server, server_fields),
+    CYAML_FIELD_MAPPING("auth", OPT, config, auth, config_auth_fields),
     CYAML_FIELD_MAPPING("limits", OPT, config, limits, limits_fields),
     CYAML_FIELD_SEQUENCE("prices", CYAML_FLAG_POINTER | OPT, config, prices, &price_schema, 0,
                          1024),

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "app/config_auth.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -81,6 +82,7 @@ typedef struct config {
     config_engine engine;
     config_rag rag;
     config_server server;
+    config_auth auth;
     config_limits limits;
     config_price *prices;
     unsigned prices_count;
@@ -113,6 +115,8 @@ SL_NODISCARD sl_status config_add_key(config *c, const char *key, sl_err *err);
 
 /* "64MiB", "2g", "1073741824" to bytes. */
 SL_NODISCARD sl_status config_bytes(const char *text, uint64_t *ret, sl_err *err);
+/* "90s", "15m", "12h", "30d" or seconds, to seconds. */
+SL_NODISCARD sl_status config_duration(const char *text, int64_t *ret, sl_err *err);
 /* The secret behind "env:NAME", "file:PATH" or the text itself; the caller's. */
 SL_NODISCARD sl_status config_secret(const char *text, char **ret, sl_err *err);
 

@@ -8,6 +8,7 @@
 #include "api/api.h"
 #include "app/app.h"
 #include "app/books.h"
+#include "app/identity.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "engine/engine.h"
@@ -208,11 +209,6 @@ static sl_status open_docs(app *a, sl_err *err)
     return status;
 }
 
-sl_status app_check_listen(const config *c, sl_err *err)
-{
-    return access_check_bind(c->listen, c->api_keys_count, err);
-}
-
 sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
 {
     app *a = sl_calloc(1, sizeof *a);
@@ -284,21 +280,6 @@ static void read_stats(void *ctx, api_stats *ret)
         blocks += s.kv_blocks;
     }
     ret->kv_usage_ratio = blocks > 0 ? used / blocks : 0;
-}
-
-static sl_status make_access(const config *c, access_control **ret, sl_err *err)
-{
-    char **keys = sl_calloc(c->api_keys_count, sizeof *keys);
-    sl_status status = keys ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
-
-    for (unsigned i = 0; i < c->api_keys_count && status == SL_OK; i++)
-        status = config_secret(c->api_keys[i], &keys[i], err);
-    if (status == SL_OK)
-        status = access_create((const char *const *)keys, c->api_keys_count, ret, err);
-    for (unsigned i = 0; keys && i < c->api_keys_count; i++)
-        sl_free(keys[i]);
-    sl_free(keys);
-    return status;
 }
 
 /* ---- reload -------------------------------------------------------------------------------- */
@@ -378,8 +359,9 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     api *front = NULL;
     api_options o = { .chain = &a->chain,
                       .docs = app_docs(a),
-                      .gate = access_key_count(access) ? access_enter : NULL,
+                      .gate = access_enter,
                       .gate_ctx = access,
+                      .accounts = access_accounts(access),
                       .version = SLUICE_VERSION,
                       .usage = books_usage(a->books),
                       .stats = read_stats,
@@ -423,11 +405,11 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
     a->remake_ctx = remake_ctx;
     if (status == SL_OK) {
         books_add_stages(a->books, &a->chain);
-        status = make_access(c, &access, err);
+        status = identity_open(c, false, &access, err);
     }
 
     if (status == SL_OK)
-        status = access_check_bind(c->listen, access_key_count(access), err);
+        status = access_check_bind(c->listen, access_is_closed(access), err);
     if (status == SL_OK)
         status = http_server_create(&o, &server, err);
     if (status == SL_OK)

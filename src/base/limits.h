@@ -43,14 +43,14 @@
 #define SL_TENANTS_MAX     1024 /* with a turn of their own; those who are away are forgotten */
 
 /* Access. */
-#define SL_ACCESS_ACCOUNTS_MAX       (1 << 17)  /* all are in memory, about 1 KiB each */
+#define SL_ACCESS_ACCOUNTS_MAX       (1 << 17) /* all are in memory, about 1 KiB each */
 #define SL_ACCESS_NAME_BYTES_MAX     128
-#define SL_ACCESS_LIST_MAX           64         /* scopes, models or networks of one key */
+#define SL_ACCESS_LIST_MAX           64 /* scopes, models or networks of one key */
 #define SL_ACCESS_METADATA_BYTES_MAX (4 * SL_KIB)
-#define SL_ACCESS_LOCKOUTS_MAX       4096       /* names and addresses remembered, each */
-#define SL_PASSWORD_BYTES_MAX        512        /* libxcrypt's own bound */
+#define SL_ACCESS_LOCKOUTS_MAX       4096         /* names and addresses remembered, each */
+#define SL_PASSWORD_BYTES_MAX        512          /* libxcrypt's own bound */
 #define SL_JWT_BYTES_MAX             (8 * SL_KIB) /* real ones reach 4 KiB */
-#define SL_JWT_CACHED_MAX            1024       /* verified tokens remembered */
+#define SL_JWT_CACHED_MAX            1024         /* verified tokens remembered */
 #define SL_JWKS_BYTES_MAX            (256 * SL_KIB)
 #define SL_JWKS_KEYS_MAX             64
 #define SL_JWT_ISSUERS_MAX           32

@@ -10,12 +10,7 @@ static sl_status check(const config *c, sl_err *err)
 
     if (c->kv.memory)
         SL_TRY(config_bytes(c->kv.memory, &bytes, err));
-    for (unsigned i = 0; i < c->api_keys_count; i++) {
-        char *secret = NULL;
-
-        SL_TRY(config_secret(c->api_keys[i], &secret, err));
-        sl_free(secret);
-    }
+    SL_TRY(app_check_auth(c, err));
     SL_TRY(app_check_books(c, err));
     printf("the configuration is right: listen %s, data %s, %u models\n", c->listen, c->data,
            c->models_count);
