@@ -386,13 +386,15 @@ static void test_at_rest(void **state)
 {
     place *p = *state;
     llm_account_spec spec = LLM_ACCOUNT_SPEC_NONE;
-    char path[128], *key;
+    char path[128], key[ACCESS_TOKEN_BYTES], *made;
     struct stat st;
     sl_buf file;
     sl_err err;
 
     spec.name = "app";
-    key = create_key(p, &spec);
+    made = create_key(p, &spec);
+    snprintf(key, sizeof key, "%s", made);
+    sl_free(made);
     access_destroy(p->a);
     snprintf(path, sizeof path, "%s/access.db", p->dir);
     assert_int_equal(stat(path, &st), 0);
@@ -407,7 +409,6 @@ static void test_at_rest(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
     open_place(p);
     let_in(p, key);
-    sl_free(key);
 }
 
 static void test_secret(void **state)
