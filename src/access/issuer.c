@@ -125,6 +125,7 @@ static sl_status read_keys(const issuer *i, keyset **ret, const atomic_bool *sto
                                                           .connect_timeout_s = FETCH_STALL_S,
                                                           .stall_timeout_s = FETCH_STALL_S,
                                                           .max_bytes = SL_JWKS_BYTES_MAX,
+                                                          .no_redirects = true,
                                                           .cancelled = stop },
                                   &text, NULL, err);
     if (status == SL_OK)

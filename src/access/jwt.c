@@ -11,6 +11,7 @@
 
 #define HEADER_BYTES_MAX 2048
 #define KID_BYTES_MAX    256
+#define KID_DIGEST_MIN   43 /* SHA-256 */
 
 static const jwt_algorithm algorithms[] = {
     { "HS256", JWT_HMAC, 32, NULL },    { "HS384", JWT_HMAC, 48, NULL },
@@ -54,10 +55,19 @@ static json_t *parse_part(const char *text, size_t len)
     return v;
 }
 
+/* A digest in base64, which may hold slashes: some issuers name their keys so. */
+static bool is_digest(const char *kid, size_t len)
+{
+    return len >= KID_DIGEST_MIN && len <= KID_BYTES_MAX &&
+           strspn(kid, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=") == len;
+}
+
 static bool is_plain_kid(const char *kid)
 {
     size_t len = strlen(kid);
 
+    if (is_digest(kid, len))
+        return true;
     if (len == 0 || len > KID_BYTES_MAX || strstr(kid, ".."))
         return false;
     for (size_t i = 0; i < len; i++) {
@@ -75,7 +85,8 @@ static sl_status check_typ(const json_t *header, sl_err *err)
     const json_t *typ = json_object_get(header, "typ");
     const char *text = json_string_value(typ);
 
-    if (typ && (!text || (strcasecmp(text, "JWT") != 0 && strcasecmp(text, "at+jwt") != 0)))
+    if (typ && (!text || (strcasecmp(text, "JWT") != 0 && strcasecmp(text, "at+jwt") != 0 &&
+                          strcasecmp(text, "application/at+jwt") != 0)))
         return refuse(err, "its type is not JWT");
     return SL_OK;
 }

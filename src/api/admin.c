@@ -275,6 +275,7 @@ static void run_login(api *a, http_exchange *x)
 
     if (!body_open(a, x, &auth_login_body, &b))
         return;
+    sl_thread_yield_to_others(); /* the pool is for logins only */
     status = acc->ops->login(acc->ctx,
                              &(llm_login){ .name = b.call.username,
                                            .password = b.call.spec.password,

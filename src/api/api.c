@@ -174,6 +174,8 @@ static void refuse_visit(const api *a, http_exchange *x, const sl_err *err,
         e.code = tried ? "invalid_api_key" : NULL;
     } else if (err->status == SL_EFORBIDDEN) {
         e.code = "insufficient_permissions";
+    } else if (e.http >= 500) {
+        e.type = "server_error";
     }
     snprintf(e.message, sizeof e.message, "%s", err->text);
     api_respond_error_as(a, x, &e, dialect);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -199,6 +200,14 @@ void sl_random_bytes(void *out, size_t len)
         p += n;
         len -= (size_t)n;
     }
+}
+
+#define NICE_BEHIND 10
+
+void sl_thread_yield_to_others(void)
+{
+    /* On Linux a thread has a niceness of its own. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_BEHIND);
 }
 
 int sl_cpu_count(void)

@@ -38,6 +38,9 @@ int64_t sl_clock_wall_ms(void);
 /* Fills out with bytes from the system's random source. */
 void sl_random_bytes(void *out, size_t len);
 
+/* Lets the calling thread run behind the others, for good. */
+void sl_thread_yield_to_others(void);
+
 /* Processors this process may run on, at least 1. */
 int sl_cpu_count(void);
 /* Bytes of a core's second-level cache; 512 KiB when the system does not say. */

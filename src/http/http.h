@@ -153,6 +153,7 @@ typedef struct http_client_options {
     int connect_timeout_s;        /* 0: 20 */
     int stall_timeout_s;          /* 0: 60; fewer than 1 byte a second for so long is SL_ETIMEOUT */
     uint64_t max_bytes;           /* of the body; 0: no bound; past it SL_ELIMIT */
+    bool no_redirects;            /* a redirect is SL_EUPSTREAM */
     const atomic_bool *cancelled; /* or NULL; polled: SL_ECANCELLED */
 } http_client_options;
 

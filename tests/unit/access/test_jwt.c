@@ -391,6 +391,9 @@ static void test_kid(void **state)
         check_bad(a, make(header, CLAIMS, &s), "key id");
     }
     check_bad(a, make("{\"alg\":\"HS256\",\"kid\":7}", CLAIMS, &s), "key id");
+    check_good(a,
+               make("{\"alg\":\"HS256\",\"kid\":\"yqG1/8bDDEK+fa0rZ0lrUyj3pYyDNdUSuHr1ck4aoc4=\"}",
+                    CLAIMS, &s));
     snprintf(header, sizeof header, "{\"alg\":\"HS256\",\"kid\":\"%0300d\"}", 1);
     check_bad(a, make(header, CLAIMS, &s), "key id");
     access_destroy(a);
