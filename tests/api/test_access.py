@@ -196,6 +196,15 @@ def test_what_a_key_may(serve, data):
         assert get(server, path).status_code == 401, path
 
 
+def test_limits_of_key_and_team(serve, data):
+    """Limits that are stored here are counted in the chain; a minute may turn once meanwhile."""
+    cli(data, "team", "add", "red", "--rpm", "2")
+    slow, member = key(data, "slow", "--rpm", "2"), key(data, "member", "--team", "red")
+    server = serve()
+    for k in (slow, member):
+        assert 429 in [embed(server, k).status_code for _ in range(5)]
+
+
 def test_static_keys_stay(serve, data):
     server = serve("--api-key", "from-the-flag")
     assert get(server).status_code == 401
@@ -232,7 +241,7 @@ def test_admin_keys(serve, data):
     made = made.json()
     assert embed(server, made["key"]).status_code == 200
     listed = get(server, "/admin/keys", root).json()
-    assert listed["object"] == "list" and [k["name"] for k in listed["data"]] == ["root", "app"]
+    assert listed["object"] == "list" and {k["name"] for k in listed["data"]} == {"root", "app"}
     assert made["key"] not in json.dumps(listed) and "digest" not in json.dumps(listed)
     changed = post(server, "/admin/keys/app", root, rpm=9, disabled=True).json()
     assert changed["limits"]["rpm"] == 9 and changed["budget_usd"] == 0.25 and changed["status"] == "disabled"
