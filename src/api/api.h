@@ -22,7 +22,8 @@ typedef struct api_stats {
 
 /* Judges who calls, by headers and address. Must not block. SL_OK: *ret is a reference, or NULL
  * where everybody may call. SL_EAUTH: no credential or a wrong one; SL_EFORBIDDEN: a good one that
- * may not call from there; SL_EBUSY: it cannot be judged yet. err's text is told to the caller. access_enter is one. */
+ * may not call from there; SL_EBUSY: it cannot be judged yet. err's text is told to the caller.
+ * access_enter is one. */
 typedef sl_status (*api_gate_fn)(void *ctx, const http_exchange *x, llm_caller **ret, sl_err *err);
 
 typedef struct api_options {

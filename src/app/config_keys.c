@@ -71,7 +71,7 @@ static const config_key keys[] = {
     KEY("auth.jwt[].refresh_floor", "30", "shortest time between two tries, in seconds"),
     KEY("auth.jwt[].role", NULL,
         "of tokens that give none; default: member, or none if a claim is named for roles"),
-    KEY("auth.jwt[].claims.name", NULL, "which claim says it; realm_access.roles goes into objects"),
+    KEY("auth.jwt[].claims.name", NULL, "which claim says it; a.b goes into objects"),
     KEY("auth.jwt[].claims.role", NULL, NULL),
     KEY("auth.jwt[].claims.team", NULL, NULL),
     KEY("auth.jwt[].claims.scopes", NULL, "narrow the role"),

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "access/access_int.h"
+#include "access/issuer.h"
 
 #define NOW    2000000000LL
 #define ISS    "https://issuer.example"
@@ -793,6 +793,57 @@ static void test_no_mapping(void **state)
     access_destroy(a);
 }
 
+static void write_file(const char *path, const char *text)
+{
+    sl_err err;
+
+    assert_int_equal(sl_file_write_atomic(path, sl_span_str(text), &err), SL_OK);
+}
+
+/* A token names a key that is not there: "try again" while the set is read, then it is known. */
+static void test_keys_are_fetched(void **state)
+{
+    static const char *const algorithms[] = { "RS256", "ES384" };
+    char path[] = "/tmp/sluice-jwks-XXXXXX";
+    access_issuer o = { .issuer = ISS,
+                        .audience = AUD,
+                        .jwks_file = path,
+                        .algorithms = algorithms,
+                        .algorithm_count = 2,
+                        .refresh_floor_s = 3600 };
+    signer s384 = by(SIGN_EC, "SHA384", ec384), pkcs = by(SIGN_PKCS1, "SHA256", rsa);
+    access_control *a = NULL;
+    llm_caller *c;
+    sl_status status;
+    sl_err err = { 0 };
+    sl_buf b;
+
+    close(mkstemp(path));
+    sl_buf_init(&b, 8192);
+    sl_buf_puts(&b, "{\"keys\":[");
+    put_rsa(&b, "r1", "");
+    sl_buf_puts(&b, "]}");
+    write_file(path, b.ptr);
+    assert_int_equal(access_open(&(access_options){ .issuers = &o, .issuer_count = 1 }, &a, &err),
+                     SL_OK);
+    check_good(a, make("{\"alg\":\"RS256\",\"kid\":\"r1\"}", CLAIMS, &pkcs));
+    write_file(path, jwks);
+    /* Not yet: the last try is too near. */
+    check_bad(a, make("{\"alg\":\"ES384\",\"kid\":\"e3\"}", CLAIMS, &s384), "key is not known");
+    pthread_mutex_lock(&a->issuers[0]->mutex);
+    a->issuers[0]->tried_ms -= 3600 * 1000;
+    pthread_mutex_unlock(&a->issuers[0]->mutex);
+    while ((status = judge(a, make("{\"alg\":\"ES384\",\"kid\":\"e3\"}", CLAIMS, &s384), &c,
+                           &err)) == SL_EBUSY)
+        sched_yield();
+    if (status != SL_OK)
+        fail_msg("%s", err.text);
+    llm_caller_unref(c);
+    access_destroy(a);
+    unlink(path);
+    sl_buf_deinit(&b);
+}
+
 /* A token that was verified before is remembered, but not beyond its end. */
 static void test_remembered(void **state)
 {
@@ -848,6 +899,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_base64url),
         cmocka_unit_test(test_remembered),
+        cmocka_unit_test(test_keys_are_fetched),
         cmocka_unit_test(test_algorithms),
         cmocka_unit_test(test_hmac),
         cmocka_unit_test(test_none),
