@@ -47,8 +47,8 @@ def serve(data):
         return started[-1]
 
     yield make
-    for server in started:
-        server.stop()
+    codes = [server.stop() for server in started]
+    assert set(codes) <= {0, -signal.SIGKILL}
 
 
 def cli(data, *args, stdin=None, code=0):

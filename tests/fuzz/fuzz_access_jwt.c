@@ -1,6 +1,6 @@
 /* fuzz_access_jwt.c - tokens and key sets. The first byte chooses: 'T' a token as it came, 'K' a
- * key set, 'C' header and claims in two lines, which are signed rightly, so that what follows the
- * signature is reached too. */
+ * key set, 'N' a network, 'C' header and claims in two lines, which are signed rightly, so that
+ * what follows the signature is reached too. */
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
@@ -100,6 +100,20 @@ static void try_keys(const uint8_t *data, size_t size)
     keyset_unref(k);
 }
 
+static void try_network(const uint8_t *data, size_t size)
+{
+    char *text = sl_strndup((const char *)data, size);
+    access_network n;
+
+    SL_ASSERT(text);
+    if (network_parse(text, &n)) {
+        SL_ASSERT(n.bits >= 0 && n.bits <= 128);
+        text[strcspn(text, "/")] = '\0';
+        SL_ASSERT(network_has(&n, 1, text));
+    }
+    sl_free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0 || size > 64 * SL_KIB)
@@ -108,6 +122,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         try_token(data + 1, size - 1);
     else if (data[0] == 'K')
         try_keys(data + 1, size - 1);
+    else if (data[0] == 'N')
+        try_network(data + 1, size - 1);
     else
         try_claims(data + 1, size - 1);
     return 0;
