@@ -186,6 +186,14 @@ int64_t sl_clock_wall_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+int64_t sl_clock_wall_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 void sl_random_bytes(void *out, size_t len)
 {
     char *p = out;
@@ -217,6 +225,29 @@ int sl_cpu_count(void)
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
         return CPU_COUNT(&set);
     return 1;
+}
+
+/* The number in a file; UINT64_MAX when there is none, as "max". */
+static uint64_t read_number(const char *path)
+{
+    unsigned long long v = UINT64_MAX;
+    FILE *f = fopen(path, "re");
+
+    if (f && fscanf(f, "%llu", &v) != 1)
+        v = UINT64_MAX;
+    if (f)
+        fclose(f);
+    return v;
+}
+
+uint64_t sl_memory_bytes(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    uint64_t all = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : SL_GIB;
+    uint64_t group = read_number("/sys/fs/cgroup/memory.max");
+    uint64_t old_group = read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+
+    return SL_MIN(all, SL_MIN(group, old_group));
 }
 
 size_t sl_cache2_bytes(void)

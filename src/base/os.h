@@ -31,9 +31,10 @@ SL_NODISCARD sl_status sl_dir_sync(const char *path, sl_err *err);
 
 bool sl_file_exists(const char *path);
 
-/* Nanoseconds of the monotonic clock; milliseconds since 1970 of the wall clock. */
+/* Nanoseconds of the monotonic clock; milliseconds and nanoseconds since 1970 of the wall clock. */
 int64_t sl_clock_mono_ns(void);
 int64_t sl_clock_wall_ms(void);
+int64_t sl_clock_wall_ns(void);
 
 /* Fills out with bytes from the system's random source. */
 void sl_random_bytes(void *out, size_t len);
@@ -43,6 +44,8 @@ void sl_thread_yield_to_others(void);
 
 /* Processors this process may run on, at least 1. */
 int sl_cpu_count(void);
+/* Bytes of memory this process may fill: the machine's, or less where a control group says so. */
+uint64_t sl_memory_bytes(void);
 /* Bytes of a core's second-level cache; 512 KiB when the system does not say. */
 size_t sl_cache2_bytes(void);
 

@@ -15,7 +15,10 @@ static void deliver(job *j, llm_event *ev)
 
 void emit_start(job *j)
 {
-    llm_event ev = { .kind = LLM_EV_START, .usage = j->usage };
+    llm_event ev = { .kind = LLM_EV_START,
+                     .usage = j->usage,
+                     .prompt_ids = j->seqs[0].tokens,
+                     .prompt_id_count = (size_t)j->seqs[0].prompt_count };
 
     j->started = true;
     j->started_ns = sl_clock_mono_ns();

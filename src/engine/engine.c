@@ -202,6 +202,7 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     engine *e = ctx;
     job *j;
 
+    SL_ASSERT(!e->o.text_only);
     sl_status status = load_enter(&e->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
 
     if (status != SL_OK)
@@ -234,21 +235,29 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     return SL_OK;
 }
 
+static void fill_info(const model_file *m, const model_params *p, const engine_options *o,
+                      llm_model_info *ret)
+{
+    bool is_encoder = p->arch == MODEL_BERT;
+
+    *ret = (llm_model_info){ .can_generate = !is_encoder,
+                             .can_embed = is_encoder,
+                             .context_tokens = o->context_max,
+                             .embedding_dim = is_encoder ? p->dim : 0,
+                             .param_count = model_file_param_count(m),
+                             .file_bytes = model_file_bytes(m),
+                             .seqs_max = o->seqs_max };
+    snprintf(ret->name, sizeof ret->name, "%s", o->name);
+    snprintf(ret->arch, sizeof ret->arch, "%s", p->arch_name);
+    snprintf(ret->quant, sizeof ret->quant, "%s", model_file_quant(m));
+}
+
 static void backend_info(void *ctx, llm_model_info *ret)
 {
     const engine *e = ctx;
 
-    *ret = (llm_model_info){ .can_generate = e->dec != NULL,
-                             .can_embed = e->enc != NULL,
-                             .context_tokens = e->o.context_max,
-                             .embedding_dim = e->enc ? e->w->params.dim : 0,
-                             .created_s = e->created_s,
-                             .param_count = model_file_param_count(e->file),
-                             .file_bytes = model_file_bytes(e->file),
-                             .seqs_max = e->o.seqs_max };
-    snprintf(ret->name, sizeof ret->name, "%s", e->name);
-    snprintf(ret->arch, sizeof ret->arch, "%s", e->w->params.arch_name);
-    snprintf(ret->quant, sizeof ret->quant, "%s", model_file_quant(e->file));
+    fill_info(e->file, &e->w->params, &e->o, ret);
+    ret->created_s = e->created_s;
 }
 
 static sl_status backend_tokenize(void *ctx, const char *text, size_t len, unsigned flags,
@@ -329,42 +338,69 @@ llm_backend engine_backend(engine *e)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static void set_defaults(engine *e, const char *path, const engine_options *o)
+/* Fills what the caller left open. name: where the name may stay. */
+static void set_defaults(engine_options *o, const model_params *p, kernels_kv kv_type,
+                         const char *path, char name[128], int *ret_local_max)
 {
     const char *slash = strrchr(path, '/');
     size_t context;
     kv_shape shape;
 
-    e->o = *o;
-    snprintf(e->name, sizeof e->name, "%s", o->name ? o->name : slash ? slash + 1 : path);
-    e->o.name = e->name;
-    e->o.threads = o->threads > 0 ? o->threads : sl_cpu_count();
-    e->o.seqs_max = o->seqs_max > 0 ? o->seqs_max : SEQS_MAX_DEFAULT;
-    e->o.queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
-    e->o.step_tokens =
-        SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, e->o.seqs_max);
-    e->load.slots = e->o.seqs_max;
-    e->load.queue_max = e->o.queue_max;
-    e->load.wait_ns = (int64_t)o->wait_ms * 1000000;
-    if (e->w->params.arch == MODEL_BERT) {
-        /* Batches of texts come many at once and are short: only their number is bounded. */
-        e->load.wait_ns = e->load.wait_ns ? e->load.wait_ns : INT64_MAX;
-        e->o.context_max = e->w->params.context;
+    snprintf(name, 128, "%s", o->name ? o->name : slash ? slash + 1 : path);
+    o->name = name;
+    o->threads = o->threads > 0 ? o->threads : sl_cpu_count();
+    o->seqs_max = o->seqs_max > 0 ? o->seqs_max : SEQS_MAX_DEFAULT;
+    o->queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
+    o->step_tokens = SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, o->seqs_max);
+    if (p->arch == MODEL_BERT) {
+        o->context_max = p->context;
+        o->kv_bytes = 0;
         return;
     }
-    shape = decoder_kv_shape(&e->w->params, e->kv_type);
-    e->local_max = kv_local_max(shape, e->o.seqs_max, e->o.step_tokens);
-    context =
-        (size_t)SL_MIN(e->w->params.context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
+    shape = decoder_kv_shape(p, kv_type);
+    *ret_local_max = kv_local_max(shape, o->seqs_max, o->step_tokens);
+    context = (size_t)SL_MIN(p->context, o->context_max > 0 ? o->context_max : CONTEXT_DEFAULT);
     if (o->kv_bytes == 0) {
         size_t blocks = (context + SL_KV_BLOCK_TOKENS - 1) / SL_KV_BLOCK_TOKENS;
 
-        e->o.kv_bytes = SL_MAX(SL_MIN(kv_bytes(shape, blocks * 4, e->local_max), KV_BYTES_DEFAULT),
-                               kv_bytes(shape, blocks, e->local_max));
+        o->kv_bytes = SL_MAX(SL_MIN(kv_bytes(shape, blocks * 4, *ret_local_max), KV_BYTES_DEFAULT),
+                             kv_bytes(shape, blocks, *ret_local_max));
     }
     context =
-        SL_MIN(context, kv_blocks_in(shape, e->o.kv_bytes, e->local_max) * SL_KV_BLOCK_TOKENS);
-    e->o.context_max = (int)context;
+        SL_MIN(context, kv_blocks_in(shape, o->kv_bytes, *ret_local_max) * SL_KV_BLOCK_TOKENS);
+    o->context_max = (int)context;
+}
+
+/* The KV type a model will have, as far as its file's head tells. */
+static kernels_kv guess_kv_type(const char *name)
+{
+    return name && strcmp(name, "q8_0") == 0 ? KERNELS_KV_Q8_0 : KERNELS_KV_F16;
+}
+
+sl_status engine_describe(const char *path, const engine_options *o, llm_model_info *ret,
+                          uint64_t *ret_bytes, sl_err *err)
+{
+    engine_options filled = *o;
+    model_file *m = NULL;
+    model_params p;
+    char name[128];
+    int local_max = 0;
+    sl_status status;
+
+    SL_TRY(model_file_open(path, &m, err));
+    status = model_file_params(m, &p, err);
+    if (status == SL_OK) {
+        set_defaults(&filled, &p, guess_kv_type(o->kv_type), path, name, &local_max);
+        fill_info(m, &p, &filled, ret);
+        *ret_bytes = model_file_bytes(m) + filled.kv_bytes;
+    }
+    model_file_close(m);
+    return status == SL_OK ? SL_OK : sl_err_prefix(err, status, "%s", path);
+}
+
+uint64_t engine_bytes(const engine *e)
+{
+    return e->w->bytes + e->o.kv_bytes;
 }
 
 static sl_status start_decoder(engine *e, sl_err *err)
@@ -391,10 +427,33 @@ static sl_status start_decoder(engine *e, sl_err *err)
 
 static sl_status load_template(engine *e, sl_err *err);
 
+static void set_load(engine *e)
+{
+    e->load.slots = e->o.seqs_max;
+    e->load.queue_max = e->o.queue_max;
+    e->load.wait_ns = (int64_t)e->o.wait_ms * 1000000;
+    /* Batches of texts come many at once and are short: only their number is bounded. */
+    if (e->w->params.arch == MODEL_BERT && e->load.wait_ns == 0)
+        e->load.wait_ns = INT64_MAX;
+}
+
+/* Of a model that is only asked about text: what bounds its prompts. */
+static sl_status open_text(engine *e, const char *path, const engine_options *o, sl_err *err)
+{
+    model_params p;
+
+    SL_TRY(model_file_params(e->file, &p, err));
+    e->o = *o;
+    set_defaults(&e->o, &p, guess_kv_type(o->kv_type), path, e->name, &e->local_max);
+    return p.arch == MODEL_BERT ? SL_OK : load_template(e, err);
+}
+
 static sl_status open_all(engine *e, const char *path, const engine_options *o, sl_err *err)
 {
     SL_TRY(model_file_open(path, &e->file, err));
     SL_TRY(engine_load_vocab(e->file, &e->vocab, err));
+    if (o->text_only)
+        return open_text(e, path, o, err);
     SL_TRY(team_create(o->threads > 0 ? o->threads : sl_cpu_count(), &e->team, err));
     kernels_init(&e->k, engine_cpu());
     SL_TRY(weights_load(e->file, e->team, &e->w, err));
@@ -403,7 +462,9 @@ static sl_status open_all(engine *e, const char *path, const engine_options *o, 
                        token_count(e->vocab), e->w->params.vocab);
     if (e->w->params.arch != MODEL_BERT)
         SL_TRY(engine_kv_type(o->kv_type, e->w, &e->k, &e->kv_type, err));
-    set_defaults(e, path, o);
+    e->o = *o;
+    set_defaults(&e->o, &e->w->params, e->kv_type, path, e->name, &e->local_max);
+    set_load(e);
     if (e->w->params.arch == MODEL_BERT) {
         e->limits.step_tokens = e->o.step_tokens;
         return encoder_create(e->w, e->team, &e->k, e->o.step_tokens, &e->enc, err);
@@ -424,6 +485,10 @@ sl_status engine_open(const char *path, const engine_options *o, engine **ret, s
     load_init(&e->load);
     e->created_s = time(NULL);
     status = open_all(e, path, o, err);
+    if (status == SL_OK && o->text_only) {
+        *ret = e;
+        return SL_OK;
+    }
     if (status == SL_OK && pthread_create(&e->thread, NULL, engine_main, e) != 0)
         status = sl_fail(err, SL_EIO, "cannot start the engine thread");
     if (status != SL_OK) {
@@ -591,10 +656,11 @@ static sl_status load_template(engine *e, sl_err *err)
 static sl_status render_messages(const engine *e, const llm_request *req, json_t *messages,
                                  bool ask, sl_buf *out, sl_err *err)
 {
+    token_template *own = NULL;
     json_t *vars;
     sl_status status;
 
-    if (!e->chat)
+    if (!e->chat && !req->chat_template)
         return sl_fail(err, SL_ENOTSUP, "the model '%s' has no usable chat template", e->name);
     vars = req->template_vars ? json_copy(req->template_vars) : json_object();
     if (!vars || json_object_set(vars, "messages", messages) != 0 ||
@@ -605,7 +671,13 @@ static sl_status render_messages(const engine *e, const llm_request *req, json_t
         json_decref(vars);
         return sl_fail(err, SL_ENOMEM, "out of memory");
     }
-    status = token_template_render(e->chat, vars, sl_clock_wall_ms() / 1000, out, err);
+    status = req->chat_template
+                 ? token_template_parse(req->chat_template, strlen(req->chat_template), &own, err)
+                 : SL_OK;
+    if (status == SL_OK)
+        status =
+            token_template_render(own ? own : e->chat, vars, sl_clock_wall_ms() / 1000, out, err);
+    token_template_destroy(own);
     json_decref(vars);
     if (status == SL_EINVAL)
         return sl_err_prefix(err, status, "the model's chat template refuses the messages");

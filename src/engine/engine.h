@@ -30,11 +30,18 @@ typedef struct engine_options {
     int mixed_prefill; /* prompt tokens in a step beside decodes; default: by measured time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */
     const char *kv_type; /* see engine_kv_type */
+    bool text_only;      /* no weights: tokenizes, renders and describes; submits nothing */
 } engine_options;
 
 /* Opens a model file or directory and starts its thread. */
 SL_NODISCARD sl_status engine_open(const char *path, const engine_options *o, engine **ret,
                                    sl_err *err);
+/* What engine_backend(...).info would say of it, and the memory it would take once loaded, from the
+ * file's head alone. */
+SL_NODISCARD sl_status engine_describe(const char *path, const engine_options *o,
+                                       llm_model_info *ret, uint64_t *ret_bytes, sl_err *err);
+/* Memory of the loaded model: weights and KV pool. */
+uint64_t engine_bytes(const engine *e);
 /* Cancels what runs, refuses what comes, waits for the thread. Harmless when repeated. */
 void engine_stop(engine *e);
 /* Stops and frees everything. Accepts NULL. */

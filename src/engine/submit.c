@@ -14,17 +14,45 @@ static bool begins_with(const char *text, size_t len, const char *prefix)
     return n > 0 && len >= n && memcmp(text, prefix, n) == 0;
 }
 
+/* Tokens that prompt and output of a choice may have together. */
+static int context_of(const engine *e, const llm_request *req)
+{
+    int max = e->enc ? e->w->params.context : e->o.context_max;
+
+    return req->context_max > 0 ? SL_MIN(max, req->context_max) : max;
+}
+
+static sl_status take_ids(const engine *e, const int32_t *ids, size_t count, token_ids *out,
+                          sl_err *err)
+{
+    int vocab = e->w ? e->w->params.vocab : (int)token_count(e->vocab);
+
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return sl_fail(err, SL_EINVAL, "token id %d is outside the vocabulary of %d", ids[i],
+                           vocab);
+    if (!sl_grow((void **)&out->ids, &out->cap, count, sizeof *out->ids, SL_MODEL_CONTEXT_MAX))
+        return sl_fail(err, SL_ENOMEM, "out of memory");
+    memcpy(out->ids, ids, count * sizeof *out->ids);
+    out->count = count;
+    return SL_OK;
+}
+
 /* The tokens of a chat request: its messages through the template. */
 static sl_status tokenize_chat(const engine *e, const llm_request *req, token_ids *out, sl_err *err)
 {
     unsigned flags = TOKEN_PARSE_SPECIAL;
     sl_buf text;
-    sl_status status;
+    sl_status status = SL_OK;
 
     sl_buf_init(&text, SL_TEMPLATE_OUTPUT_BYTES_MAX);
-    status = engine_render(e, req, &text, err);
+    out->count = 0;
+    if (req->context_id_count > 0)
+        status = take_ids(e, req->context_ids, req->context_id_count, out, err);
+    if (status == SL_OK)
+        status = engine_render(e, req, &text, err);
     /* Most templates write the BOS token themselves. */
-    if (!begins_with(sl_buf_str(&text), text.len, e->bos))
+    if (out->count == 0 && !begins_with(sl_buf_str(&text), text.len, e->bos))
         flags |= TOKEN_ADD_SPECIAL;
     if (status == SL_OK)
         status = token_encode(e->vocab, sl_buf_str(&text), text.len, flags, out, err);
@@ -39,15 +67,103 @@ static sl_status tokenize_prompt(const engine *e, const llm_request *req, const 
         return token_encode(e->vocab, p->text, p->text_len,
                             req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out,
                             err);
-    for (size_t i = 0; i < p->id_count; i++)
-        if (p->ids[i] < 0 || p->ids[i] >= e->w->params.vocab)
-            return sl_fail(err, SL_EINVAL, "token id %d is outside the vocabulary of %d", p->ids[i],
-                           e->w->params.vocab);
-    if (!sl_grow((void **)&out->ids, &out->cap, p->id_count, sizeof *out->ids,
-                 SL_MODEL_CONTEXT_MAX))
-        return sl_fail(err, SL_ENOMEM, "out of memory");
-    memcpy(out->ids, p->ids, p->id_count * sizeof *out->ids);
-    out->count = p->id_count;
+    return take_ids(e, p->ids, p->id_count, out, err);
+}
+
+/* ---- prompts that do not fit ----------------------------------------------------------------- */
+
+/* Tokens a cut prompt may have: the context less what the answer needs, a quarter at most. */
+static size_t room_of(const engine *e, const llm_request *req)
+{
+    int max = context_of(e, req);
+    int64_t output = req->max_tokens < 0 ? max / 4 : SL_MIN(req->max_tokens, (int64_t)max / 4);
+
+    return (size_t)SL_MAX(max - (e->enc ? 0 : (int)output), 1);
+}
+
+/* Leaves out the `drop` oldest messages that are no system messages. NULL: out of memory. */
+static json_t *without_oldest(const json_t *messages, size_t drop)
+{
+    json_t *kept = json_array();
+
+    for (size_t i = 0; kept && i < json_array_size(messages); i++) {
+        json_t *m = json_array_get(messages, i);
+        const char *role = json_string_value(json_object_get(m, "role"));
+
+        if (drop > 0 && (!role || strcmp(role, "system") != 0)) {
+            drop--;
+            continue;
+        }
+        if (json_array_append(kept, m) != 0) {
+            json_decref(kept);
+            return NULL;
+        }
+    }
+    return kept;
+}
+
+/* Tries the request without so many of its oldest messages. */
+static sl_status try_without(const engine *e, llm_request *req, size_t drop, token_ids *out,
+                             sl_err *err)
+{
+    json_t *all = req->messages;
+    sl_status status;
+
+    req->messages = without_oldest(all, drop);
+    status =
+        req->messages ? tokenize_chat(e, req, out, err) : sl_fail(err, SL_ENOMEM, "out of memory");
+    json_decref(req->messages);
+    req->messages = all;
+    return status;
+}
+
+/* As few of the oldest messages go as must; the last one stays. What then still does not fit is
+ * refused as it would be. */
+static sl_status cut_chat(const engine *e, llm_request *req, token_ids *ids, sl_err *err)
+{
+    size_t room = room_of(e, req), low = 1, high = 0;
+
+    for (size_t i = 0; i < json_array_size(req->messages); i++) {
+        const char *role =
+            json_string_value(json_object_get(json_array_get(req->messages, i), "role"));
+
+        high += !role || strcmp(role, "system") != 0;
+    }
+    if (high < 2)
+        return SL_OK;
+    high--;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        SL_TRY(try_without(e, req, mid, ids, err));
+        if (ids->count <= room)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return try_without(e, req, low, ids, err);
+}
+
+/* Encoders see the beginning, with the token that ends every text; decoders the end, with the
+ * token that begins it. */
+static void cut_ids(const engine *e, const llm_request *req, token_ids *ids)
+{
+    size_t room = room_of(e, req), gone = ids->count - room;
+
+    if (e->enc)
+        ids->ids[room - 1] = ids->ids[ids->count - 1];
+    else
+        memmove(ids->ids + 1, ids->ids + 1 + gone, (room - 1) * sizeof *ids->ids);
+    ids->count = room;
+}
+
+static sl_status cut_prompt(const engine *e, llm_request *req, token_ids *ids, sl_err *err)
+{
+    if (!req->truncate || ids->count <= (size_t)context_of(e, req))
+        return SL_OK;
+    if (req->task == LLM_CHAT)
+        return cut_chat(e, req, ids, err);
+    cut_ids(e, req, ids);
     return SL_OK;
 }
 
@@ -102,12 +218,13 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
                           sl_err *err)
 {
     const llm_request *req = j->req;
-    int64_t cap, max = req->max_tokens < 0 ? e->o.context_max : req->max_tokens;
+    int64_t context = context_of(e, req);
+    int64_t cap, max = req->max_tokens < 0 ? context : req->max_tokens;
     int prompt_count = (int)prompt->count;
 
     s->job = j;
     s->choice = choice;
-    cap = e->enc ? prompt_count : SL_MIN((int64_t)prompt_count + max, (int64_t)e->o.context_max);
+    cap = e->enc ? prompt_count : SL_MIN((int64_t)prompt_count + max, context);
     s->cap = (int)cap;
     s->prompt_count = s->count = prompt_count;
     sl_buf_init(&s->text, SL_TEMPLATE_OUTPUT_BYTES_MAX);
@@ -132,9 +249,9 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
     return kv_seq_init(&s->kv, s->cap, 0, err);
 }
 
-static sl_status check_length(const engine *e, size_t count, sl_err *err)
+static sl_status check_length(const engine *e, const llm_request *req, size_t count, sl_err *err)
 {
-    int max = e->enc ? e->w->params.context : e->o.context_max;
+    int max = context_of(e, req);
 
     if (count == 0)
         return sl_fail(err, SL_EINVAL, "the prompt is empty: it has no tokens");
@@ -150,7 +267,7 @@ static sl_status check_length(const engine *e, size_t count, sl_err *err)
 static sl_status add_prompt(engine *e, job *j, size_t prompt, uint32_t n, const token_ids *ids,
                             sl_err *err)
 {
-    SL_TRY(check_length(e, ids->count, err));
+    SL_TRY(check_length(e, j->req, ids->count, err));
     j->usage.prompt_tokens += (int64_t)ids->count;
     for (uint32_t i = 0; i < n; i++) {
         seq *s = &j->seqs[j->seq_count++];
@@ -177,6 +294,8 @@ static sl_status add_prompts(engine *e, job *j, sl_err *err)
         token_ids ids = { 0 };
 
         status = job_prompt_ids(e, req, p, &ids, err);
+        if (status == SL_OK)
+            status = cut_prompt(e, req, &ids, err);
         if (status == SL_OK)
             status = add_prompt(e, j, p, n, &ids, err);
         token_ids_deinit(&ids);

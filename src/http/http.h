@@ -48,6 +48,12 @@ SL_NODISCARD sl_status http_server_create(const http_server_options *options,
  * `{name...}` the rest of the path. A GET route answers HEAD too. */
 SL_NODISCARD sl_status http_server_route(http_server *s, const char *method, const char *pattern,
                                          http_handler_fn fn, void *ctx, sl_err *err);
+/* Requests of the route added last have bodies of any length, which are not kept. begin runs once
+ * the head was read and may answer: then it returns false and the body is not read. write gets the
+ * body piece by piece; the route's handler runs at its end, and not for a client that left. Both
+ * run on an io thread; ctx is the route's. */
+void http_server_upload(http_server *s, bool (*begin)(void *ctx, http_exchange *x),
+                        void (*write)(void *ctx, http_exchange *x, const void *bytes, size_t len));
 /* As the options of that name, for owners made after the server. Before the start. */
 void http_server_on_done(http_server *s, void (*fn)(void *ctx, http_exchange *x), void *ctx);
 /* Why a request gets no handler; texts are valid during the call. */

@@ -31,6 +31,8 @@ typedef struct http_route_entry {
     const char *method, *pattern; /* owned */
     http_handler_fn fn;
     void *ctx;
+    bool (*begin)(void *ctx, http_exchange *x); /* uploads: see http_server_upload */
+    void (*write)(void *ctx, http_exchange *x, const void *bytes, size_t len);
 } http_route_entry;
 
 /* One TCP connection, from accept to close. In the server's list, under server.mutex. */

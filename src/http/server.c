@@ -212,6 +212,18 @@ sl_status http_server_route(http_server *s, const char *method, const char *patt
     return SL_OK;
 }
 
+void http_server_upload(http_server *s, bool (*begin_fn)(void *ctx, http_exchange *x),
+                        void (*write_fn)(void *ctx, http_exchange *x, const void *bytes,
+                                         size_t len))
+{
+    http_route_entry *r = &s->routes[s->route_count - 1];
+
+    SL_ASSERT(s->route_count > 0);
+    SL_ASSERT(!s->daemon);
+    r->begin = begin_fn;
+    r->write = write_fn;
+}
+
 void http_server_on_done(http_server *s, void (*fn)(void *ctx, http_exchange *x), void *ctx)
 {
     SL_ASSERT(!s->daemon);
@@ -304,6 +316,15 @@ void server_dispatch(http_exchange *x)
     }
 }
 
+/* The route of an upload, asked before its body is read; NULL: an ordinary request. */
+static const http_route_entry *find_upload(http_exchange *x)
+{
+    const char *allow;
+    const http_route_entry *route = route_match(x, &allow);
+
+    return route && route->begin && !atomic_load(&x->server->draining) ? route : NULL;
+}
+
 /* The first call for a request: only its head was read. */
 static enum MHD_Result begin(http_server *s, struct MHD_Connection *conn, const char *method,
                              const char *url, void **con_cls)
@@ -316,6 +337,14 @@ static enum MHD_Result begin(http_server *s, struct MHD_Connection *conn, const 
         return MHD_NO;
     *con_cls = x;
     watcher_mark(x, CONN_READING_BODY);
+    x->route = find_upload(x);
+    if (x->route) {
+        if (x->route->begin(x->route->ctx, x))
+            return MHD_YES;
+        watcher_mark(x, CONN_BUSY);
+        x->dispatched = true;
+        return exchange_proceed(x);
+    }
     length = http_header(x, "content-length");
     expect = http_header(x, "expect");
     bytes = length ? strtoull(length, NULL, 10) : 0;
@@ -330,6 +359,11 @@ static enum MHD_Result begin(http_server *s, struct MHD_Connection *conn, const 
 
 static enum MHD_Result take_body(http_exchange *x, const char *data, size_t len)
 {
+    if (x->route) {
+        watcher_mark(x, CONN_READING_BODY); /* its time counts from the last piece */
+        x->route->write(x->route->ctx, x, data, len);
+        return MHD_YES;
+    }
     if (!x->too_large) {
         sl_buf_put(&x->body, data, len);
         x->too_large = x->body.failed;

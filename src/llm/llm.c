@@ -30,7 +30,8 @@ llm_request *llm_request_create(llm_task task, size_t arena_bytes_max)
     req->route = "";
     req->n = 1;
     req->max_tokens = -1;
-    req->sampling = llm_sampling_default();
+    req->sampling = req->dialect = llm_sampling_default();
+    req->keep_alive_ns = LLM_KEEP_DEFAULT;
     req->created_ns = sl_clock_mono_ns();
     sl_random_bytes(raw, sizeof raw);
     len = snprintf(req->id, sizeof req->id, "req_");
@@ -63,6 +64,33 @@ const char *llm_tenant(const llm_request *req)
     return req->caller ? req->caller->id : "";
 }
 
+uint32_t llm_given_at(size_t offset)
+{
+    static const struct {
+        size_t at;
+        uint32_t flag;
+    } table[] = {
+        { offsetof(llm_request, sampling.temperature), LLM_GIVEN_TEMPERATURE },
+        { offsetof(llm_request, sampling.top_k), LLM_GIVEN_TOP_K },
+        { offsetof(llm_request, sampling.top_p), LLM_GIVEN_TOP_P },
+        { offsetof(llm_request, sampling.min_p), LLM_GIVEN_MIN_P },
+        { offsetof(llm_request, sampling.typical_p), LLM_GIVEN_TYPICAL_P },
+        { offsetof(llm_request, sampling.repetition_penalty), LLM_GIVEN_REPETITION },
+        { offsetof(llm_request, sampling.presence_penalty), LLM_GIVEN_PRESENCE },
+        { offsetof(llm_request, sampling.frequency_penalty), LLM_GIVEN_FREQUENCY },
+        { offsetof(llm_request, sampling.penalty_last_n), LLM_GIVEN_LAST_N },
+        { offsetof(llm_request, max_tokens), LLM_GIVEN_MAX_TOKENS },
+        { offsetof(llm_request, context_max), LLM_GIVEN_CONTEXT },
+    };
+
+    for (size_t i = 0; i < SL_COUNT_OF(table); i++)
+        if (table[i].at == offset)
+            return table[i].flag;
+    return 0;
+}
+
+/* ---- routes -------------------------------------------------------------------------------- */
+
 static bool can_do(const llm_backend *b, llm_task task)
 {
     llm_model_info info;
@@ -71,20 +99,64 @@ static bool can_do(const llm_backend *b, llm_task task)
     return task == LLM_EMBED ? info.can_embed : info.can_generate;
 }
 
+/* Length of a name without the tag that everybody may leave out. */
+static size_t bare_len(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len > 7 && memcmp(name + len - 7, ":latest", 7) == 0 ? len - 7 : len;
+}
+
+llm_route *llm_chain_route(llm_chain *chain, const char *name)
+{
+    size_t count = atomic_load_explicit(&chain->route_count, memory_order_acquire);
+    size_t len = bare_len(name);
+
+    for (size_t i = 0; i < count; i++) {
+        const char *have = chain->routes[i].name;
+
+        if (bare_len(have) == len && memcmp(have, name, len) == 0)
+            return &chain->routes[i];
+    }
+    return NULL;
+}
+
+sl_status llm_chain_add(llm_chain *chain, const char *name, llm_backend b, sl_err *err)
+{
+    size_t count = atomic_load(&chain->route_count);
+    llm_route *r = &chain->routes[count];
+
+    if (llm_chain_route(chain, name))
+        return sl_fail(err, SL_ECONFLICT, "two models are called '%s'; give one another name",
+                       name);
+    if (count == LLM_MODELS_MAX)
+        return sl_fail(err, SL_ELIMIT, "more than %d models", LLM_MODELS_MAX);
+    snprintf(r->name, sizeof r->name, "%s", name);
+    r->backend = b;
+    atomic_store_explicit(&chain->route_count, count + 1, memory_order_release);
+    return SL_OK;
+}
+
 const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm_task task)
 {
-    for (size_t i = 0; i < chain->route_count; i++) {
-        const llm_route *r = &chain->routes[i];
+    size_t count = atomic_load_explicit(&chain->route_count, memory_order_acquire);
 
-        if (model && model[0] ? strcmp(r->name, model) == 0 : can_do(&r->backend, task))
-            return &r->backend;
+    if (model && model[0]) {
+        const llm_route *r = llm_chain_route((llm_chain *)(uintptr_t)chain, model);
+
+        return r && !atomic_load(&r->hidden) ? &r->backend : NULL;
     }
+    for (size_t i = 0; i < count; i++)
+        if (!atomic_load(&chain->routes[i].hidden) && can_do(&chain->routes[i].backend, task))
+            return &chain->routes[i].backend;
     return NULL;
 }
 
 const char *llm_chain_name(const llm_chain *chain, const llm_backend *b)
 {
-    for (size_t i = 0; i < chain->route_count; i++)
+    size_t count = atomic_load_explicit(&chain->route_count, memory_order_acquire);
+
+    for (size_t i = 0; i < count; i++)
         if (chain->routes[i].backend.ctx == b->ctx && !chain->routes[i].is_alias)
             return chain->routes[i].name;
     return "";
@@ -115,6 +187,17 @@ sl_status llm_admit(llm_request *req, const llm_demand *demand, sl_err *err)
     return SL_OK;
 }
 
+void llm_refuse(llm_request *req, llm_sink sink, const sl_err *why)
+{
+    llm_event error = { .kind = LLM_EV_ERROR, .error = *why };
+
+    if (req->admitted)
+        refuse_admitted(req->chain, req, req->chain->stage_count, why);
+    req->admitted = false;
+    sink.fn(sink.ctx, req, &error);
+    sink.fn(sink.ctx, req, &(llm_event){ .kind = LLM_EV_DONE });
+}
+
 /* What stands between the backend and the caller's sink while a request runs. */
 typedef struct chain_run {
     llm_chain *chain;
@@ -132,7 +215,7 @@ static void chain_on_event(void *ctx, llm_request *req, const llm_event *ev)
         if (s->ops->on_event && s->ops->on_event(s->ctx, req, ev) == LLM_REFUSE)
             return;
     }
-    if (ev->kind == LLM_EV_DONE) {
+    if (ev->kind == LLM_EV_DONE && req->admitted) {
         for (size_t i = chain->stage_count; i-- > 0;)
             if (chain->stages[i].ops->on_done)
                 chain->stages[i].ops->on_done(chain->stages[i].ctx, req, &ev->usage);
@@ -145,6 +228,7 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     const llm_backend *b = llm_chain_find(chain, req->model, req->task);
     chain_run *run = sl_arena_alloc(&req->arena, sizeof *run);
     sl_err local = { .status = SL_OK };
+    const llm_route *route;
     sl_status status;
 
     if (!b)
@@ -161,8 +245,8 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
         return sl_fail(err, SL_ENOMEM, "request too large");
     *run = (chain_run){ chain, sink };
     req->chain = chain;
-    if (!req->model[0])
-        req->model = llm_chain_name(chain, b);
+    route = llm_chain_route(chain, req->model);
+    req->model = route ? route->name : llm_chain_name(chain, b); /* the tag says nothing */
     for (size_t i = 0; i < chain->stage_count; i++) {
         const llm_stage *s = &chain->stages[i];
 

@@ -127,7 +127,40 @@ typedef struct llm_request {
     struct llm_chain *chain; /* set by llm_chain_submit, for llm_admit */
     bool admitted;           /* set by llm_admit */
     atomic_bool cancelled;   /* set by llm_cancel from any thread; backends poll it each step */
+
+    uint32_t given;             /* LLM_GIVEN_*: what the caller chose himself */
+    llm_sampling dialect;       /* what the dialect assumes where the caller says nothing */
+    const char *chat_template;  /* LLM_CHAT: used instead of the model's; Jinja, in the arena */
+    const int32_t *context_ids; /* LLM_CHAT: tokens before the rendered messages, in the arena */
+    size_t context_id_count;
+    int32_t context_max;   /* prompt and output of a choice together; 0: the model's */
+    bool truncate;         /* cut a prompt that does not fit instead of refusing it */
+    int64_t keep_alive_ns; /* the model stays loaded so long afterwards; 0: it goes, < 0: it stays;
+                              LLM_KEEP_DEFAULT */
+    bool load_only; /* START and DONE once the model is loaded (or, with keep_alive_ns 0, told
+                       to go); nothing is computed */
 } llm_request;
+
+#define LLM_KEEP_DEFAULT INT64_MIN
+
+/* Settings that a model's own defaults fill where the caller did not choose. A dialect whose
+ * neutral values differ from llm_sampling_default() puts them into both `sampling` and `dialect`;
+ * what differs from `dialect` counts as chosen, also without its flag. */
+enum {
+    LLM_GIVEN_TEMPERATURE = 1 << 0,
+    LLM_GIVEN_TOP_K = 1 << 1,
+    LLM_GIVEN_TOP_P = 1 << 2,
+    LLM_GIVEN_MIN_P = 1 << 3,
+    LLM_GIVEN_TYPICAL_P = 1 << 4,
+    LLM_GIVEN_REPETITION = 1 << 5,
+    LLM_GIVEN_PRESENCE = 1 << 6,
+    LLM_GIVEN_FREQUENCY = 1 << 7,
+    LLM_GIVEN_LAST_N = 1 << 8,
+    LLM_GIVEN_SEED = 1 << 9,
+    LLM_GIVEN_STOP = 1 << 10,
+    LLM_GIVEN_MAX_TOKENS = 1 << 11,
+    LLM_GIVEN_CONTEXT = 1 << 12,
+};
 
 /* A request with neutral settings and a fresh id ("req_" + 24 hex digits); NULL when out of
  * memory. Its arena may grow to arena_bytes_max. Release with llm_request_destroy, which
@@ -138,6 +171,8 @@ llm_sampling llm_sampling_default(void);
 void llm_cancel(llm_request *req);
 /* Whose prefixes the request may share: its tenant, or its caller's id, or "". */
 const char *llm_tenant(const llm_request *req);
+/* The flag of the member at an offset in llm_request, 0 when it has none: for parsers by table. */
+uint32_t llm_given_at(size_t offset);
 
 /* ---- events ------------------------------------------------------------------------------ */
 
@@ -171,6 +206,7 @@ typedef struct llm_usage {
     int64_t cached_tokens; /* of those, taken from the prefix cache */
     int64_t output_tokens;
     int64_t queue_ns, ttft_ns, total_ns; /* waiting, to the first token, to the end */
+    int64_t load_ns; /* before all of those: until the model was loaded; 0: it was */
 } llm_usage;
 
 typedef enum llm_event_kind {
@@ -197,7 +233,9 @@ typedef struct llm_event {
     size_t vector_len;
     llm_usage usage; /* START, DONE: of the request. DELTA, FINISH: prompt_tokens and cached_tokens
                         of this choice; 0 when the backend does not tell */
-    sl_err error;    /* ERROR */
+    const int32_t *prompt_ids; /* START: [prompt_id_count] tokens of the first prompt, or NULL */
+    size_t prompt_id_count;
+    sl_err error; /* ERROR */
 } llm_event;
 
 typedef void (*llm_sink_fn)(void *ctx, llm_request *req, const llm_event *ev);
@@ -277,7 +315,8 @@ typedef struct llm_stage_ops {
     const char *name;
     llm_verdict (*on_request)(void *ctx, llm_request *req, sl_err *err);
     /* The backend has counted the prompt and is about to queue the request: the moment to reserve.
-     * Whoever passed here gets on_done, or on_refused when a later stage or the backend said no. */
+     * Whoever passed here gets on_done, or on_refused when a later stage or the backend said no.
+     * A request that nobody admitted gets no on_done. */
     llm_verdict (*on_admit)(void *ctx, llm_request *req, const llm_demand *demand, sl_err *err);
     void (*on_refused)(void *ctx, llm_request *req, const sl_err *err);
     llm_verdict (*on_event)(void *ctx, llm_request *req, const llm_event *ev);
@@ -289,23 +328,34 @@ typedef struct llm_stage {
     void *ctx;
 } llm_stage;
 
-/* The chain: stages in order, then the backend that `route` picks by req->model. It is built once,
- * by app/wire.c, and read-only afterwards. */
+/* The chain: stages in order, then the backend that `route` picks by req->model. Stages are set
+ * once, by app/wire.c. Routes may join while requests run, by llm_chain_add: a route never moves,
+ * its name and backend never change, and it is whole before route_count counts it, so that readers
+ * need no lock. A model that is gone leaves its route behind, hidden, for when its name comes back.
+ */
 #define LLM_STAGES_MAX 16
-#define LLM_MODELS_MAX 64
+#define LLM_MODELS_MAX 512
 
 typedef struct llm_route {
     char name[128]; /* what callers say in "model" */
     llm_backend backend;
-    bool is_alias; /* not listed */
+    bool is_alias;      /* not listed */
+    atomic_bool hidden; /* as if it were not there */
 } llm_route;
 
 typedef struct llm_chain {
     llm_stage stages[LLM_STAGES_MAX];
     size_t stage_count;
     llm_route routes[LLM_MODELS_MAX];
-    size_t route_count;
+    atomic_size_t route_count;
 } llm_chain;
+
+/* Appends a route; one thread at a time. SL_ECONFLICT: the name is taken, also by a hidden route;
+ * SL_ELIMIT. */
+SL_NODISCARD sl_status llm_chain_add(llm_chain *chain, const char *name, llm_backend b,
+                                     sl_err *err);
+/* The route of a name or NULL, hidden ones too. "NAME:latest" and "NAME" are the same. */
+llm_route *llm_chain_route(llm_chain *chain, const char *name);
 
 /* Runs the request through the stages to its backend. Same contract as llm_backend_ops.submit;
  * SL_ENOTFOUND: no such model. An empty or NULL req->model picks the first route that can do the
@@ -315,7 +365,11 @@ SL_NODISCARD sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_
 /* For backends, within submit: asks all stages of the request's chain. On failure nothing is
  * reserved and submit returns the status. */
 SL_NODISCARD sl_status llm_admit(llm_request *req, const llm_demand *demand, sl_err *err);
-/* The backend behind a model name for a task; NULL when there is none. */
+/* For backends that take a request before they can count it: it is refused after all. Tells the
+ * stages that admitted it; then the sink gets LLM_EV_ERROR and LLM_EV_DONE. */
+void llm_refuse(llm_request *req, llm_sink sink, const sl_err *why);
+/* The backend behind a model name for a task; NULL when there is none. "NAME:latest" and "NAME" are
+ * the same. */
 const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm_task task);
 /* The first name of a backend of the chain, an alias's target rather than the alias; "" when it is
  * not of this chain. */
@@ -372,5 +426,8 @@ typedef struct llm_docs {
     const llm_docs_ops *ops; /* NULL: no document service */
     void *ctx;
 } llm_docs;
+
+/* ---- what there is, and its management ------------------------------------------------------- */
+#include "llm/models.h"
 
 #endif

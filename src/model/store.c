@@ -240,6 +240,13 @@ static json_t *manifest_of(const char *name, const char *source, const model_sto
 sl_status model_store_put(model_store *s, const char *name, const char *source,
                           const model_store_file *files, size_t count, sl_err *err)
 {
+    return model_store_put_made(s, name, source, files, count, NULL, err);
+}
+
+sl_status model_store_put_made(model_store *s, const char *name, const char *source,
+                               const model_store_file *files, size_t count, const json_t *more,
+                               sl_err *err)
+{
     json_t *manifest;
     char *text;
     sl_buf path;
@@ -258,7 +265,9 @@ sl_status model_store_put(model_store *s, const char *name, const char *source,
     }
     if (status == SL_OK) {
         manifest = manifest_of(name, source, files, count);
-        text = manifest ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
+        if (manifest && more && json_object_update_missing(manifest, (json_t *)(uintptr_t)more))
+            status = SL_ENOMEM;
+        text = manifest && status == SL_OK ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
         status = text ? sl_file_write_atomic(path.ptr, sl_span_str(text), err)
                       : sl_fail(err, SL_ENOMEM, "out of memory");
         free(text);
@@ -291,6 +300,24 @@ static sl_status load_manifest(const model_store *s, const char *name, json_t **
     }
     sl_buf_deinit(&path);
     return status;
+}
+
+sl_status model_store_manifest(const model_store *s, const char *name, json_t **ret, sl_err *err)
+{
+    return load_manifest(s, name, ret, err);
+}
+
+int64_t model_store_stamp(const model_store *s)
+{
+    struct stat st = { 0 };
+    sl_buf path;
+
+    sl_buf_init(&path, 8192);
+    sl_buf_printf(&path, "%s/manifests", s->root);
+    if (stat(sl_buf_str(&path), &st) != 0)
+        st.st_mtim.tv_sec = 0;
+    sl_buf_deinit(&path);
+    return (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
 }
 
 sl_status model_store_resolve(const model_store *s, const char *name, sl_buf *ret_path, sl_err *err)

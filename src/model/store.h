@@ -49,6 +49,16 @@ SL_NODISCARD sl_status model_store_add_blob(model_store *s, const char *file, co
  * no directory part and ends in .gguf is opened as the blob itself, anything else as a tree. */
 SL_NODISCARD sl_status model_store_put(model_store *s, const char *name, const char *source,
                                        const model_store_file *files, size_t count, sl_err *err);
+/* The same with more keys in the manifest (an object, or NULL): what a model made from another adds
+ * to it. */
+SL_NODISCARD sl_status model_store_put_made(model_store *s, const char *name, const char *source,
+                                            const model_store_file *files, size_t count,
+                                            const json_t *more, sl_err *err);
+/* The manifest of a model; the caller's. SL_ENOTFOUND when there is none. */
+SL_NODISCARD sl_status model_store_manifest(const model_store *s, const char *name, json_t **ret,
+                                            sl_err *err);
+/* Changes whenever a manifest is written or removed. */
+int64_t model_store_stamp(const model_store *s);
 /* The path that model_file_open takes. SL_ENOTFOUND when there is no such model. */
 SL_NODISCARD sl_status model_store_resolve(const model_store *s, const char *name, sl_buf *ret_path,
                                            sl_err *err);
