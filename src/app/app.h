@@ -4,6 +4,7 @@
 
 #include "app/config.h"
 #include "app/pull.h"
+#include "app/recipe.h"
 #include "llm/llm.h"
 #include "model/model.h"
 

@@ -34,6 +34,12 @@ static const cyaml_schema_field_t engine_fields[] = {
     CYAML_FIELD_INT("speculation", OPT, config_engine, speculation),
     CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t loading_fields[] = {
+    STR("memory", config_loading, memory),
+    STR("keep_alive", config_loading, keep_alive),
+    CYAML_FIELD_BOOL("only_configured", OPT, config_loading, only_configured),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t rag_fields[] = {
     STR("embedding_model", config_rag, embedding_model),
     STR("chat_model", config_rag, chat_model),
@@ -99,6 +105,7 @@ const cyaml_schema_field_t config_root_fields[] = {
                          1024),
     CYAML_FIELD_MAPPING("kv", OPT, config, kv, kv_fields),
     CYAML_FIELD_MAPPING("engine", OPT, config, engine, engine_fields),
+    CYAML_FIELD_MAPPING("loading", OPT, config, loading, loading_fields),
     CYAML_FIELD_MAPPING("rag", OPT, config, rag, rag_fields),
     CYAML_FIELD_MAPPING("server", OPT, config, server, server_fields),
     CYAML_FIELD_MAPPING("auth", OPT, config, auth, config_auth_fields),

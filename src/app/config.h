@@ -35,6 +35,12 @@ typedef struct config_engine {
     int speculation;   /* tokens guessed by prompt lookup; 0: none unless a request asks */
 } config_engine;
 
+typedef struct config_loading {
+    char *memory;     /* of all loaded models together, "8GiB"; NULL: the machine's, less some */
+    char *keep_alive; /* of models loaded on demand: "5m" (NULL), "1h30m", "0", "-1": for ever */
+    bool only_configured; /* serve no model of the store but those of `models` */
+} config_loading;
+
 typedef struct config_rag {
     char *embedding_model, *chat_model;
     int chunk_tokens, overlap_tokens, top_k, answer_tokens; /* 0: the defaults */
@@ -80,6 +86,7 @@ typedef struct config {
     unsigned api_keys_count;
     config_kv kv;
     config_engine engine;
+    config_loading loading;
     config_rag rag;
     config_server server;
     config_auth auth;

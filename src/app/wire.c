@@ -9,9 +9,9 @@
 #include "app/app.h"
 #include "app/books.h"
 #include "app/identity.h"
+#include "app/models.h"
 #include "base/log.h"
 #include "base/os.h"
-#include "engine/engine.h"
 #include "http/http.h"
 #include "rag/rag.h"
 
@@ -22,9 +22,8 @@ struct app {
     config *reloaded; /* c, when a reload made it */
     app_config_fn remake;
     void *remake_ctx;
-    engine *engines[LLM_MODELS_MAX];
-    size_t engine_count;
     llm_chain chain;
+    models *models;
     rag *rag;
     books *books; /* while serving */
 };
@@ -65,89 +64,7 @@ sl_status app_open_model(const config *c, const char *name, model_file **ret, sl
     return status;
 }
 
-/* Whether a command that needs `needs` has use for the model at path. */
-static sl_status is_wanted(const char *path, unsigned needs, bool *ret, sl_err *err)
-{
-    model_file *m;
-    model_params p;
-    sl_status status;
-
-    SL_TRY(model_file_open(path, &m, err));
-    status = model_file_params(m, &p, err);
-    model_file_close(m);
-    if (status != SL_OK)
-        return sl_err_prefix(err, status, "%s", path);
-    *ret = (needs & (p.arch == MODEL_BERT ? APP_EMBED : APP_CHAT)) != 0;
-    return SL_OK;
-}
-
-static sl_status add_route(app *a, const char *name, llm_backend b, sl_err *err)
-{
-    llm_route *r = &a->chain.routes[a->chain.route_count];
-
-    for (size_t i = 0; i < a->chain.route_count; i++)
-        if (strcmp(a->chain.routes[i].name, name) == 0)
-            return sl_fail(err, SL_ECONFLICT,
-                           "two models are called '%s'; give one another name in the "
-                           "configuration",
-                           name);
-    snprintf(r->name, sizeof r->name, "%s", name);
-    r->backend = b;
-    a->chain.route_count++;
-    return SL_OK;
-}
-
-static sl_status load_model(app *a, const config_model *m, unsigned needs, sl_err *err)
-{
-    engine_options o = { .threads = a->c->threads,
-                         .context_max = a->c->engine.context,
-                         .seqs_max = a->c->engine.sequences,
-                         .queue_max = a->c->engine.queue,
-                         .wait_ms = a->c->engine.wait_ms,
-                         .step_tokens = a->c->engine.step_tokens,
-                         .mixed_prefill = a->c->engine.mixed_prefill,
-                         .spec_tokens = a->c->engine.speculation,
-                         .kv_type = a->c->kv.type };
-    int64_t start = sl_clock_mono_ns();
-    uint64_t kv_bytes = 0;
-    char name[129];
-    sl_buf path;
-    bool wanted = (needs & APP_CHAT) && (needs & APP_EMBED);
-    sl_status status = SL_OK;
-
-    sl_buf_init(&path, 8192);
-    if (a->engine_count == LLM_MODELS_MAX)
-        status = sl_fail(err, SL_ELIMIT, "more than %d models", LLM_MODELS_MAX);
-    if (status == SL_OK && a->c->kv.memory)
-        status = config_bytes(a->c->kv.memory, &kv_bytes, err);
-    o.kv_bytes = (size_t)kv_bytes;
-    if (status == SL_OK)
-        status = app_resolve_model(a->c, m->path, &path, err);
-    if (status == SL_OK && !wanted) /* a command that wants both kinds need not look */
-        status = is_wanted(path.ptr, needs, &wanted, err);
-    if (status == SL_OK && wanted) {
-        engine *e = NULL;
-
-        /* "smollm2" stays "smollm2"; "dir/Model.gguf" is called "model". */
-        if (model_store_name_ok(m->path) && !sl_file_exists(m->path))
-            snprintf(name, sizeof name, "%s", m->path);
-        else
-            pull_model_name(m->path, name);
-        o.name = m->name ? m->name : name;
-        status = engine_open(path.ptr, &o, &e, err);
-        if (status == SL_OK) {
-            a->engines[a->engine_count++] = e;
-            status = add_route(a, o.name, engine_backend(e), err);
-            SL_LOG(SL_LOG_INFO, "model.loaded", SL_F_STR("model", o.name),
-                   SL_F_STR("path", path.ptr),
-                   SL_F_NUM("ms", (double)(sl_clock_mono_ns() - start) / 1e6));
-        }
-    }
-    sl_buf_deinit(&path);
-    return status;
-}
-
-/* Without configured models: what the store has, the catalogue's first. */
+/* Without configured models: what the store has of the catalogue, in its order. */
 static sl_status load_store(app *a, unsigned needs, sl_err *err)
 {
     model_store *s = NULL;
@@ -164,7 +81,7 @@ static sl_status load_store(app *a, unsigned needs, sl_err *err)
         json_array_foreach(
             list, i, item) if (status == SL_OK &&
                                strcmp(json_string_value(json_object_get(item, "name")), name) == 0)
-            status = load_model(a, &m, needs, err);
+            status = models_add(a->models, &m, false, needs, err);
     }
     json_decref(list);
     model_store_close(s);
@@ -176,7 +93,7 @@ static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
     bool chat = llm_chain_find(&a->chain, NULL, LLM_CHAT) != NULL;
     bool embed = llm_chain_find(&a->chain, NULL, LLM_EMBED) != NULL;
 
-    if (a->engine_count == 0)
+    if (atomic_load(&a->chain.route_count) == 0)
         return sl_fail(err, SL_ENOTFOUND,
                        "no model to load; fetch the defaults with: sluice pull smollm2 minilm");
     if ((needs & APP_DOCS) && (!chat || !embed))
@@ -218,10 +135,13 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
     if (!a)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     a->c = c;
+    status = models_create(c, &a->chain, &a->models, err);
     for (unsigned i = 0; i < c->models_count && status == SL_OK; i++)
-        status = load_model(a, &c->models[i], needs, err);
-    if (status == SL_OK && a->engine_count == 0)
+        status = models_add(a->models, &c->models[i], true, needs, err);
+    if (status == SL_OK && atomic_load(&a->chain.route_count) == 0)
         status = load_store(a, needs, err);
+    if (status == SL_OK && serving && !c->loading.only_configured)
+        status = models_watch_store(a->models, err);
     if (status == SL_OK)
         status = check_needs(a, needs, err);
     if (status == SL_OK &&
@@ -240,8 +160,7 @@ void app_destroy(app *a)
     if (!a)
         return;
     rag_close(a->rag);
-    for (size_t i = 0; i < a->engine_count; i++)
-        engine_close(a->engines[i]);
+    models_destroy(a->models);
     books_close(a->books);
     config_destroy(a->reloaded);
     sl_free(a);
@@ -262,24 +181,17 @@ llm_docs app_docs(app *a)
 static void read_stats(void *ctx, api_stats *ret)
 {
     const app *a = ctx;
-    double used = 0, blocks = 0;
+    models_stats s;
 
-    *ret = (api_stats){ 0 };
-    for (size_t i = 0; i < a->engine_count; i++) {
-        engine_stats s;
-
-        engine_read_stats(a->engines[i], &s);
-        ret->requests_running += s.running;
-        ret->requests_waiting += s.waiting;
-        ret->preemptions_total += (double)s.preemptions;
-        ret->prefix_hit_tokens_total += (double)s.prefix_hits;
-        ret->prefix_query_tokens_total += (double)s.prefix_queries;
-        ret->draft_tokens_total += (double)s.draft_tokens;
-        ret->draft_accepted_tokens_total += (double)s.draft_accepted;
-        used += s.kv_blocks_used;
-        blocks += s.kv_blocks;
-    }
-    ret->kv_usage_ratio = blocks > 0 ? used / blocks : 0;
+    models_read_stats(a->models, &s);
+    *ret = (api_stats){ .requests_running = s.running,
+                        .requests_waiting = s.waiting,
+                        .kv_usage_ratio = s.kv_blocks > 0 ? s.kv_used / s.kv_blocks : 0,
+                        .prefix_hit_tokens_total = s.prefix_hits,
+                        .prefix_query_tokens_total = s.prefix_queries,
+                        .preemptions_total = s.preemptions,
+                        .draft_tokens_total = s.draft_tokens,
+                        .draft_accepted_tokens_total = s.draft_accepted };
 }
 
 /* ---- reload -------------------------------------------------------------------------------- */
@@ -359,6 +271,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     api *front = NULL;
     api_options o = { .chain = &a->chain,
                       .docs = app_docs(a),
+                      .models = models_service(a->models),
                       .gate = access_enter,
                       .gate_ctx = access,
                       .accounts = access_accounts(access),
@@ -376,15 +289,15 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     if (status == SL_OK) {
         api_set_ready(front, true);
         SL_LOG(SL_LOG_INFO, "server.ready", SL_F_STR("address", http_server_address(server)),
-               SL_F_NUM("models", a->chain.route_count), SL_F_STR("version", SLUICE_VERSION));
+               SL_F_NUM("models", atomic_load(&a->chain.route_count)),
+               SL_F_STR("version", SLUICE_VERSION));
         wait_for_end(a);
         api_set_ready(front, false);
         dropped = http_server_drain(server, (int64_t)drain * 1000);
         SL_LOG(SL_LOG_INFO, "server.stopped", SL_F_NUM("dropped", dropped));
     }
     /* Requests of dropped clients still deliver into the api: end them first. */
-    for (size_t i = 0; i < a->engine_count; i++)
-        engine_stop(a->engines[i]);
+    models_stop(a->models);
     http_server_destroy(server);
     api_destroy(front);
     return status;
