@@ -170,12 +170,14 @@ void anthropic_models_list(api *a, http_exchange *x)
     const char *after = http_query(x, "after_id"), *before = http_query(x, "before_id");
     const llm_route *list[LLM_MODELS_MAX];
     int count = 0, limit, from, end;
+    size_t route_count;
     sl_buf b;
 
     if (!take_limit(a, x, &limit))
         return;
-    for (size_t i = 0; i < chain->route_count; i++)
-        if (!chain->routes[i].is_alias)
+    route_count = atomic_load(&chain->route_count);
+    for (size_t i = 0; i < route_count; i++)
+        if (!chain->routes[i].is_alias && !atomic_load(&chain->routes[i].hidden))
             list[count++] = &chain->routes[i];
     from = after ? find_name(list, count, after) + 1 : 0;
     end = SL_MIN(from + limit, count);
@@ -191,16 +193,14 @@ void anthropic_models_list(api *a, http_exchange *x)
 
 void anthropic_models_get(api *a, http_exchange *x)
 {
-    const llm_chain *chain = a->options.chain;
     const char *name = http_param(x, "model");
+    const llm_route *r = llm_chain_route(a->options.chain, name);
     openai_error e = { 0 };
     sl_buf b;
 
-    for (size_t i = 0; i < chain->route_count; i++) {
-        if (strcmp(chain->routes[i].name, name) != 0)
-            continue;
+    if (r && !atomic_load(&r->hidden)) {
         sl_buf_init(&b, SL_MIB);
-        put_model(&chain->routes[i], &b);
+        put_model(r, &b);
         http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
         sl_buf_deinit(&b);
         return;

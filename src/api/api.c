@@ -7,6 +7,9 @@
 
 #include "api/anthropic.h"
 
+#define SLOW_THREADS   4
+#define SLOW_QUEUE_MAX 16
+
 #define HELLO                                                                                      \
     "Sluice %s - a language model server with OpenAI's API\n\n"                                    \
     "  curl http://%s/v1/models\n"                                                                 \
@@ -15,6 +18,7 @@
     "Python:  OpenAI(base_url=\"http://%s/v1\", api_key=\"any\")\n\n"                              \
     "Every route, with a form to try it:  http://%s/docs\n\n"                                      \
     "Routes:  /v1/chat/completions  /v1/completions  /v1/embeddings  /v1/models\n"                 \
+    "         /api/chat  /api/generate  /api/embed  /api/tags  /api/ps  /api/pull\n"               \
     "         /completion  /tokenize  /detokenize  /apply-template  /props\n"                      \
     "         /v1/rag/documents  /v1/rag/query  /health  /ready  /metrics  /version\n"
 
@@ -208,8 +212,8 @@ static bool admit_caller(api *a, http_exchange *x, const api_route *r)
     sl_err err = { .status = SL_EAUTH };
     visit *v;
 
-    if (!a->options.gate || end->permission == 0)
-        return true;
+    if (!a->options.gate || end->permission == 0 || http_context(x))
+        return true; /* open, or admitted already */
     v = sl_calloc(1, sizeof *v);
     if (!v) {
         http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
@@ -239,6 +243,24 @@ static void dispatch(void *ctx, http_exchange *x)
         r->endpoint->fn(r->a, x);
 }
 
+/* Only the head of such a request was read: nobody uploads who may not. */
+static bool upload_begin(void *ctx, http_exchange *x)
+{
+    const api_route *r = ctx;
+
+    if (admit_caller(r->a, x, r) && r->endpoint->begin(r->a, x))
+        return true;
+    metric_add(r->a->m.in_flight, 1); /* api_request_done takes it back */
+    return false;
+}
+
+static void upload_write(void *ctx, http_exchange *x, const void *bytes, size_t len)
+{
+    const api_route *r = ctx;
+
+    r->endpoint->write(r->a, x, bytes, len);
+}
+
 static const api_endpoint server_list[] = {
     { "GET", "/metrics", metrics, LLM_MAY_METRICS, "Metrics in Prometheus' text format",
       .answer = METRIC_CONTENT_TYPE },
@@ -256,7 +278,7 @@ static const api_endpoints server_endpoints = { &openai_dialect, "Server", serve
 /* Earlier tables win where patterns overlap. */
 static const api_endpoints *const tables[] = {
     &openai_endpoints, &anthropic_endpoints, &llamacpp_endpoints,
-    &tgi_endpoints,    &tokenize_endpoints,  &rag_endpoints,
+    &ollama_endpoints, &tgi_endpoints,       &tokenize_endpoints, &rag_endpoints,
     &usage_endpoints,  &admin_endpoints,     &server_endpoints,
 };
 
@@ -277,6 +299,8 @@ static sl_status add_routes(api *a, http_server *server, sl_err *err)
             SL_ASSERT(a->route_count <= API_ROUTES_MAX);
             *r = (api_route){ a, tables[t]->dialect, end };
             SL_TRY(http_server_route(server, end->method, end->pattern, dispatch, r, err));
+            if (end->begin)
+                http_server_upload(server, upload_begin, upload_write);
         }
     }
     return SL_OK;
@@ -320,6 +344,9 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
     api_metrics_init(a);
     if ((status = create_pools(a, err)) != SL_OK)
         goto fail;
+    if (options->models.ops &&
+        (status = api_pool_create(a, SLOW_THREADS, SLOW_QUEUE_MAX, &a->slow_pool, err)) != SL_OK)
+        goto fail;
     if ((status = add_routes(a, server, err)) != SL_OK)
         goto fail;
     http_server_on_done(server, api_request_done, a);
@@ -345,6 +372,7 @@ void api_destroy(api *a)
     api_pool_destroy(a->admin_pool);
     api_pool_destroy(a->login_pool);
     sl_buf_deinit(&a->openapi);
+    api_pool_destroy(a->slow_pool);
     if (a->owns_metrics)
         metric_registry_destroy(a->metrics);
     sl_free(a);

@@ -28,8 +28,9 @@ typedef sl_status (*api_gate_fn)(void *ctx, const http_exchange *x, llm_caller *
 
 typedef struct api_options {
     llm_chain *chain;
-    llm_docs docs;    /* ops NULL: the RAG routes answer 501 */
-    api_gate_fn gate; /* NULL: everybody may do everything */
+    llm_docs docs;     /* ops NULL: the RAG routes answer 501 */
+    llm_models models; /* ops NULL: the routes that manage models answer 501 */
+    api_gate_fn gate;  /* NULL: everybody may do everything */
     void *gate_ctx;
     llm_accounts accounts;    /* ops NULL: /admin and /auth answer 501 */
     llm_usage_source usage;   /* ops NULL: the usage routes answer 501 */

@@ -54,7 +54,8 @@ struct api {
     size_t route_count;
     atomic_bool ready;
     int64_t started_s;
-    api_pool *pool;
+    api_pool *pool;      /* document routes, and those about models that read files */
+    api_pool *slow_pool; /* what takes minutes: pulls, creations */
     api_pool *admin_pool, *login_pool; /* NULL without accounts */
     sl_buf openapi;                    /* the document, written once */
 };
@@ -68,7 +69,7 @@ const char *answer_model(const api *a, const llm_request *req, llm_model_info *r
 void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model);
 
 extern const api_endpoints openai_endpoints, anthropic_endpoints, llamacpp_endpoints, rag_endpoints,
-    usage_endpoints;
+    usage_endpoints, ollama_endpoints;
 extern const api_endpoints tgi_endpoints, tokenize_endpoints, admin_endpoints;
 /* openai.c: answers a body of one of its three routes. */
 void openai_handle(api *a, http_exchange *x, llm_task task);

@@ -17,6 +17,10 @@ typedef struct api_endpoint {
     const body_schema *body; /* fields of the JSON body; NULL: no body, or none described */
     const char *answer;      /* content types of a good answer; NULL: "application/json" */
     bool streams;            /* may answer with a stream when asked */
+    /* A body of any length, as it comes and not kept: begin may answer and return false. NULL: fn
+     * finds the body whole. */
+    bool (*begin)(struct api *a, http_exchange *x);
+    void (*write)(struct api *a, http_exchange *x, const void *bytes, size_t len);
 } api_endpoint;
 
 /* One dialect's table. */

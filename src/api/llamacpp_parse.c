@@ -570,7 +570,7 @@ sl_status llamacpp_parse(const char *body, size_t len, llamacpp_tokenizer tokeni
     SL_TRY(parse_object(body, len, &root, err));
     call.req = llm_request_create(LLM_COMPLETE, OPENAI_ARENA_MAX);
     if (call.req) {
-        call.req->sampling = llamacpp_sampling_default();
+        call.req->sampling = call.req->dialect = llamacpp_sampling_default();
         call.tokenizer = tokenizer;
         status = parse_root(root, &call, err);
     } else {

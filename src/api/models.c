@@ -24,6 +24,7 @@ static void put_model(const llm_route *r, sl_buf *out)
 void models_list(api *a, http_exchange *x)
 {
     const llm_chain *chain = a->options.chain;
+    size_t count = atomic_load(&chain->route_count);
     bool first = true;
     sl_buf b;
 
@@ -33,8 +34,8 @@ void models_list(api *a, http_exchange *x)
     }
     sl_buf_init(&b, SL_MIB);
     sl_buf_puts(&b, "{\"object\":\"list\",\"data\":[");
-    for (size_t i = 0; i < chain->route_count; i++) {
-        if (chain->routes[i].is_alias)
+    for (size_t i = 0; i < count; i++) {
+        if (chain->routes[i].is_alias || atomic_load(&chain->routes[i].hidden))
             continue;
         if (!first)
             sl_buf_putc(&b, ',');
@@ -48,25 +49,22 @@ void models_list(api *a, http_exchange *x)
 
 void models_get(api *a, http_exchange *x)
 {
-    const llm_chain *chain = a->options.chain;
     const char *name = http_param(x, "model");
+    const llm_route *r = llm_chain_route(a->options.chain, name);
     char text[320];
+    sl_buf b;
 
     if (http_header(x, "anthropic-version")) {
         anthropic_models_get(a, x);
         return;
     }
-    for (size_t i = 0; i < chain->route_count; i++) {
-        sl_buf b;
-
-        if (strcmp(chain->routes[i].name, name) != 0)
-            continue;
-        sl_buf_init(&b, SL_MIB);
-        put_model(&chain->routes[i], &b);
-        http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-        sl_buf_deinit(&b);
+    if (!r || atomic_load(&r->hidden)) {
+        snprintf(text, sizeof text, "The model '%.200s' does not exist", name);
+        http_respond_error(x, 404, "invalid_request_error", "model", "model_not_found", text);
         return;
     }
-    snprintf(text, sizeof text, "The model '%.200s' does not exist", name);
-    http_respond_error(x, 404, "invalid_request_error", "model", "model_not_found", text);
+    sl_buf_init(&b, SL_MIB);
+    put_model(r, &b);
+    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
+    sl_buf_deinit(&b);
 }

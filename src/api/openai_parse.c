@@ -158,6 +158,7 @@ static const field_rule generation_rules[] = {
     { .name = "top_k",
       .kind = FIELD_OTHER,
       .take = take_top_k,
+      .gives = LLM_GIVEN_TOP_K,
       .json_schema = "{\"type\":\"integer\",\"minimum\":-1}",
       .help = "0 or -1: all" },
     { .name = "min_tokens",
@@ -168,6 +169,7 @@ static const field_rule generation_rules[] = {
     { .name = "seed",
       .kind = FIELD_OTHER,
       .take = take_seed,
+      .gives = LLM_GIVEN_SEED,
       .json_schema = "{\"type\":\"integer\"}" },
     { .name = "n", .kind = FIELD_INT, IN_REQUEST(n), .min = 1, .max = SL_CHOICES_MAX },
     { .name = "spec_tokens",
@@ -188,6 +190,7 @@ static const field_rule generation_rules[] = {
     { .name = "stop",
       .kind = FIELD_OTHER,
       .take = take_stop,
+      .gives = LLM_GIVEN_STOP,
       .json_schema = "{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":"
                      "{\"type\":\"string\"}}]}" },
     { .name = "stop_token_ids",

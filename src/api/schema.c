@@ -85,6 +85,8 @@ static sl_status read_field(const field_rule *r, const json_t *root, const field
         return refuse_support(r, err);
     if (r->support != FIELD_WORKS)
         return SL_OK;
+    if (to->req)
+        to->req->given |= r->in_request ? r->gives | llm_given_at(r->at) : r->gives;
     switch (r->kind) {
     case FIELD_BOOL:
         return take_bool(root, r->name, (bool *)(base + r->at), err);

@@ -45,6 +45,7 @@ struct field_rule {
     bool required;
     bool in_request; /* `at` is in llm_request; else in the call */
     uint16_t at, width;
+    uint32_t gives;  /* LLM_GIVEN_* that `take` sets; those of `at` are known */
     double min, max; /* FIELD_INT, FIELD_NUM; STR: bytes at most max, 0: any */
     field_take_fn take;
     const body_schema *body; /* FIELD_OTHER: an object by this table; `take` reads it with it */
