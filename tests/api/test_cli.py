@@ -17,7 +17,7 @@ def fails(code, *args, stdin=None):
 
 
 def test_help_everywhere():
-    commands = ["serve", "run", "pull", "list", "show", "rm", "rag", "key", "user", "team", "audit", "config", "doctor", "bench", "perplexity", "tokenize",
+    commands = ["serve", "run", "pull", "list", "show", "rm", "create", "cp", "ps", "rag", "key", "user", "team", "audit", "config", "doctor", "bench", "perplexity", "tokenize",
                 "template", "embed"]
     top = sluice("--help").stdout.decode()
     for c in commands:
@@ -75,7 +75,7 @@ def test_config(tmp_path):
 
 def test_config_names_models(tmp_path, real_factory):
     path = tmp_path / "c.yaml"
-    path.write_text("engine:\n  context: 256\nmodels:\n  - path: smollm2\n    name: chat\n")
+    path.write_text("engine:\n  context: 256\nloading:\n  only_configured: true\nmodels:\n  - path: smollm2\n    name: chat\n")
     server = real_factory("--config", str(path))
     with server.client() as http:
         models = http.get("/v1/models").json()["data"]
