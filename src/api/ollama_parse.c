@@ -230,8 +230,7 @@ static sl_status take_keep_alive(const json_t *v, const field_rule *rule, const 
 #define OPTIONS_RULE                                                                               \
     {                                                                                              \
         .name = "options", .kind = FIELD_OTHER, .take = take_options,                              \
-        .json_schema = "{\"type\":\"object\"}",                                                    \
-        .help = "see OllamaOptions; others are ignored and logged"                                 \
+        .body = &ollama_options_body, .help = "others are ignored and logged"                      \
     }
 #define KEEP_ALIVE_RULE                                                                            \
     {                                                                                              \
@@ -309,7 +308,7 @@ static const field_rule generate_rules[] = {
       .kind = FIELD_STR,
       IN_CALL(ollama_call, template_text),
       .max = 1024 * 1024,
-      .help = "instead of the model's; a Jinja chat template" },
+      .help = "instead of the model's; Jinja, or Go as in Modelfiles" },
     { .name = "raw",
       .kind = FIELD_BOOL,
       IN_CALL(ollama_call, raw),
