@@ -16,6 +16,7 @@ typedef struct job {
     encoder *enc;
     sl_buf out; /* bytes of the event in hand */
     bool streaming, writable;
+    sl_status status; /* of the failure, when there was one */
 
     pthread_mutex_t mutex;
     llm_request *req;
@@ -114,6 +115,18 @@ static void write_out(job *j, llm_request *req)
     sl_buf_clear(&j->out);
 }
 
+/* A request that failed before its answer began: refused at once, or after it waited in a backend. */
+static void respond_failed(job *j, const llm_request *req)
+{
+    const llm_quota *q = &req->quota;
+
+    openai_error_quota(&j->enc->error, j->status, q);
+    put_quota(j->x, j->enc->ops->dialect, q);
+    if (q->what && q->retry_after_ms == 0)
+        http_set_header(j->x, "x-should-retry", "false"); /* clients would wait in vain */
+    api_respond_error_as(j->a, j->x, &j->enc->error, j->enc->ops->dialect);
+}
+
 static void finish_answer(job *j, llm_request *req)
 {
     static const openai_error too_large = { .http = 500,
@@ -124,7 +137,7 @@ static void finish_answer(job *j, llm_request *req)
         write_out(j, req);
         http_stream_end(j->x);
     } else if (j->enc->failed) {
-        api_respond_error_as(j->a, j->x, &j->enc->error, j->enc->ops->dialect);
+        respond_failed(j, req);
     } else if (j->out.failed) {
         api_respond_error_as(j->a, j->x, &too_large, j->enc->ops->dialect);
     } else {
@@ -149,6 +162,8 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
         count_token(j, ev);
     if (ev->kind == LLM_EV_FINISH)
         count_finish(j, ev);
+    if (ev->kind == LLM_EV_ERROR)
+        j->status = ev->error.status;
     if (ev->kind != LLM_EV_DONE) {
         if (j->enc->stream)
             write_out(j, req);
@@ -223,14 +238,11 @@ static void submit(api *a, http_exchange *x, job *j, llm_request *req)
     j->req = NULL;
     pthread_mutex_unlock(&j->mutex);
     j->enc->failed = true;
+    j->status = status;
     openai_error_from(&err, task, &j->enc->error);
-    openai_error_quota(&j->enc->error, status, &req->quota);
-    put_quota(x, j->enc->ops->dialect, &req->quota);
-    if (req->quota.what && req->quota.retry_after_ms == 0)
-        http_set_header(x, "x-should-retry", "false"); /* clients would wait in vain */
-    llm_request_destroy(req);
+    respond_failed(j, req);
     j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
-    api_respond_error_as(a, x, &j->enc->error, j->enc->ops->dialect);
+    llm_request_destroy(req);
     http_unref(x);
 }
 

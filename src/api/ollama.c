@@ -55,7 +55,7 @@ static void handle(api *a, http_exchange *x, ollama_kind kind)
 {
     sl_span body = http_body(x);
     openai_error error = { 0 };
-    llm_model_info info;
+    const llm_route *route;
     ollama_call call;
 
     if (ollama_parse(kind, (const char *)body.ptr, body.len, &call, &error) != SL_OK) {
@@ -67,7 +67,8 @@ static void handle(api *a, http_exchange *x, ollama_kind kind)
         llm_request_destroy(call.req);
         return;
     }
-    answer_begin(a, x, call.req, ollama_encoder_create(&call), answer_model(a, call.req, &info));
+    route = llm_chain_route(a->options.chain, call.req->model); /* labels of metrics have no tag */
+    answer_begin(a, x, call.req, ollama_encoder_create(&call), route->name);
 }
 
 static void on_generate(api *a, http_exchange *x)
