@@ -115,7 +115,8 @@ static void write_out(job *j, llm_request *req)
     sl_buf_clear(&j->out);
 }
 
-/* A request that failed before its answer began: refused at once, or after it waited in a backend. */
+/* A request that failed before its answer began: refused at once, or after it waited in a backend.
+ */
 static void respond_failed(job *j, const llm_request *req)
 {
     const llm_quota *q = &req->quota;
