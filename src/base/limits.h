@@ -34,8 +34,9 @@
 #define SL_STOPS_MAX        16   /* OpenAI allows 4; vLLM and llama.cpp clients send more */
 #define SL_STOP_BYTES_MAX   512
 #define SL_LOGIT_BIAS_MAX   1024
-#define SL_TOP_LOGPROBS_MAX 20 /* OpenAI's bound */
-#define SL_SPEC_TOKENS_MAX  64 /* a step's rows; guesses past 16 are rarely right */
+#define SL_BAD_WORDS_MAX    1024 /* each is compared with the end of the text for every token */
+#define SL_TOP_LOGPROBS_MAX 20   /* OpenAI's bound */
+#define SL_SPEC_TOKENS_MAX  64   /* a step's rows; guesses past 16 are rarely right */
 
 /* Engine. */
 #define SL_THREADS_MAX     256
@@ -60,5 +61,9 @@
 #define SL_TEMPLATE_OUTPUT_BYTES_MAX (64 * SL_MIB)
 #define SL_TEMPLATE_STEPS_MAX        (20 * 1000 * 1000)
 #define SL_TEMPLATE_DEPTH_MAX        128
+/* Templates that callers send: the longest published one over 1,000 messages takes a third. */
+#define SL_TEMPLATE_STRANGE_BYTES_MAX (64 * SL_KIB)
+#define SL_TEMPLATE_STRANGE_STEPS_MAX (2 * 1000 * 1000)
+#define SL_TEMPLATE_STRANGE_KEPT      16 /* compiled */
 
 #endif

@@ -156,7 +156,7 @@ bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, si
         s->text.len = keep;
         if (s->text.ptr)
             s->text.ptr[keep] = '\0';
-        emit_finish(s, LLM_FINISH_STOP, stop);
+        emit_finish(s, LLM_FINISH_STOP, stop, -1);
         return true;
     }
     if (s->ending)
@@ -172,12 +172,42 @@ void emit_end_token(seq *s, int32_t id, float logprob, const llm_token_prob *top
     push_pending(s, id, logprob, top, top_count, false);
 }
 
-void emit_finish(seq *s, llm_finish finish, const char *stop)
+void emit_prompt_ids(seq *s)
+{
+    llm_event ev = { .kind = LLM_EV_PROMPT,
+                     .choice = s->choice,
+                     .ids = s->tokens,
+                     .id_count = (size_t)s->prompt_count };
+
+    s->tells_ids = false;
+    deliver(s->job, &ev);
+}
+
+void emit_prompt_token(seq *s, int32_t id, float logprob, int32_t rank, const llm_token_prob *top,
+                       size_t top_count)
+{
+    sl_span bytes = token_bytes(s->vocab, id, true);
+    llm_token token = { .chosen = { id, logprob, (const char *)bytes.ptr, bytes.len,
+                                    token_is_control(s->vocab, id) },
+                        .top = top,
+                        .top_count = top_count,
+                        .is_prompt = true,
+                        .rank = rank };
+    llm_event ev = {
+        .kind = LLM_EV_PROMPT, .choice = s->choice, .tokens = &token, .token_count = 1
+    };
+
+    deliver(s->job, &ev);
+}
+
+void emit_finish(seq *s, llm_finish finish, const char *stop, int32_t stop_token)
 {
     llm_event ev = { .kind = LLM_EV_FINISH,
                      .choice = s->choice,
                      .finish = finish,
                      .stop = stop,
+                     .by_token = stop_token >= 0,
+                     .stop_token = stop_token,
                      .usage = prompt_usage(s) };
 
     if (!stop)

@@ -144,7 +144,7 @@ static void drop_cancelled(engine *e)
 
         if (atomic_load_explicit(&s->job->req->cancelled, memory_order_relaxed)) {
             if (!e->enc)
-                emit_finish(s, LLM_FINISH_CANCELLED, NULL);
+                emit_finish(s, LLM_FINISH_CANCELLED, NULL, -1);
             seq_end(e, i);
         }
     }
@@ -524,6 +524,7 @@ void engine_close(engine *e)
     weights_destroy(e->w);
     team_destroy(e->team);
     token_template_destroy(e->chat);
+    template_cache_destroy(e->templates);
     token_vocab_destroy(e->vocab);
     model_file_close(e->file);
     pthread_cond_destroy(&e->wake);
@@ -637,7 +638,8 @@ static sl_status load_template(engine *e, sl_err *err)
 
     e->bos = spelling(e->vocab, token_bos(e->vocab));
     e->eos = spelling(e->vocab, token_eos(e->vocab));
-    if (!e->bos || !e->eos)
+    e->templates = template_cache_create();
+    if (!e->bos || !e->eos || !e->templates)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     sl_buf_init(&text, SL_TEMPLATE_BYTES_MAX);
     status = engine_chat_template(e->file, &text, err);
@@ -653,16 +655,13 @@ static sl_status load_template(engine *e, sl_err *err)
 }
 
 /* ask: with the generation prompt. */
-static sl_status render_messages(const engine *e, const llm_request *req, json_t *messages,
-                                 bool ask, sl_buf *out, sl_err *err)
+static sl_status render_messages(const engine *e, const token_template *chat,
+                                 const llm_request *req, json_t *messages, bool ask, sl_buf *out,
+                                 sl_err *err)
 {
-    token_template *own = NULL;
-    json_t *vars;
+    json_t *vars = req->template_vars ? json_copy(req->template_vars) : json_object();
     sl_status status;
 
-    if (!e->chat && !req->chat_template)
-        return sl_fail(err, SL_ENOTSUP, "the model '%s' has no usable chat template", e->name);
-    vars = req->template_vars ? json_copy(req->template_vars) : json_object();
     if (!vars || json_object_set(vars, "messages", messages) != 0 ||
         json_object_set_new(vars, "add_generation_prompt", json_boolean(ask)) ||
         json_object_set_new(vars, "bos_token", json_string(e->bos)) != 0 ||
@@ -671,16 +670,14 @@ static sl_status render_messages(const engine *e, const llm_request *req, json_t
         json_decref(vars);
         return sl_fail(err, SL_ENOMEM, "out of memory");
     }
-    status = req->chat_template
-                 ? token_template_parse(req->chat_template, strlen(req->chat_template), &own, err)
-                 : SL_OK;
-    if (status == SL_OK)
-        status =
-            token_template_render(own ? own : e->chat, vars, sl_clock_wall_ms() / 1000, out, err);
-    token_template_destroy(own);
+    status = token_template_render(chat, vars, sl_clock_wall_ms() / 1000, out, err);
     json_decref(vars);
+    if (status == SL_ELIMIT && chat != e->chat) /* of steps or memory: the caller's doing */
+        status = SL_EINVAL;
     if (status == SL_EINVAL)
-        return sl_err_prefix(err, status, "the model's chat template refuses the messages");
+        return sl_err_prefix(err, status, "%s",
+                             chat != e->chat ? "chat_template"
+                                             : "the model's chat template refuses the messages");
     return status;
 }
 
@@ -725,7 +722,8 @@ static sl_status cut_at_mark(sl_buf *out, size_t from, sl_err *err)
 }
 
 /* As render_messages, up to the end of the last message's text. */
-static sl_status render_continued(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+static sl_status render_continued(const engine *e, const token_template *chat,
+                                  const llm_request *req, sl_buf *out, sl_err *err)
 {
     const json_t *last = json_array_get(req->messages, json_array_size(req->messages) - 1);
     const char *text = json_string_value(json_object_get(last, "content"));
@@ -738,14 +736,30 @@ static sl_status render_continued(const engine *e, const llm_request *req, sl_bu
     marked = mark_final(req->messages, text);
     if (!marked)
         return sl_fail(err, SL_ENOMEM, "out of memory");
-    status = render_messages(e, req, marked, false, out, err);
+    status = render_messages(e, chat, req, marked, false, out, err);
     json_decref(marked);
     return status == SL_OK ? cut_at_mark(out, from, err) : status;
 }
 
-sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+static sl_status render_with(const engine *e, const token_template *chat, const llm_request *req,
+                             sl_buf *out, sl_err *err)
 {
     if (req->continue_final)
-        return render_continued(e, req, out, err);
-    return render_messages(e, req, req->messages, !req->no_generation_prompt, out, err);
+        return render_continued(e, chat, req, out, err);
+    return render_messages(e, chat, req, req->messages, !req->no_generation_prompt, out, err);
+}
+
+sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
+{
+    kept_template *own = NULL;
+    sl_status status;
+
+    if (!req->chat_template)
+        return e->chat ? render_with(e, e->chat, req, out, err)
+                       : sl_fail(err, SL_ENOTSUP, "the model '%s' has no usable chat template",
+                                 e->name);
+    SL_TRY(template_acquire(e->templates, req->chat_template, &own, err));
+    status = render_with(e, template_of(own), req, out, err);
+    template_release(e->templates, own);
+    return status;
 }

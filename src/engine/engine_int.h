@@ -9,6 +9,7 @@
 
 #include "engine/load.h"
 #include "engine/engine.h"
+#include "engine/templates.h"
 
 /* A token of a choice whose text has not been delivered yet. */
 typedef struct pending_token {
@@ -30,13 +31,16 @@ typedef struct seq {
     int tenant;             /* index; set when the engine takes the job */
     bool begun;             /* has held blocks before */
     bool brief;             /* so was the prompt judged when it began */
+    bool promoted;          /* waited long behind higher priorities: goes first */
     uint64_t rng;
     bool done;
     int draft_size, draft_pause, draft_wrong; /* guessing: see views.c */
     int echoed;                               /* prompt tokens delivered */
-    bool needs_echo;                          /* the prompt's text is still to be delivered */
-    bool ending;  /* the token being delivered is the last: it waits for emit_finish */
-    bool sampled; /* the last token is output and not in the cache */
+    bool needs_echo;  /* the prompt's text or logprobs are still to be delivered */
+    bool tells_ids;   /* the prompt's ids are still to be delivered */
+    bool tells_probs; /* the prompt's logprobs are wanted of this choice */
+    bool ending;      /* the token being delivered is the last: it waits for emit_finish */
+    bool sampled;     /* the last token is output and not in the cache */
     const token_vocab *vocab;
     token_decoder decoder;
     sl_buf text;            /* decoded, not delivered: may be the start of a stop string */
@@ -71,7 +75,8 @@ struct engine {
     model_file *file;
     token_vocab *vocab;
     token_template *chat;
-    char *bos, *eos; /* spellings, for templates */
+    template_cache *templates; /* of callers */
+    char *bos, *eos;           /* spellings, for templates */
     team *team;
     kernels k;
     weights *w;
@@ -106,6 +111,7 @@ struct engine {
     int tenant_count, tenant_cap;
     double served_last;           /* of the tenant whose last sequence ended last */
     double *served;               /* [SL_TENANTS_MAX] scratch */
+    int64_t promoted_ns;          /* when somebody who waited long was let in last */
     double decode_ns, prefill_ns; /* a step of decodes; what a prompt token adds; 0: not known */
     int brief_tokens;             /* a prompt of so many is brief */
 
@@ -114,6 +120,12 @@ struct engine {
     atomic_llong preemptions, steps, prompt_tokens, output_tokens;
     atomic_llong prefix_hits, prefix_queries, draft_tokens, draft_accepted;
 };
+
+/* Whether logits of all its prompt's tokens are wanted, not only of the last. */
+static inline bool seq_wants_rows(const seq *s)
+{
+    return s->needs_echo && ((s->job->req->echo && s->job->req->logprobs) || s->tells_probs);
+}
 
 /* submit.c: from a request to a job. On failure nothing is kept. */
 /* Appends the ids of a request's prompt, templated and truncated; the caller releases out. */
@@ -134,8 +146,12 @@ bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, si
                 bool is_prompt);
 /* The token that ended generation: it goes out with emit_finish, without text. */
 void emit_end_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, size_t top_count);
-/* Delivers the rest of the text and LLM_EV_FINISH. */
-void emit_finish(seq *s, llm_finish finish, const char *stop);
+/* LLM_EV_PROMPT: the prompt's ids; one of its tokens with its logprob and rank. */
+void emit_prompt_ids(seq *s);
+void emit_prompt_token(seq *s, int32_t id, float logprob, int32_t rank, const llm_token_prob *top,
+                       size_t top_count);
+/* Delivers the rest of the text and LLM_EV_FINISH. stop_token: the one that ended it, or -1. */
+void emit_finish(seq *s, llm_finish finish, const char *stop, int32_t stop_token);
 
 /* views.c: the scheduler's view of the live sequences; orders them. */
 void fill_views(engine *e);

@@ -5,20 +5,40 @@
 
 #include "base/os.h"
 
-/* Logprob of the token and the likeliest ones, from unchanged logits. */
-static size_t read_top(const engine *e, const llm_request *req, const float *logits, float log_sum,
+/* Logprobs of the `count` likeliest tokens, from unchanged logits. */
+static size_t read_top(const engine *e, int32_t count, const float *logits, float log_sum,
                        llm_token_prob *top)
 {
     int32_t ids[SL_TOP_LOGPROBS_MAX];
 
-    sampler_top(logits, e->w->params.vocab, req->top_logprobs, ids);
-    for (int i = 0; i < req->top_logprobs; i++) {
+    sampler_top(logits, e->w->params.vocab, count, ids);
+    for (int i = 0; i < count; i++) {
         sl_span text = token_bytes(e->vocab, ids[i], true);
 
         top[i] = (llm_token_prob){ ids[i], logits[ids[i]] - log_sum, (const char *)text.ptr,
                                    text.len, token_is_control(e->vocab, ids[i]) };
     }
-    return (size_t)req->top_logprobs;
+    return (size_t)count;
+}
+
+/* Tells of prompt token s->echoed in the ways that were asked. logits: of the token before it; NULL
+ * for the first token and where no logprobs are wanted. */
+static void echo_token(engine *e, seq *s, const float *logits)
+{
+    const llm_request *req = s->job->req;
+    llm_token_prob top[SL_TOP_LOGPROBS_MAX];
+    int32_t id = s->tokens[s->echoed++];
+    float log_sum = logits ? sampler_log_sum(&e->k, logits, e->w->params.vocab) : 0;
+    float logprob = s->echoed == 1 ? NAN : logits ? logits[id] - log_sum : 0;
+    size_t count = 0;
+
+    if (logits && (req->logprobs || s->tells_probs))
+        count = read_top(e, SL_MAX(req->top_logprobs, req->prompt_top), logits, log_sum, top);
+    if (s->tells_probs)
+        emit_prompt_token(s, id, logprob, logits ? sampler_rank(&e->sampler, logits, id) : 0, top,
+                          SL_MIN(count, (size_t)req->prompt_top));
+    if (req->echo)
+        emit_token(s, id, logprob, top, SL_MIN(count, (size_t)req->top_logprobs), true);
 }
 
 /* The prompt's tokens as the caller will see them, with the logprobs of rows when asked. Called
@@ -26,30 +46,13 @@ static size_t read_top(const engine *e, const llm_request *req, const float *log
  * before a preemption is not delivered again. */
 static void echo_chunk(engine *e, seq *s, int first, int count, int row)
 {
-    const llm_request *req = s->job->req;
-
     if (s->echoed == 0)
-        emit_token(s, s->tokens[s->echoed++], NAN, NULL, 0, true);
+        echo_token(e, s, NULL);
     /* A token's logprob is in the row of the one before it; the token after the prompt is sampled.
      */
-    for (int i = first; i < first + count && i + 1 < s->prompt_count; i++) {
-        llm_token_prob top[SL_TOP_LOGPROBS_MAX];
-        int32_t id = s->tokens[i + 1];
-        float logprob = 0;
-        size_t top_count = 0;
-
-        if (i + 1 < s->echoed)
-            continue;
-        if (req->logprobs) {
-            const float *logits = decoder_logits(e->dec, row + i - first);
-            float log_sum = sampler_log_sum(&e->k, logits, e->w->params.vocab);
-
-            top_count = read_top(e, req, logits, log_sum, top);
-            logprob = logits[id] - log_sum;
-        }
-        emit_token(s, id, logprob, top, top_count, true);
-        s->echoed++;
-    }
+    for (int i = first; i < first + count && i + 1 < s->prompt_count; i++)
+        if (i + 1 >= s->echoed)
+            echo_token(e, s, seq_wants_rows(s) ? decoder_logits(e->dec, row + i - first) : NULL);
 }
 
 static bool is_stop_token(const engine *e, const llm_request *req, int32_t id)
@@ -71,6 +74,14 @@ static void forbid_ends(const engine *e, const llm_request *req, float *logits)
             logits[req->stop_ids[i]] = -INFINITY;
 }
 
+#define NO_TOKEN (-1)
+
+static void seq_finish(seq *s, llm_finish finish, int32_t stop_token)
+{
+    s->done = true;
+    emit_finish(s, finish, NULL, stop_token);
+}
+
 /* Samples the next token of s from its row of logits and delivers it. */
 static void sample(engine *e, seq *s, float *logits)
 {
@@ -84,28 +95,30 @@ static void sample(engine *e, seq *s, float *logits)
     int32_t id;
 
     if (max == 0) { /* only the prompt was wanted */
-        s->done = true;
-        emit_finish(s, LLM_FINISH_LENGTH, NULL);
+        seq_finish(s, LLM_FINISH_LENGTH, NO_TOKEN);
         return;
     }
     if (req->logprobs) {
         log_sum = sampler_log_sum(&e->k, logits, e->w->params.vocab);
-        top_count = read_top(e, req, logits, log_sum, top);
+        top_count = read_top(e, req->top_logprobs, logits, log_sum, top);
         /* The sampler changes the logits; afterwards the chosen one is looked up among these. */
         memcpy(e->raw_logits, logits, (size_t)e->w->params.vocab * sizeof *logits);
     }
     if (output < req->sampling.min_tokens)
         forbid_ends(e, req, logits);
     id = sampler_pick(&e->sampler, logits, &req->sampling, &h, &s->rng);
+    if (id < 0) { /* nothing may be said */
+        seq_finish(s, LLM_FINISH_STOP, NO_TOKEN);
+        return;
+    }
     if (req->logprobs)
         raw = e->raw_logits[id] - log_sum;
     s->job->usage.output_tokens++;
     atomic_fetch_add_explicit(&e->output_tokens, 1, memory_order_relaxed);
     if (is_stop_token(e, req, id)) {
-        s->done = true;
         if (req->token_details)
             emit_end_token(s, id, raw, top, top_count);
-        emit_finish(s, LLM_FINISH_STOP, NULL);
+        seq_finish(s, LLM_FINISH_STOP, id);
         return;
     }
     s->ending = output + 1 >= max || s->count + 1 >= s->cap;
@@ -116,10 +129,8 @@ static void sample(engine *e, seq *s, float *logits)
     if (s->count < s->cap)
         s->tokens[s->count++] = id;
     s->sampled = true;
-    if (s->ending) {
-        s->done = true;
-        emit_finish(s, LLM_FINISH_LENGTH, NULL);
-    }
+    if (s->ending)
+        seq_finish(s, LLM_FINISH_LENGTH, NO_TOKEN);
 }
 
 /* Rows of logits that a planned sequence gets. */
@@ -176,6 +187,8 @@ static int apply_plan(engine *e)
         s->begun = true;
         if (!s->job->started)
             job_start(e, s->job);
+        if (s->tells_ids)
+            emit_prompt_ids(s);
         e->runs[runs++] =
             (decoder_run){ &s->kv, s->tokens + s->kv.len, v->count, v->count - rows_of(v) };
     }

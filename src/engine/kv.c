@@ -7,7 +7,7 @@
 
 #define NONE            (-1)
 #define NAMES_PER_LOCAL 16
-#define ROOTS_MAX       65536 /* tenants with a cache of their own; a salt is some 20 bytes */
+#define ROOTS_MAX       4096 /* tenants with a cache of their own; each is looked at per request */
 
 /* ---- sizes ----------------------------------------------------------------------------------- */
 
@@ -122,19 +122,44 @@ static void unpublish(kv_blocks *p, int32_t i)
     b->id = 0;
 }
 
+/* The place for one more root: a new one, or that of the root used longest ago. Sequences that
+ * still use it keep its id; nobody new will find its blocks. NULL when out of memory. */
+static kv_root *root_place(kv_pool *p)
+{
+    kv_root *oldest = p->roots;
+
+    if (p->root_count < ROOTS_MAX &&
+        sl_grow((void **)&p->roots, &p->root_cap, p->root_count + 1, sizeof *p->roots, ROOTS_MAX)) {
+        p->roots[p->root_count] = (kv_root){ 0 };
+        return &p->roots[p->root_count++];
+    }
+    for (size_t i = 0; i < p->root_count; i++)
+        if (p->roots[i].used < oldest->used)
+            oldest = &p->roots[i];
+    return oldest;
+}
+
 uint64_t kv_pool_root(kv_pool *p, const char *salt)
 {
-    for (size_t i = 0; i < p->root_count; i++)
-        if (strcmp(p->roots[i].salt, salt) == 0)
-            return p->roots[i].id;
-    if (!sl_grow((void **)&p->roots, &p->root_cap, p->root_count + 1, sizeof *p->roots, ROOTS_MAX))
-        return 0;
-    char *copy = sl_strdup(salt);
+    kv_root *root = NULL;
+    char *copy;
 
-    if (!copy)
-        return 0;
-    p->roots[p->root_count++] = (kv_root){ copy, ++p->next_id };
-    return p->next_id;
+    p->root_calls++;
+    for (size_t i = 0; i < p->root_count && !root; i++)
+        if (strcmp(p->roots[i].salt, salt) == 0)
+            root = &p->roots[i];
+    if (!root) {
+        copy = sl_strdup(salt);
+        root = copy ? root_place(p) : NULL;
+        if (!root) {
+            sl_free(copy);
+            return 0;
+        }
+        sl_free(root->salt);
+        *root = (kv_root){ .salt = copy, .id = ++p->next_id };
+    }
+    root->used = p->root_calls;
+    return root->id;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */

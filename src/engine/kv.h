@@ -50,6 +50,7 @@ typedef struct kv_block {
 typedef struct kv_root {
     char *salt;
     uint64_t id;
+    uint64_t used; /* when it was asked for last, in calls */
 } kv_root;
 
 /* Blocks of some of the layers. */
@@ -70,6 +71,7 @@ typedef struct kv_pool {
     uint64_t next_id;
     kv_root *roots;
     size_t root_count, root_cap;
+    uint64_t root_calls;
     size_t head_bytes; /* of one block, layer and head */
 } kv_pool;
 
@@ -94,7 +96,8 @@ SL_NODISCARD sl_status kv_pool_create(kv_shape shape, size_t bytes, int local_ma
                                       sl_err *err);
 void kv_pool_destroy(kv_pool *p); /* accepts NULL */
 
-/* The root of a salt; 0, which shares nothing, when there are too many salts. */
+/* The root of a salt; 0, which shares nothing, when out of memory. Of very many salts the one used
+ * longest ago is forgotten. */
 uint64_t kv_pool_root(kv_pool *p, const char *salt);
 
 /* A sequence of up to len_max tokens; holds no block yet. */

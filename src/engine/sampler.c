@@ -74,6 +74,31 @@ static void apply_penalties(sampler *s, float *logits, const llm_sampling *o,
         s->counts[h->tokens[i]] = 0;
 }
 
+/* Forbids all tokens but the allowed ones. */
+static void apply_allowed(sampler *s, float *logits, const llm_sampling *o)
+{
+    for (size_t i = 0; i < o->allowed_count; i++)
+        s->counts[o->allowed[i]] = 1;
+    for (int i = 0; i < s->vocab; i++)
+        if (s->counts[i] == 0)
+            logits[i] = -INFINITY;
+    for (size_t i = 0; i < o->allowed_count; i++)
+        s->counts[o->allowed[i]] = 0;
+}
+
+/* Forbids the tokens that would complete a banned run with what was written before. */
+static void apply_banned(float *logits, const llm_sampling *o, const sampler_history *h)
+{
+    for (size_t i = 0; i < o->banned_count; i++) {
+        const llm_token_run *run = &o->banned[i];
+        size_t before = run->count - 1;
+
+        if (before <= (size_t)(h->count - h->prompt_count) &&
+            memcmp(h->tokens + h->count - before, run->ids, before * sizeof *run->ids) == 0)
+            logits[run->ids[before]] = -INFINITY;
+    }
+}
+
 /* Order of candidates: the likelier first, of equals the lower id. */
 static bool comes_before(const sampler_candidate *a, const sampler_candidate *b)
 {
@@ -210,6 +235,8 @@ static int32_t draw(const sampler *s, int n, uint64_t *rng)
         if (r < 0)
             return s->candidates[i].id;
     }
+    while (n > 1 && s->candidates[n - 1].p == 0) /* rounding */
+        n--;
     return s->candidates[n - 1].id;
 }
 
@@ -306,21 +333,33 @@ static int truncate(sampler *s, const float *logits, const llm_sampling *o, floa
 int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sampler_history *h,
                      uint64_t *rng)
 {
-    size_t vocab = (size_t)s->vocab;
+    size_t vocab = (size_t)s->vocab, at;
     float best;
 
+    if (o->allowed_count > 0)
+        apply_allowed(s, logits, o);
+    if (o->banned_count > 0)
+        apply_banned(logits, o, h);
     for (size_t i = 0; i < o->bias_count; i++)
         logits[o->bias[i].token] += o->bias[i].bias;
     if (o->repetition_penalty != 1.0f || o->presence_penalty != 0 || o->frequency_penalty != 0)
         apply_penalties(s, logits, o, h);
+    at = s->k->argmax(logits, vocab);
+    if (logits[at] == -INFINITY)
+        return -1;
     if (o->temperature <= 0 || o->top_k == 1)
-        return (int32_t)s->k->argmax(logits, vocab);
+        return (int32_t)at;
     if (o->temperature != 1.0f)
         s->k->scale(logits, 1.0f / o->temperature, vocab);
-    best = logits[s->k->argmax(logits, vocab)];
+    best = logits[at]; /* the largest after scaling too */
     if ((o->top_k <= 0 || o->top_k >= s->vocab) && (o->typical_p <= 0 || o->typical_p >= 1.0f))
         return draw_nucleus(s, logits, o, best, rng);
     return draw(s, truncate(s, logits, o, best), rng);
+}
+
+int32_t sampler_rank(sampler *s, const float *logits, int32_t id)
+{
+    return (int32_t)s->k->above(logits, (size_t)s->vocab, logits[id], s->ids);
 }
 
 float sampler_log_sum(const kernels *k, const float *logits, int vocab)

@@ -1,8 +1,9 @@
 /* sampler.h - from a row of logits to a token.
  *
- * Order, as in vLLM: bias and penalties, temperature, top-k, typical, top-p, min-p, draw. A choice
- * has a random generator of its own, so a seed gives the same tokens whatever else runs. Work over
- * the whole vocabulary is vectorized, and nothing sorts it: 0.2 ms at most for 151,936 tokens. */
+ * Order, as in vLLM: what is allowed, bias and penalties, temperature, top-k, typical, top-p,
+ * min-p, draw. A choice has a random generator of its own, so a seed gives the same tokens whatever
+ * else runs. Work over the whole vocabulary is vectorized, and nothing sorts it: 0.2 ms at most for
+ * 151,936 tokens. */
 #ifndef SL_ENGINE_SAMPLER_H
 #define SL_ENGINE_SAMPLER_H
 
@@ -33,13 +34,16 @@ typedef struct sampler_history {
 SL_NODISCARD sl_status sampler_init(sampler *s, const kernels *k, int vocab, sl_err *err);
 void sampler_deinit(sampler *s);
 
-/* Picks a token. logits [vocab] is changed. rng: state of the choice's generator, advanced unless
- * the pick is greedy. */
+/* Picks a token, or -1 when none is possible: all are forbidden. logits [vocab] is changed. rng:
+ * state of the choice's generator, advanced unless the pick is greedy. */
 int32_t sampler_pick(sampler *s, float *logits, const llm_sampling *o, const sampler_history *h,
                      uint64_t *rng);
 
 /* Starting state for choice number `choice` of a request. */
 uint64_t sampler_seed(uint64_t seed, uint32_t choice);
+
+/* How many tokens are at least as likely as id, itself among them. */
+int32_t sampler_rank(sampler *s, const float *logits, int32_t id);
 
 /* log(sum(exp(logits))), so that a token's log-probability is its logit less this. */
 float sampler_log_sum(const kernels *k, const float *logits, int vocab);

@@ -170,30 +170,44 @@ int sched_plan(sched_seq *seqs, int count, int free_blocks, const sched_limits *
     return p.tokens;
 }
 
-/* The first of waits[from..count) that comes before the others. */
-static int next_wait(const sched_wait *waits, int from, int count, const double *served)
+/* Moves waits[from] to place `to` before it; the others keep their order. */
+static void move_up(sched_wait *waits, int from, int to)
 {
-    int best = from;
+    sched_wait w = waits[from];
 
-    for (int i = from + 1; i < count; i++) {
-        const sched_wait *a = &waits[i], *b = &waits[best];
+    for (int i = from; i > to; i--)
+        waits[i] = waits[i - 1];
+    waits[to] = w;
+}
 
-        if (a->begun != b->begun ? a->begun : !a->begun && served[a->tenant] < served[b->tenant])
-            best = i;
+static bool goes_before(const sched_wait *a, const sched_wait *b)
+{
+    return a->begun != b->begun ? a->begun : !a->begun && a->priority < b->priority;
+}
+
+/* Those that began, then priority by priority. */
+static void order_classes(sched_wait *waits, int count)
+{
+    for (int i = 1; i < count; i++) {
+        int to = i;
+
+        while (to > 0 && goes_before(&waits[i], &waits[to - 1]))
+            to--;
+        move_up(waits, i, to);
     }
-    return best;
 }
 
 void sched_order(sched_wait *waits, int count, double *served, int tenant_count)
 {
+    order_classes(waits, count);
     for (int at = 0; at < count && tenant_count > 1; at++) {
-        int best = next_wait(waits, at, count, served);
-        sched_wait w = waits[best];
+        int best = at;
 
-        for (int i = best; i > at; i--) /* the others keep their order */
-            waits[i] = waits[i - 1];
-        waits[at] = w;
-        if (!w.begun)
-            served[w.tenant] += w.tokens;
+        for (int i = at + 1; i < count && !goes_before(&waits[at], &waits[i]); i++)
+            if (!waits[i].begun && served[waits[i].tenant] < served[waits[best].tenant])
+                best = i;
+        move_up(waits, best, at);
+        if (!waits[at].begun)
+            served[waits[at].tenant] += waits[at].tokens;
     }
 }

@@ -48,14 +48,15 @@ int sched_plan(sched_seq *seqs, int count, int free_blocks, const sched_limits *
 /* A sequence that waits. */
 typedef struct sched_wait {
     bool begun;    /* was preempted: goes before those that never ran */
+    int priority;  /* lower goes first */
     int tenant;    /* who asks, below tenant_count */
     double tokens; /* prompt tokens it will cost */
     int idx;       /* the caller's */
 } sched_wait;
 
-/* Orders waits[count], given in order of arrival: each next place goes to the tenant that was
- * served least, counting what it was given here (virtual token counters, Sheng et al. 2024).
- * served[tenant_count] is changed. */
+/* Orders waits[count], given in order of arrival: by priority, and within one priority each next
+ * place goes to the tenant that was served least, counting what it was given here (virtual token
+ * counters, Sheng et al. 2024). served[tenant_count] is changed. */
 void sched_order(sched_wait *waits, int count, double *served, int tenant_count);
 
 #endif

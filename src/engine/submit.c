@@ -193,13 +193,78 @@ sl_status job_prompt_ids(const engine *e, const llm_request *req, size_t prompt,
 
 static sl_status check_sampling(const engine *e, const llm_request *req, sl_err *err)
 {
-    for (size_t i = 0; i < req->sampling.bias_count; i++)
-        if (req->sampling.bias[i].token < 0 || req->sampling.bias[i].token >= e->w->params.vocab)
+    const llm_sampling *o = &req->sampling;
+    int vocab = e->w->params.vocab;
+
+    for (size_t i = 0; i < o->bias_count; i++)
+        if (o->bias[i].token < 0 || o->bias[i].token >= vocab)
             return sl_fail(err, SL_EINVAL,
                            "logit_bias: token id %d is outside the vocabulary of %d",
-                           req->sampling.bias[i].token, e->w->params.vocab);
+                           o->bias[i].token, vocab);
+    for (size_t i = 0; i < o->allowed_count; i++)
+        if (o->allowed[i] < 0 || o->allowed[i] >= vocab)
+            return sl_fail(err, SL_EINVAL,
+                           "allowed_token_ids: token id %d is outside the vocabulary of %d",
+                           o->allowed[i], vocab);
     return SL_OK;
 }
+
+/* ---- bad words ------------------------------------------------------------------------------- */
+
+/* The tokens of a word, behind a space or not, as a run in the request's arena. */
+static sl_status encode_word(const engine *e, llm_request *req, const char *word, bool spaced,
+                             llm_token_run *ret, sl_err *err)
+{
+    token_ids ids = { 0 };
+    int32_t *own = NULL;
+    sl_status status;
+    sl_buf text;
+
+    word += strspn(word, " \t\r\n");
+    sl_buf_init(&text, SL_STOP_BYTES_MAX + 2);
+    sl_buf_puts(&text, spaced ? " " : "");
+    sl_buf_puts(&text, word);
+    status = sl_buf_ok(&text, "bad word", err);
+    if (status == SL_OK)
+        status = token_encode(e->vocab, sl_buf_str(&text), text.len, 0, &ids, err);
+    if (status == SL_OK && ids.count == 0)
+        status = sl_fail(err, SL_EINVAL, "bad_words: '%s' has no tokens", word);
+    if (status == SL_OK && !(own = sl_arena_alloc(&req->arena, ids.count * sizeof *own)))
+        status = sl_fail(err, SL_ENOMEM, "request too large");
+    if (status == SL_OK) {
+        memcpy(own, ids.ids, ids.count * sizeof *own);
+        *ret = (llm_token_run){ own, ids.count };
+    }
+    token_ids_deinit(&ids);
+    sl_buf_deinit(&text);
+    return status;
+}
+
+/* Both spellings of each word, as in vLLM: that behind a space counts only when it is another
+ * token of a word of as many. */
+static sl_status encode_bad_words(const engine *e, llm_request *req, sl_err *err)
+{
+    llm_sampling *o = &req->sampling;
+
+    o->banned_count = 0;
+    if (req->bad_word_count == 0)
+        return SL_OK;
+    o->banned = sl_arena_alloc(&req->arena, 2 * req->bad_word_count * sizeof *o->banned);
+    if (!o->banned)
+        return sl_fail(err, SL_ENOMEM, "request too large");
+    for (size_t i = 0; i < req->bad_word_count; i++) {
+        llm_token_run plain, spaced;
+
+        SL_TRY(encode_word(e, req, req->bad_words[i], false, &plain, err));
+        SL_TRY(encode_word(e, req, req->bad_words[i], true, &spaced, err));
+        o->banned[o->banned_count++] = plain;
+        if (spaced.count == plain.count && spaced.ids[0] != plain.ids[0])
+            o->banned[o->banned_count++] = spaced;
+    }
+    return SL_OK;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------ */
 
 /* FNV-1a over the tokens up to each block's end: tells prompts apart that begin differently. */
 static void hash_blocks(const int32_t *tokens, int blocks, uint64_t *ret)
@@ -236,7 +301,9 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
         s->vector = sl_calloc((size_t)e->w->params.dim, sizeof *s->vector);
         return s->vector ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
     }
-    s->needs_echo = req->echo;
+    s->tells_probs = req->prompt_probs && choice % req->n == 0;
+    s->tells_ids = req->prompt_ids && choice % req->n == 0;
+    s->needs_echo = req->echo || s->tells_probs;
     s->draft_size = DRAFT_SIZE_FIRST;
     s->rng = sampler_seed(req->sampling.seed, choice);
     s->vocab = e->vocab;
@@ -312,6 +379,7 @@ sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret, sl_e
         return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", e->name,
                        e->enc ? "generate text" : "make embeddings");
     SL_TRY(check_sampling(e, req, err));
+    SL_TRY(encode_bad_words(e, req, err));
     if (!req->sampling.has_seed)
         sl_random_bytes(&req->sampling.seed, sizeof req->sampling.seed);
     j = sl_calloc(1, sizeof *j);

@@ -2,8 +2,14 @@
  * cache, who waits for whom, and guesses of next tokens. */
 #include "engine/engine_int.h"
 
-#define WAITS_LOOKED_AT 64  /* of the waiting sequences, as many as could begin in a step or two */
-#define OUTPUT_WEIGHT   2.0 /* an output token costs about two of a prompt (Sheng et al. 2024) */
+#include <limits.h>
+
+#include "base/os.h"
+
+#define WAITS_LOOKED_AT  64 /* of the waiting sequences, as many as could begin in a step or two */
+#define WAIT_NS_MAX      (30 * 1000000000LL) /* who waits longer behind higher priorities is let in */
+#define PROMOTE_EVERY_NS 1000000000LL        /* one of them in so long */
+#define OUTPUT_WEIGHT    2.0 /* an output token costs about two of a prompt (Sheng et al. 2024) */
 
 /* ---- tenants --------------------------------------------------------------------------------- */
 
@@ -60,25 +66,63 @@ void tenant_charge(engine *e, int at, int prompt_tokens, int output_tokens)
     e->tenants[at].served += prompt_tokens + OUTPUT_WEIGHT * output_tokens;
 }
 
+/* Nobody starves: of those that have waited long, the first to come is let in front once in a
+ * while, whatever its priority, and stays there until it begins. */
+static void promote_forgotten(engine *e, size_t waits)
+{
+    int64_t now_ns = sl_clock_mono_ns(), since = now_ns - WAIT_NS_MAX;
+    sched_wait *first = NULL;
+
+    for (size_t i = 0; i < waits; i++) {
+        const seq *s = e->live[e->waits[i].idx];
+
+        if (s->promoted) {
+            e->waits[i].priority = INT_MIN;
+            return;
+        }
+        if (!s->begun && s->job->submitted_ns < since) {
+            since = s->job->submitted_ns;
+            first = &e->waits[i];
+        }
+    }
+    if (!first || now_ns - e->promoted_ns < PROMOTE_EVERY_NS)
+        return;
+    e->live[first->idx]->promoted = true;
+    e->promoted_ns = now_ns;
+    first->priority = INT_MIN;
+}
+
+/* Sorts those that wait, in e->waits. */
+static void order_waits(engine *e, size_t waits, bool by_priority)
+{
+    if (waits < 2 || (e->tenant_count < 2 && !by_priority))
+        return;
+    if (by_priority)
+        promote_forgotten(e, waits);
+    for (int i = 0; i < e->tenant_count; i++)
+        e->served[i] = e->tenants[i].served;
+    sched_order(e->waits, (int)waits, e->served, e->tenant_count);
+}
+
 /* Sorts the live sequences: holders of blocks stay in front, in the order in which they began; then
  * those that wait. */
 static void order_live(engine *e)
 {
     size_t holders = 0, waits = 0;
+    bool by_priority = false;
 
     for (size_t i = 0; i < e->live_count; i++) {
         seq *s = e->live[i];
+        int priority = s->job->req->priority;
 
-        if (s->kv.block_count > 0)
+        if (s->kv.block_count > 0) {
             e->order[holders++] = s;
-        else
-            e->waits[waits++] = (sched_wait){ s->begun, s->tenant, s->prompt_count, (int)i };
+            continue;
+        }
+        by_priority = by_priority || (waits > 0 && priority != e->waits[0].priority);
+        e->waits[waits++] = (sched_wait){ s->begun, priority, s->tenant, s->prompt_count, (int)i };
     }
-    if (waits > 1 && e->tenant_count > 1) {
-        for (int i = 0; i < e->tenant_count; i++)
-            e->served[i] = e->tenants[i].served;
-        sched_order(e->waits, (int)waits, e->served, e->tenant_count);
-    }
+    order_waits(e, waits, by_priority);
     for (size_t i = 0; i < waits; i++)
         e->order[holders + i] = e->live[e->waits[i].idx];
     memcpy(e->live, e->order, e->live_count * sizeof *e->live);
@@ -188,7 +232,7 @@ void fill_views(engine *e)
             .blocks = s->kv.block_count,
             .own = kv_seq_own(e->pool, &s->kv),
             .decoding = s->sampled && s->count - s->kv.len == 1 && s->kv.block_count > 0,
-            .all_rows = s->needs_echo && s->job->req->logprobs,
+            .all_rows = seq_wants_rows(s),
             .brief = s->brief,
             .leader = -1,
         };

@@ -42,6 +42,12 @@ typedef struct llm_logit_bias {
     float bias;
 } llm_logit_bias;
 
+/* A run of token ids, in the arena. */
+typedef struct llm_token_run {
+    const int32_t *ids;
+    size_t count;
+} llm_token_run;
+
 /* Neutral values are those of llm_sampling_default(): penalties off, top_k 0 = all. */
 typedef struct llm_sampling {
     float temperature; /* 0: greedy */
@@ -56,6 +62,11 @@ typedef struct llm_sampling {
     int32_t min_tokens;
     llm_logit_bias *bias; /* in the arena */
     size_t bias_count;
+    const int32_t *allowed; /* no other token is sampled; in the arena */
+    size_t allowed_count;   /* 0: all are allowed */
+    llm_token_run *banned;  /* what is generated never ends with one of them; made of bad_words by
+                               the backend */
+    size_t banned_count;
 } llm_sampling;
 
 /* Tokens of one request by what they cost; the four do not overlap. */
@@ -99,10 +110,15 @@ typedef struct llm_request {
     size_t stop_count;
     int32_t *stop_ids; /* stop token ids, in the arena */
     size_t stop_id_count;
+    const char **bad_words; /* words that are not written, in the arena */
+    size_t bad_word_count;
     bool include_stop; /* keep the stop string in the text */
     bool echo;         /* LLM_COMPLETE: deliver the prompt's text (and logprobs) first */
     bool logprobs;
     int32_t top_logprobs; /* 0..SL_TOP_LOGPROBS_MAX */
+    bool prompt_ids;      /* tell each prompt's tokens: LLM_EV_PROMPT with ids */
+    bool prompt_probs;    /* tell the logprobs of each prompt's tokens: LLM_EV_PROMPT with tokens */
+    int32_t prompt_top;   /* prompt_probs: alternatives, 0..SL_TOP_LOGPROBS_MAX */
     bool show_special;    /* render control tokens in the text */
     bool no_special;      /* do not add BOS and the like to text prompts */
     bool every_token;   /* a DELTA for each token as it is sampled, also while its text is held back
@@ -199,6 +215,7 @@ typedef struct llm_token {
     size_t top_count;
     bool is_prompt; /* echo: no alternatives were sampled; logprob of the first is NAN */
     bool is_last;   /* LLM_EV_FINISH of its choice follows at once */
+    int32_t rank; /* PROMPT: tokens at least as likely as the chosen one; 1: it is the likeliest */
 } llm_token;
 
 typedef struct llm_usage {
@@ -211,6 +228,7 @@ typedef struct llm_usage {
 
 typedef enum llm_event_kind {
     LLM_EV_START,     /* admitted: usage.prompt_tokens is known */
+    LLM_EV_PROMPT,    /* what was asked of a prompt's tokens; before the choice's first DELTA */
     LLM_EV_DELTA,     /* text (whole UTF-8 characters; may be empty) and the tokens behind it */
     LLM_EV_FINISH,    /* one choice ended */
     LLM_EV_EMBEDDING, /* one vector */
@@ -225,10 +243,15 @@ typedef struct llm_event {
     uint32_t choice;
     const char *text; /* DELTA */
     size_t text_len;
-    const llm_token *tokens; /* DELTA: the tokens this text came from; logprobs only if asked */
+    const llm_token *tokens; /* DELTA: the tokens this text came from; logprobs only if asked.
+                                PROMPT: the next tokens of the prompt */
     size_t token_count;
-    llm_finish finish;   /* FINISH */
-    const char *stop;    /* FINISH: the stop string that matched, or NULL */
+    const int32_t *ids; /* PROMPT: all tokens of the prompt, in an event of their own */
+    size_t id_count;
+    llm_finish finish; /* FINISH */
+    const char *stop;  /* FINISH: the stop string that matched, or NULL */
+    bool by_token;     /* FINISH: stop_token ended the choice; it is in no DELTA */
+    int32_t stop_token;
     const float *vector; /* EMBEDDING: [vector_len], choice = prompt index */
     size_t vector_len;
     llm_usage usage; /* START, DONE: of the request. DELTA, FINISH: prompt_tokens and cached_tokens

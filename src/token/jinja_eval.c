@@ -554,6 +554,7 @@ sl_status token_template_render(const token_template *t, const json_t *vars, int
     jctx c = { .err = err, .now_s = now_s, .out = &text };
     sl_status st;
 
+    c.steps_max = t->steps_max ? t->steps_max : SL_TEMPLATE_STEPS_MAX;
     sl_arena_init(&c.arena, JINJA_ARENA_BYTES_MAX);
     st = guarded(&c, t, vars);
     if (st == SL_OK) {
@@ -564,6 +565,11 @@ sl_status token_template_render(const token_template *t, const json_t *vars, int
     }
     sl_arena_deinit(&c.arena);
     return st;
+}
+
+void token_template_bound(token_template *t, int64_t steps_max)
+{
+    t->steps_max = SL_MIN(steps_max, SL_TEMPLATE_STEPS_MAX);
 }
 
 void token_template_destroy(token_template *t)

@@ -203,7 +203,7 @@ typedef struct jctx {
     sl_status status;
     sl_err *err;
     int line;
-    int64_t steps, now_s;
+    int64_t steps, steps_max, now_s;
     int depth, eval_depth;
     jtext *out;
     jscope *scope, *root;
@@ -213,6 +213,7 @@ typedef struct jctx {
 struct token_template {
     sl_arena arena;
     jnode *body;
+    int64_t steps_max; /* 0: SL_TEMPLATE_STEPS_MAX */
 };
 
 /* Ops of N_BINARY and N_COMPARE. */

@@ -29,7 +29,7 @@ void *j_alloc(jctx *c, size_t n)
 
 void j_step(jctx *c)
 {
-    if (++c->steps > SL_TEMPLATE_STEPS_MAX)
+    if (++c->steps > c->steps_max)
         j_fail(c, SL_ELIMIT, "the template takes too many steps");
 }
 

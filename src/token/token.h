@@ -75,6 +75,8 @@ typedef struct token_template token_template;
 SL_NODISCARD sl_status token_template_parse(const char *text, size_t len, token_template **ret,
                                             sl_err *err);
 void token_template_destroy(token_template *t); /* accepts NULL */
+/* Lets it take no more than so many steps, for templates of strangers; before it is shared. */
+void token_template_bound(token_template *t, int64_t steps_max);
 /* vars: an object (messages, tools, add_generation_prompt, bos_token, ...). now_s: seconds since
  * 1970, for strftime_now. SL_EINVAL carries the message of raise_exception; SL_ELIMIT: past a bound
  * of base/limits.h. */

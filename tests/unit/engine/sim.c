@@ -2,6 +2,8 @@
  * functions named __wrap_ here. */
 #include "sim.h"
 
+#include <math.h>
+
 #include "tests_engine.h"
 
 static sim *current; /* whose clock it is */
@@ -184,6 +186,32 @@ void sim_close(sim *s)
     current = NULL;
 }
 
+/* Its logprob, rank and alternatives are those of the row before it, computed alone. */
+static void check_prompt_token(sim_request *r, const llm_token *t)
+{
+    uint64_t h = 1;
+    float logits[SIM_VOCAB];
+    int above = 0;
+
+    assert_int_equal(t->chosen.id, r->ids[r->told]);
+    if (r->told++ == 0) {
+        assert_true(isnan(t->chosen.logprob));
+        return;
+    }
+    for (int i = 0; i < r->told - 1; i++)
+        h = mix(h, (uint64_t)r->ids[i]);
+    logits_of(h, r->ids[r->told - 2], logits);
+    for (int i = 0; i < SIM_VOCAB; i++)
+        above += logits[i] >= logits[t->chosen.id];
+    assert_int_equal(t->rank, above);
+    assert_int_equal(t->top_count, r->req.prompt_top);
+    assert_float_equal(t->chosen.logprob,
+                       logits[t->chosen.id] - sampler_log_sum(&current->e.k, logits, SIM_VOCAB),
+                       1e-5);
+    for (size_t i = 0; i < t->top_count; i++)
+        assert_true((t->top[i].id == t->chosen.id) <= ((int)i < above));
+}
+
 static void on_event(void *ctx, llm_request *req, const llm_event *ev)
 {
     sim_request *r = ctx;
@@ -205,6 +233,17 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
             else
                 r->got[c][r->got_count[c]++] = ev->tokens[i].chosen.id;
         }
+        break;
+    case LLM_EV_PROMPT:
+        assert_int_equal(c, 0); /* the first choice tells for all */
+        assert_int_equal(r->got_count[c], 0);
+        if (ev->ids) {
+            assert_int_equal(ev->id_count, r->prompt.id_count);
+            assert_memory_equal(ev->ids, r->ids, ev->id_count * sizeof *ev->ids);
+            r->told_ids++;
+            break;
+        }
+        check_prompt_token(r, &ev->tokens[0]);
         break;
     case LLM_EV_FINISH:
         r->finishes[c]++;
@@ -261,7 +300,7 @@ void sim_step(sim *s)
 
     for (size_t i = e->live_count; i-- > 0;)
         if (e->live[i]->job->req->cancelled) {
-            emit_finish(e->live[i], LLM_FINISH_CANCELLED, NULL);
+            emit_finish(e->live[i], LLM_FINISH_CANCELLED, NULL, -1);
             seq_end(e, i);
         }
     if (e->live_count == 0)
@@ -309,6 +348,10 @@ void sim_check_answer(sim *s, const sim_request *r)
         assert_true(r->got_count[c] == want || (r->req.cancelled && r->got_count[c] < want));
         if (r->req.echo && !r->req.cancelled)
             assert_int_equal(r->echoed[c], prompt);
+        if (r->req.prompt_probs && !r->req.cancelled)
+            assert_int_equal(r->told, prompt);
+        if (r->req.prompt_ids && !r->req.cancelled)
+            assert_int_equal(r->told_ids, 1);
         memcpy(tokens, r->ids, (size_t)prompt * sizeof *tokens);
         for (int i = 0; i < prompt - 1; i++)
             h = mix(h, (uint64_t)tokens[i]);

@@ -31,6 +31,8 @@ typedef struct sim_request {
     /* filled in by the simulation */
     int32_t got[SIM_CHOICES][SIM_TOKENS];
     int got_count[SIM_CHOICES], echoed[SIM_CHOICES], finishes[SIM_CHOICES], starts, dones;
+    int told;     /* prompt tokens whose logprobs came */
+    int told_ids; /* times that its ids came */
     llm_usage usage;
     long arrived, began, ended; /* steps; 0: not yet */
 } sim_request;

@@ -1,4 +1,6 @@
-/* test_engine.c - the team of compute threads, and messages that the model is to go on with. */
+/* test_engine.c - the team of compute threads, messages that the model is to go on with, the cache
+ * of callers' templates. */
+#include "engine/templates.h"
 #include "tests_engine.h"
 
 #include "engine/engine_int.h"
@@ -93,10 +95,53 @@ static void test_continue_final(void **state)
     continues(CHATML, "[]", NULL);
 }
 
+/* ---- templates ------------------------------------------------------------------------------- */
+
+static void test_templates(void **state)
+{
+    template_cache *c = template_cache_create();
+    kept_template *first, *again, *other;
+    char text[64];
+    sl_buf out;
+    sl_err err;
+
+    (void)state;
+    assert_int_equal(template_acquire(c, "{{ 'a' }}", &first, &err), SL_OK);
+    assert_int_equal(template_acquire(c, "{{ 'a' }}", &again, &err), SL_OK);
+    assert_ptr_equal(first, again);
+    template_release(c, again);
+    for (int i = 0; i < 40; i++) { /* pushes the first one out while it is in use */
+        snprintf(text, sizeof text, "{{ %d }}", i);
+        assert_int_equal(template_acquire(c, text, &other, &err), SL_OK);
+        template_release(c, other);
+    }
+    sl_buf_init(&out, 1000);
+    json_t *vars = json_object();
+
+    assert_int_equal(token_template_render(template_of(first), vars, 0, &out, &err), SL_OK);
+    assert_string_equal(sl_buf_str(&out), "a");
+    template_release(c, first);
+    assert_int_equal(template_acquire(c, "{{ x", &first, &err), SL_EINVAL);
+    assert_non_null(strstr(err.text, "chat_template: "));
+    assert_non_null(strstr(err.text, "line 1"));
+    /* One that would take long is stopped soon. */
+    assert_int_equal(template_acquire(c,
+                                      "{% for i in range(3000) %}{% for j in range(3000) %}"
+                                      "{% endfor %}{% endfor %}",
+                                      &first, &err),
+                     SL_OK);
+    assert_int_equal(token_template_render(template_of(first), vars, 0, &out, &err), SL_ELIMIT);
+    template_release(c, first);
+    json_decref(vars);
+    sl_buf_deinit(&out);
+    template_cache_destroy(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_team),
-                                        cmocka_unit_test(test_continue_final) };
+                                        cmocka_unit_test(test_continue_final),
+                                        cmocka_unit_test(test_templates) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,6 +112,14 @@ static void test_tenants_do_not_share(void **state)
     fill(tokens, 64, 0);
     assert_true(a != b && a && b);
     assert_true(kv_pool_root(pool, "a") == a);
+    for (int i = 0; i < 5000; i++) { /* a stream of salts does not end the caching of others */
+        char salt[16];
+
+        snprintf(salt, sizeof salt, "salt%d", i);
+        assert_true(kv_pool_root(pool, salt) > b);
+        assert_true(kv_pool_root(pool, "a") == a);
+    }
+    assert_true(kv_pool_root(pool, "b") > b); /* was forgotten: shares nothing with before */
     init(&s, a);
     init(&none, 0);
     compute(pool, &none, tokens, 40); /* publishes nothing */

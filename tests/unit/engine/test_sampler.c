@@ -217,6 +217,107 @@ static void test_greedy(void **state)
     sampler_deinit(&s);
 }
 
+/* ---- what may be said ------------------------------------------------------------------------ */
+
+static llm_sampling random_sampling(void)
+{
+    llm_sampling o = llm_sampling_default();
+
+    o.temperature = one_in(3) ? 0 : 0.5f + (float)rng(100) / 50.0f;
+    o.top_k = one_in(2) ? 0 : 1 + (int32_t)rng(60);
+    o.top_p = one_in(2) ? 1 : (float)rng(100) / 100.0f;
+    o.min_p = one_in(3) ? 0.1f : 0;
+    o.typical_p = one_in(4) ? 0.5f : 1;
+    o.repetition_penalty = one_in(4) ? 1.3f : 1;
+    return o;
+}
+
+/* Whatever the settings: only allowed tokens come, and no banned run is ever completed. */
+static void test_forbidden_tokens(void **state)
+{
+    sampler s;
+    sl_err err;
+    uint64_t r = 5;
+
+    (void)state;
+    assert_int_equal(sampler_init(&s, &test_kernels, VOCAB, &err), SL_OK);
+    for (int round = 0; round < 4000; round++) {
+        int32_t allowed[8], runs[4][3], tokens[40] = { 1, 2 };
+        llm_token_run banned[4];
+        llm_sampling o = random_sampling();
+
+        o.allowed = allowed;
+        o.allowed_count = one_in(2) ? 1 + rng(8) : 0;
+        for (size_t i = 0; i < SL_COUNT_OF(allowed); i++)
+            allowed[i] = (int32_t)rng(one_in(2) ? 12 : VOCAB);
+        o.banned = banned;
+        o.banned_count = rng(5);
+        for (int i = 0; i < 4; i++) {
+            for (int k = 0; k < 3; k++)
+                runs[i][k] = one_in(2) ? allowed[rng(8)] : (int32_t)rng(12);
+            banned[i] = (llm_token_run){ runs[i], 1 + rng(3) };
+        }
+        for (int n = 2; n < 40; n++) {
+            float logits[VOCAB];
+            bool is_allowed = o.allowed_count == 0;
+
+            for (int i = 0; i < VOCAB; i++)
+                logits[i] = (float)rng(1000) / 100.0f + (i < 12 ? 20.0f : 0);
+            tokens[n] = sampler_pick(&s, logits, &o, &(sampler_history){ tokens, 2, n }, &r);
+            if (tokens[n] < 0)
+                break; /* nothing is left; seen below that it is so */
+            for (size_t i = 0; i < o.allowed_count; i++)
+                is_allowed = is_allowed || allowed[i] == tokens[n];
+            assert_true(is_allowed);
+            for (size_t i = 0; i < o.banned_count; i++)
+                assert_true(n - 2 + 1 < (int)banned[i].count ||
+                            memcmp(tokens + n + 1 - banned[i].count, banned[i].ids,
+                                   banned[i].count * sizeof(int32_t)) != 0);
+        }
+        for (int i = 0; i < VOCAB; i++)
+            assert_int_equal(s.counts[i], 0);
+    }
+    sampler_deinit(&s);
+}
+
+static void test_nothing_is_left(void **state)
+{
+    const int32_t seven = 7, history[] = { 3, 7 };
+    llm_token_run ban = { &seven, 1 };
+    float logits[VOCAB] = { 0 };
+    llm_sampling o = llm_sampling_default();
+    uint64_t r = 5;
+    sampler s;
+    sl_err err;
+
+    (void)state;
+    assert_int_equal(sampler_init(&s, &test_kernels, VOCAB, &err), SL_OK);
+    o.allowed = &seven;
+    o.allowed_count = 1;
+    assert_int_equal(pick(&s, logits, o, &r), 7);
+    o.banned = &ban;
+    o.banned_count = 1;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        o.temperature = greedy ? 0 : 1;
+        assert_int_equal(pick(&s, logits, o, &r), -1);
+    }
+    /* A run is looked for in what was generated, not in the prompt. */
+    o.allowed_count = 0;
+    o.temperature = 0;
+    ban = (llm_token_run){ history, 2 };
+    logits[7] = 1;
+    assert_int_equal(sampler_pick(&s, logits, &o, &(sampler_history){ history, 1, 1 }, &r), 7);
+    logits[7] = 1;
+    assert_true(sampler_pick(&s, logits, &o, &(sampler_history){ history, 0, 1 }, &r) != 7);
+    memset(logits, 0, sizeof logits);
+    logits[4] = 2;
+    logits[9] = 3;
+    assert_int_equal(sampler_rank(&s, logits, 9), 1);
+    assert_int_equal(sampler_rank(&s, logits, 4), 2);
+    assert_int_equal(sampler_rank(&s, logits, 5), VOCAB);
+    sampler_deinit(&s);
+}
+
 /* ---- the rest -------------------------------------------------------------------------------- */
 
 static void test_sampler_penalties(void **state)
@@ -294,10 +395,9 @@ static void test_sampler_seed_and_top(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distributions),
-        cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_sampler_penalties),
-        cmocka_unit_test(test_sampler_seed_and_top),
+        cmocka_unit_test(test_distributions),     cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_forbidden_tokens),  cmocka_unit_test(test_nothing_is_left),
+        cmocka_unit_test(test_sampler_penalties), cmocka_unit_test(test_sampler_seed_and_top),
     };
 
     kernels_init(&test_kernels, kernels_cpu());

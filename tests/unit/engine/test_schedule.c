@@ -35,6 +35,8 @@ static void make_prompt(sim_request *r, int doc, int shared, int count)
     r->prompt.id_count = (size_t)count;
 }
 
+static const int32_t allowed[] = { 11, 2, 3, 2, 15 };
+
 static void random_request(sim_request *r, int tokens_max)
 {
     int total = 2 + (int)rng((uint32_t)tokens_max - 1), prompt = 1 + (int)rng((uint32_t)total - 1);
@@ -50,6 +52,14 @@ static void random_request(sim_request *r, int tokens_max)
     r->req.spec_tokens = one_in(4) ? -1 : (int32_t)rng(12);
     r->req.sampling.seed = rng(1000);
     r->req.sampling.temperature = one_in(3) ? 0.8f : 0;
+    r->req.prompt_ids = one_in(10);
+    r->req.prompt_probs = one_in(10);
+    r->req.prompt_top = (int32_t)rng(4);
+    r->req.priority = one_in(4) ? (int32_t)rng(3) - 1 : 0;
+    if (one_in(8)) {
+        r->req.sampling.allowed = allowed;
+        r->req.sampling.allowed_count = SL_COUNT_OF(allowed);
+    }
 }
 
 typedef struct weather {
@@ -331,6 +341,76 @@ static void test_who_returns_owes_nothing(void **state)
     run_rest(210);
 }
 
+/* ---- priority -------------------------------------------------------------------------------- */
+
+/* What is urgent begins before what came long before it; equals keep their order. */
+static void test_the_urgent_begin_first(void **state)
+{
+    (void)state;
+    sim_open(&s, &fair);
+    submit_all(0, 40, "a", 40, 12);
+    for (int i = 20; i < 40; i++)
+        requests[i].req.priority = 5;
+    submit_all(40, 60, "a", 40, 12);
+    for (int i = 40; i < 60; i++)
+        requests[i].req.priority = -1;
+    run_rest(60);
+    for (int i = 40; i < 60; i++)
+        assert_true(requests[i].began <= requests[0].began);
+    for (int i = 0; i < 59; i++)
+        if (i != 19 && i != 39)
+            assert_true(requests[i].began <= requests[i + 1].began);
+    assert_true(requests[19].began <= requests[20].began);
+}
+
+/* However many urgent ones keep coming, one that waited long is let in, one in a while. */
+static void test_nobody_waits_for_ever(void **state)
+{
+    const sim_options slow = { .blocks = 40,
+                               .seqs_max = FAIR_SEQS,
+                               .step_tokens = 64,
+                               .mixed_prefill = 16,
+                               .token_ns = 10000000 };
+    int next = 2;
+
+    (void)state;
+    sim_open(&s, &slow);
+    submit_all(0, 2, "a", 40, 12);
+    requests[0].req.priority = requests[1].req.priority = 9;
+    while (requests[1].began == 0) {
+        for (; s.e.live_count < 3 * FAIR_SEQS; next = next + 1 < 100 ? next + 1 : 2)
+            submit_all(next, next + 1, "b", 40, 12); /* the one of that number ended long ago */
+        assert_true(s.now_ns < 60 * 1000000000LL);
+        sim_step(&s);
+    }
+    assert_true(s.now_ns > 30 * 1000000000LL);
+    assert_true(requests[0].began < requests[1].began);
+    while (s.e.live_count > 0)
+        sim_step(&s);
+    sim_check_answer(&s, &requests[0]);
+    sim_check_answer(&s, &requests[1]);
+    sim_close(&s);
+}
+
+static void test_order_of_waits(void **state)
+{
+    sched_wait w[] = {
+        { .priority = 0, .tenant = 0, .tokens = 10, .idx = 0 },
+        { .priority = 0, .tenant = 0, .tokens = 10, .idx = 1 },
+        { .priority = -3, .tenant = 0, .tokens = 10, .idx = 2 },
+        { .priority = 0, .tenant = 1, .tokens = 10, .idx = 3 },
+        { .begun = true, .priority = 9, .tenant = 1, .tokens = 10, .idx = 4 },
+        { .priority = -3, .tenant = 1, .tokens = 10, .idx = 5 },
+    };
+    double served[] = { 0, 5 };
+    const int want[] = { 4, 2, 5, 0, 3, 1 };
+
+    (void)state;
+    sched_order(w, 6, served, 2);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(w[i].idx, want[i]);
+}
+
 /* ---- single plans ---------------------------------------------------------------------------- */
 
 static const sched_limits limits = { .step_tokens = 64,
@@ -415,6 +495,9 @@ int main(void)
         cmocka_unit_test(test_service_is_by_tokens),
         cmocka_unit_test(test_who_comes_late_is_not_repaid),
         cmocka_unit_test(test_who_returns_owes_nothing),
+        cmocka_unit_test(test_the_urgent_begin_first),
+        cmocka_unit_test(test_nobody_waits_for_ever),
+        cmocka_unit_test(test_order_of_waits),
         cmocka_unit_test(test_decodes_go_first_and_prompts_share_the_rest),
         cmocka_unit_test(test_guesses_fill_small_steps_only),
         cmocka_unit_test(test_nobody_begins_in_the_place_of_a_preempted),
