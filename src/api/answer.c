@@ -29,6 +29,7 @@ static void job_destroy(void *user)
 {
     job *j = user;
 
+    atomic_fetch_sub(&j->a->load, 1);
     j->enc->ops->destroy(j->enc);
     sl_buf_deinit(&j->out);
     sl_free(j->last_ns);
@@ -211,6 +212,7 @@ static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc,
     j->req = req;
     j->enc = enc;
     j->writable = true;
+    atomic_fetch_add(&a->load, 1);
     j->note.ttft_ms = -1;
     snprintf(j->note.model, sizeof j->note.model, "%s", model);
     req->caller = llm_caller_ref(api_caller(x));

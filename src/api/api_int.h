@@ -53,6 +53,7 @@ struct api {
     api_route routes[API_ROUTES_MAX];
     size_t route_count;
     atomic_bool ready;
+    atomic_int load; /* model requests under way */
     int64_t started_s;
     api_pool *pool;      /* document routes, and those about models that read files */
     api_pool *slow_pool; /* what takes minutes: pulls, creations */

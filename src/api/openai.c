@@ -1,6 +1,8 @@
 /* openai.c - the OpenAI handlers. */
 #include "api/api_int.h"
 
+#include <stdio.h>
+
 static bool check_model(const openai_call *call, const llm_model_info *info, openai_error *e)
 {
     if (call->dimensions > 0 && info->embedding_dim > 0 && call->dimensions > info->embedding_dim) {
@@ -14,6 +16,7 @@ static bool check_model(const openai_call *call, const llm_model_info *info, ope
 
 void openai_handle(api *a, http_exchange *x, llm_task task)
 {
+    const llm_caller *caller = api_caller(x);
     sl_span body = http_body(x);
     openai_error error = { 0 };
     openai_call call;
@@ -25,7 +28,8 @@ void openai_handle(api *a, http_exchange *x, llm_task task)
         return;
     }
     model = answer_model(a, call.req, &info);
-    if (!check_model(&call, &info, &error)) {
+    if (!check_model(&call, &info, &error) ||
+        openai_settle(&call, caller ? caller->id : "", info.context_tokens, &error) != SL_OK) {
         llm_request_destroy(call.req);
         api_respond_error(a, x, &error);
         return;
@@ -49,6 +53,22 @@ static void embeddings(api *a, http_exchange *x)
     openai_handle(a, x, LLM_EMBED);
 }
 
+/* ---- vLLM's small ones ---------------------------------------------------------------------- */
+
+static void ping(api *a, http_exchange *x)
+{
+    (void)a;
+    http_respond(x, 200, "application/json", "", 0);
+}
+
+static void load(api *a, http_exchange *x)
+{
+    char text[48];
+    int len = snprintf(text, sizeof text, "{\"server_load\":%d}", atomic_load(&a->load));
+
+    http_respond(x, 200, "application/json", text, (size_t)len);
+}
+
 static const api_endpoint list[] = {
     { "POST", "/v1/chat/completions", chat, LLM_MAY_GENERATE, "Answer a conversation",
       &openai_chat_body, .streams = true },
@@ -58,5 +78,8 @@ static const api_endpoint list[] = {
       &openai_embedding_body },
     { "GET", "/v1/models", models_list, LLM_MAY_MODELS_READ, "The models there are" },
     { "GET", "/v1/models/{model...}", models_get, LLM_MAY_MODELS_READ, "One model" },
+    { "GET", "/ping", ping, 0, "200 while the process lives" },
+    { "POST", "/ping", ping, 0, "200 while the process lives" },
+    { "GET", "/load", load, LLM_MAY_MODELS_READ, "Model requests under way" },
 };
 const api_endpoints openai_endpoints = { &openai_dialect, "OpenAI", list, SL_COUNT_OF(list) };

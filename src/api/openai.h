@@ -13,12 +13,19 @@
 /* A parsed request and how its answer is to be written. */
 typedef struct openai_call {
     llm_request *req; /* owned until handed on */
-    bool stream, include_usage;
+    bool stream, include_usage, continuous_usage;
     bool no_tools;                                  /* "tool_choice": "none" */
     bool skip_special, add_special, add_generation; /* as the caller said, default true */
-    int64_t best_of;                                /* completions; 0: as n */
-    bool base64;                                    /* embeddings */
-    int64_t dimensions;                             /* embeddings; 0: all */
+    bool echo;               /* chat: the answer begins with the last message */
+    bool logprobs;           /* are told; req->logprobs may be on for other reasons */
+    bool token_ids;          /* "return_token_ids" */
+    bool tokens_as_ids;      /* "return_tokens_as_token_ids" */
+    const char *cache_salt;  /* NULL: none; in the request's arena */
+    const json_t *documents; /* for the template; borrowed from the body */
+    int64_t best_of;         /* completions; 0: as n */
+    uint32_t n;              /* choices told per prompt, the best of req->n */
+    bool base64;             /* embeddings */
+    int64_t dimensions;      /* embeddings; 0: all */
 } openai_call;
 
 /* Parses and checks a body. On success ret->req is the caller's; on failure ret is untouched, *err
@@ -33,6 +40,11 @@ sl_status openai_take_messages(const json_t *list, llm_request *req, openai_erro
 /* A text, texts, token ids or lists of them to req->prompts; name is for errors. */
 sl_status openai_take_prompts(const json_t *v, const char *name, llm_request *req,
                               openai_error *err);
+
+/* Completes what depends on the caller and the model: whose prefixes are shared, how much of a
+ * prompt fits. context_tokens 0: not known. */
+sl_status openai_settle(openai_call *call, const char *caller_id, int64_t context_tokens,
+                        openai_error *err);
 
 /* Fills an openai_error. param may be NULL. Returns SL_EINVAL. */
 sl_status openai_refuse(openai_error *err, const char *param, const char *code, const char *fmt,
@@ -54,8 +66,12 @@ typedef struct openai_choice openai_choice;
 typedef struct openai_encoder {
     encoder base;
     llm_task task;
-    bool include_usage, base64, logprobs;
+    bool include_usage, continuous_usage, base64, logprobs, token_ids, tokens_as_ids, prompt_probs;
+    bool roles_told;        /* in a stream of a chat */
+    uint32_t n, per_prompt; /* choices told of a prompt, and generated */
     int64_t dimensions;
+    char role[16]; /* chat */
+    sl_buf echo;   /* chat: what the answer begins with */
     char id[64], model[128];
     int64_t created_s;
     openai_choice *choices; /* [choice_count] */

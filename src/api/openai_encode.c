@@ -7,18 +7,8 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
-#include "api/openai.h"
+#include "api/openai_int.h"
 #include "base/os.h"
-
-struct openai_choice {
-    sl_buf text;    /* collected answer, or the JSON of one embedding */
-    sl_buf tokens;  /* chat: logprob items; completions: the quoted tokens */
-    sl_buf probs;   /* completions: token_logprobs */
-    sl_buf tops;    /* completions: top_logprobs */
-    sl_buf offsets; /* completions: text_offset */
-    int64_t chars;  /* code points of the tokens so far */
-    llm_finish finish;
-};
 
 #define FINGERPRINT "fp_sluice_" SLUICE_VERSION
 
@@ -62,6 +52,32 @@ static void destroy_op(encoder *e)
     sl_free(e);
 }
 
+#define CHOICE_BUFS 9
+
+static void choice_bufs(openai_choice *c, sl_buf *ret[CHOICE_BUFS])
+{
+    sl_buf *const all[CHOICE_BUFS] = { &c->text,       &c->tokens,       &c->probs,
+                                       &c->tops,       &c->offsets,      &c->ids,
+                                       &c->prompt_ids, &c->prompt_probs, &c->stop_reason };
+
+    memcpy(ret, all, sizeof all);
+}
+
+/* Whose turn the answer is, as in vLLM: the assistant's, or, where no new turn begins, that of the
+ * last message, which is then repeated when echo asks for it. */
+static void take_turn(openai_encoder *e, const openai_call *call)
+{
+    const json_t *messages = call->req->messages;
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const json_t *content = json_object_get(last, "content");
+    const char *role = json_string_value(json_object_get(last, "role"));
+    const char *own = call->req->no_generation_prompt && role ? role : "assistant";
+
+    snprintf(e->role, sizeof e->role, "%s", own);
+    if (call->echo && role && strcmp(role, own) == 0)
+        sl_buf_put(&e->echo, json_string_value(content), json_string_length(content));
+}
+
 sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const char *model,
                               int64_t created_s)
 {
@@ -74,39 +90,45 @@ sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const 
     *e = (openai_encoder){ .base = { .ops = &ops, .stream = call->stream },
                            .task = req->task,
                            .include_usage = call->include_usage,
+                           .continuous_usage = call->include_usage && call->continuous_usage,
                            .base64 = call->base64,
                            .dimensions = call->dimensions,
-                           .logprobs = req->logprobs,
+                           .logprobs = call->logprobs,
+                           .token_ids = call->token_ids,
+                           .tokens_as_ids = call->tokens_as_ids,
+                           .prompt_probs = req->prompt_probs,
+                           .per_prompt = req->task == LLM_EMBED ? 1 : req->n,
                            .created_s = created_s };
+    e->n = e->task == LLM_EMBED ? 1 : call->n;
     make_id(e->id, sizeof e->id, req->task == LLM_CHAT ? "chatcmpl-" : "cmpl-");
     snprintf(e->model, sizeof e->model, "%s", model);
-    e->base.choice_count = (uint32_t)prompts * (req->task == LLM_EMBED ? 1 : req->n);
+    e->base.choice_count = (uint32_t)prompts * e->per_prompt;
     e->choices = sl_calloc(e->base.choice_count, sizeof *e->choices);
+    sl_buf_init(&e->echo, OPENAI_ANSWER_MAX);
     if (!e->choices)
         return SL_ENOMEM;
     for (uint32_t i = 0; i < e->base.choice_count; i++) {
-        openai_choice *c = &e->choices[i];
+        sl_buf *b[CHOICE_BUFS];
 
-        sl_buf_init(&c->text, OPENAI_ANSWER_MAX);
-        sl_buf_init(&c->tokens, OPENAI_ANSWER_MAX);
-        sl_buf_init(&c->probs, OPENAI_ANSWER_MAX);
-        sl_buf_init(&c->tops, OPENAI_ANSWER_MAX);
-        sl_buf_init(&c->offsets, OPENAI_ANSWER_MAX);
+        choice_bufs(&e->choices[i], b);
+        for (int k = 0; k < CHOICE_BUFS; k++)
+            sl_buf_init(b[k], OPENAI_ANSWER_MAX);
     }
+    if (req->task == LLM_CHAT)
+        take_turn(e, call);
     return SL_OK;
 }
 
 void openai_encoder_deinit(openai_encoder *e)
 {
     for (uint32_t i = 0; e->choices && i < e->base.choice_count; i++) {
-        openai_choice *c = &e->choices[i];
+        sl_buf *b[CHOICE_BUFS];
 
-        sl_buf_deinit(&c->text);
-        sl_buf_deinit(&c->tokens);
-        sl_buf_deinit(&c->probs);
-        sl_buf_deinit(&c->tops);
-        sl_buf_deinit(&c->offsets);
+        choice_bufs(&e->choices[i], b);
+        for (int k = 0; k < CHOICE_BUFS; k++)
+            sl_buf_deinit(b[k]);
     }
+    sl_buf_deinit(&e->echo);
     sl_free(e->choices);
     e->choices = NULL;
 }
@@ -188,111 +210,29 @@ const api_dialect openai_dialect = { "openai", NULL, openai_put_error };
 
 /* ---- logprobs ------------------------------------------------------------------------------ */
 
-static void put_logprob(sl_buf *out, float p)
-{
-    if (isnan(p))
-        sl_buf_puts(out, "null");
-    else if (p < -9999.0f)
-        sl_buf_puts(out, "-9999.0"); /* OpenAI's way to write minus infinity */
-    else
-        sl_buf_printf(out, "%.7g", (double)p);
-}
-
-/* A token as a JSON string; bytes that are no text are spelled out, as OpenAI does. */
-static void put_token(sl_buf *out, const llm_token_prob *t)
-{
-    if (sl_utf8_valid(t->text, t->text_len)) {
-        sl_buf_put_json(out, t->text, t->text_len);
-        return;
-    }
-    sl_buf_puts(out, "\"bytes:");
-    for (size_t i = 0; i < t->text_len; i++)
-        sl_buf_printf(out, "\\\\x%02x", (unsigned char)t->text[i]);
-    sl_buf_putc(out, '"');
-}
-
-static void put_chat_prob(sl_buf *out, const llm_token_prob *t)
-{
-    sl_buf_puts(out, "{\"token\":");
-    put_token(out, t);
-    sl_buf_puts(out, ",\"logprob\":");
-    put_logprob(out, t->logprob);
-    sl_buf_puts(out, ",\"bytes\":[");
-    for (size_t i = 0; i < t->text_len; i++)
-        sl_buf_printf(out, i ? ",%d" : "%d", (unsigned char)t->text[i]);
-    sl_buf_putc(out, ']');
-}
-
-static void put_comma(sl_buf *b)
-{
-    if (b->len > 0)
-        sl_buf_putc(b, ',');
-}
-
-static void add_chat_token(openai_choice *c, const llm_token *t)
-{
-    put_comma(&c->tokens);
-    put_chat_prob(&c->tokens, &t->chosen);
-    sl_buf_puts(&c->tokens, ",\"top_logprobs\":[");
-    for (size_t i = 0; i < t->top_count; i++) {
-        if (i > 0)
-            sl_buf_putc(&c->tokens, ',');
-        put_chat_prob(&c->tokens, &t->top[i]);
-        sl_buf_putc(&c->tokens, '}');
-    }
-    sl_buf_puts(&c->tokens, "]}");
-}
-
-/* {"token": logprob} of the alternatives and of the chosen one. */
-static void put_top_map(sl_buf *out, const llm_token *t)
-{
-    bool has_chosen = false;
-
-    if (isnan(t->chosen.logprob)) {
-        sl_buf_puts(out, "null");
-        return;
-    }
-    sl_buf_putc(out, '{');
-    for (size_t i = 0; i < t->top_count; i++) {
-        has_chosen = has_chosen || t->top[i].id == t->chosen.id;
-        if (i > 0)
-            sl_buf_putc(out, ',');
-        put_token(out, &t->top[i]);
-        sl_buf_putc(out, ':');
-        put_logprob(out, t->top[i].logprob);
-    }
-    if (!has_chosen) {
-        if (t->top_count > 0)
-            sl_buf_putc(out, ',');
-        put_token(out, &t->chosen);
-        sl_buf_putc(out, ':');
-        put_logprob(out, t->chosen.logprob);
-    }
-    sl_buf_putc(out, '}');
-}
-
-static void add_completion_token(openai_choice *c, const llm_token *t)
-{
-    put_comma(&c->tokens);
-    put_token(&c->tokens, &t->chosen);
-    put_comma(&c->probs);
-    put_logprob(&c->probs, t->chosen.logprob);
-    put_comma(&c->tops);
-    put_top_map(&c->tops, t);
-    put_comma(&c->offsets);
-    sl_buf_printf(&c->offsets, "%lld", (long long)c->chars);
-    for (size_t i = 0; i < t->chosen.text_len; i++)
-        c->chars += ((unsigned char)t->chosen.text[i] & 0xc0) != 0x80;
-}
-
 static void add_tokens(openai_encoder *e, openai_choice *c, const llm_event *ev)
 {
-    for (size_t i = 0; e->logprobs && i < ev->token_count; i++) {
-        if (e->task == LLM_CHAT)
-            add_chat_token(c, &ev->tokens[i]);
-        else
-            add_completion_token(c, &ev->tokens[i]);
+    openai_add_probs(e, c, ev);
+    for (size_t i = 0; i < ev->token_count; i++) {
+        const llm_token *t = &ev->tokens[i];
+
+        if (t->is_prompt)
+            continue;
+        c->token_count++;
+        c->logprob_sum += t->chosen.logprob;
+        if (e->token_ids)
+            sl_buf_printf(&c->ids, c->ids.len ? ",%d" : "%d", t->chosen.id);
     }
+}
+
+/* What ended the choice, where a caller's own stop did. */
+static void take_finish(const openai_encoder *e, openai_choice *c, const llm_event *ev)
+{
+    c->finish = ev->finish;
+    if (ev->by_token && e->token_ids)
+        sl_buf_printf(&c->ids, c->ids.len ? ",%d" : "%d", ev->stop_token);
+    if (ev->stop)
+        put_str(&c->stop_reason, ev->stop);
 }
 
 /* Writes the gathered logprobs as a value and empties them. */
@@ -345,6 +285,36 @@ static void put_head(const openai_encoder *e, const char *object, sl_buf *out)
     sl_buf_puts(out, ",\"system_fingerprint\":\"" FINGERPRINT "\"");
 }
 
+/* What vLLM's fields add to a choice: ids since the last time, and what ended it. */
+static void put_extras(const openai_encoder *e, openai_choice *c, sl_buf *out)
+{
+    if (c->stop_reason.len > 0)
+        sl_buf_printf(out, ",\"stop_reason\":%s", c->stop_reason.ptr);
+    if (!e->token_ids)
+        return;
+    sl_buf_puts(out, ",\"token_ids\":[");
+    sl_buf_put(out, sl_buf_str(&c->ids), c->ids.len);
+    sl_buf_putc(out, ']');
+    sl_buf_clear(&c->ids);
+}
+
+/* ,"prompt_token_ids":[..] and ,"prompt_logprobs":[..] of the prompt of a choice, where asked. */
+static void put_prompt(const openai_encoder *e, uint32_t choice, sl_buf *out)
+{
+    const openai_choice *first = &e->choices[choice / e->per_prompt * e->per_prompt];
+
+    if (e->token_ids) {
+        sl_buf_puts(out, ",\"prompt_token_ids\":[");
+        sl_buf_put(out, sl_buf_str(&first->prompt_ids), first->prompt_ids.len);
+        sl_buf_putc(out, ']');
+    }
+    if (e->prompt_probs) {
+        sl_buf_puts(out, ",\"prompt_logprobs\":[");
+        sl_buf_put(out, sl_buf_str(&first->prompt_probs), first->prompt_probs.len);
+        sl_buf_putc(out, ']');
+    }
+}
+
 /* ---- streaming ----------------------------------------------------------------------------- */
 
 static void chunk_open(const openai_encoder *e, uint32_t choice, sl_buf *out)
@@ -354,30 +324,65 @@ static void chunk_open(const openai_encoder *e, uint32_t choice, sl_buf *out)
     sl_buf_printf(out, ",\"choices\":[{\"index\":%u,", choice);
 }
 
-static void chunk_close(const openai_encoder *e, sl_buf *out)
+/* tells_prompt: the prompt's ids come along, in the place where vLLM has them. */
+static void chunk_close(const openai_encoder *e, uint32_t choice, bool tells_prompt, sl_buf *out)
 {
+    tells_prompt = tells_prompt && e->token_ids;
+    if (tells_prompt && e->task != LLM_CHAT)
+        put_prompt(e, choice, out);
     sl_buf_puts(out, "}]");
-    if (e->include_usage)
+    if (tells_prompt && e->task == LLM_CHAT)
+        put_prompt(e, choice, out);
+    if (e->continuous_usage) {
+        sl_buf_puts(out, ",\"usage\":");
+        put_usage(out, &(llm_usage){ .prompt_tokens = e->usage.prompt_tokens,
+                                     .cached_tokens = e->usage.cached_tokens,
+                                     .output_tokens = e->choices[choice].token_count });
+    } else if (e->include_usage) {
         sl_buf_puts(out, ",\"usage\":null");
+    }
     sl_buf_puts(out, "}\n\n");
 }
 
-static void stream_start(openai_encoder *e, sl_buf *out)
+/* The first chunks of a chat: roles, and what is echoed. */
+static void stream_roles(openai_encoder *e, sl_buf *out)
 {
-    for (uint32_t i = 0; e->task == LLM_CHAT && i < e->base.choice_count; i++) {
+    if (e->task != LLM_CHAT || e->roles_told)
+        return;
+    e->roles_told = true;
+    for (uint32_t i = 0; i < e->base.choice_count; i++) {
         chunk_open(e, i, out);
-        sl_buf_puts(out, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-                         "\"finish_reason\":null");
-        chunk_close(e, out);
+        sl_buf_printf(out,
+                      "\"delta\":{\"role\":\"%s\",\"content\":\"\"},\"logprobs\":null,"
+                      "\"finish_reason\":null",
+                      e->role);
+        chunk_close(e, i, true, out);
     }
+    for (uint32_t i = 0; e->echo.len > 0 && i < e->base.choice_count; i++) {
+        chunk_open(e, i, out);
+        sl_buf_puts(out, "\"delta\":{\"content\":");
+        sl_buf_put_json(out, e->echo.ptr, e->echo.len);
+        sl_buf_puts(out, "},\"logprobs\":null,\"finish_reason\":null");
+        chunk_close(e, i, false, out);
+    }
+}
+
+/* True the first time for a choice of a completion. */
+static bool tell_prompt(openai_encoder *e, openai_choice *c)
+{
+    bool first = e->task != LLM_CHAT && !c->prompt_told;
+
+    c->prompt_told = true;
+    return first;
 }
 
 static void stream_delta(openai_encoder *e, const llm_event *ev, sl_buf *out)
 {
     openai_choice *c = &e->choices[ev->choice];
 
+    stream_roles(e, out);
     add_tokens(e, c, ev);
-    if (ev->text_len == 0 && c->tokens.len == 0)
+    if (ev->text_len == 0 && c->tokens.len == 0 && c->ids.len == 0)
         return; /* nothing a client could use: the text is held back */
     chunk_open(e, ev->choice, out);
     sl_buf_puts(out, e->task == LLM_CHAT ? "\"delta\":{\"content\":" : "\"text\":");
@@ -385,15 +390,20 @@ static void stream_delta(openai_encoder *e, const llm_event *ev, sl_buf *out)
     sl_buf_puts(out, e->task == LLM_CHAT ? "},\"logprobs\":" : ",\"logprobs\":");
     put_logprobs(e, c, out);
     sl_buf_puts(out, ",\"finish_reason\":null");
-    chunk_close(e, out);
+    put_extras(e, c, out);
+    chunk_close(e, ev->choice, tell_prompt(e, c), out);
 }
 
 static void stream_finish(openai_encoder *e, const llm_event *ev, sl_buf *out)
 {
+    openai_choice *c = &e->choices[ev->choice];
+
+    stream_roles(e, out);
     chunk_open(e, ev->choice, out);
     sl_buf_puts(out, e->task == LLM_CHAT ? "\"delta\":{}" : "\"text\":\"\"");
     sl_buf_printf(out, ",\"logprobs\":null,\"finish_reason\":%s", finish_text(ev->finish));
-    chunk_close(e, out);
+    put_extras(e, c, out);
+    chunk_close(e, ev->choice, tell_prompt(e, c), out);
 }
 
 static void stream_done(openai_encoder *e, sl_buf *out)
@@ -414,13 +424,14 @@ static void stream_done(openai_encoder *e, sl_buf *out)
 
 /* ---- collecting ---------------------------------------------------------------------------- */
 
-static void put_choice(openai_encoder *e, uint32_t i, sl_buf *out)
+/* Choice i, told as number `index`. */
+static void put_choice(openai_encoder *e, uint32_t i, uint32_t index, sl_buf *out)
 {
     openai_choice *c = &e->choices[i];
 
-    sl_buf_printf(out, i ? ",{\"index\":%u," : "{\"index\":%u,", i);
+    sl_buf_printf(out, index ? ",{\"index\":%u," : "{\"index\":%u,", index);
     if (e->task == LLM_CHAT)
-        sl_buf_puts(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+        sl_buf_printf(out, "\"message\":{\"role\":\"%s\",\"content\":", e->role);
     else
         sl_buf_puts(out, "\"text\":");
     sl_buf_put_json(out, sl_buf_str(&c->text), c->text.len);
@@ -428,17 +439,45 @@ static void put_choice(openai_encoder *e, uint32_t i, sl_buf *out)
         sl_buf_puts(out, ",\"refusal\":null,\"annotations\":[]}");
     sl_buf_puts(out, ",\"logprobs\":");
     put_logprobs(e, c, out);
-    sl_buf_printf(out, ",\"finish_reason\":%s}", finish_text(c->finish));
+    sl_buf_printf(out, ",\"finish_reason\":%s", finish_text(c->finish));
+    put_extras(e, c, out);
+    if (e->task != LLM_CHAT)
+        put_prompt(e, i, out);
+    sl_buf_putc(out, '}');
+}
+
+static double mean_logprob(const openai_choice *c)
+{
+    return c->token_count > 0 ? c->logprob_sum / (double)c->token_count : -INFINITY;
+}
+
+/* Of a prompt's choices from `from` on the likeliest one that was not told yet. */
+static uint32_t best_choice(openai_encoder *e, uint32_t from)
+{
+    uint32_t best = UINT32_MAX;
+
+    for (uint32_t i = from; i < from + e->per_prompt; i++)
+        if (!e->choices[i].told &&
+            (best == UINT32_MAX || mean_logprob(&e->choices[i]) > mean_logprob(&e->choices[best])))
+            best = i;
+    SL_ASSERT(best != UINT32_MAX);
+    e->choices[best].told = true;
+    return best;
 }
 
 static void put_answer(openai_encoder *e, sl_buf *out)
 {
+    uint32_t index = 0;
+
     put_head(e, e->task == LLM_CHAT ? "chat.completion" : "text_completion", out);
     sl_buf_puts(out, ",\"choices\":[");
-    for (uint32_t i = 0; i < e->base.choice_count; i++)
-        put_choice(e, i, out);
+    for (uint32_t from = 0; from < e->base.choice_count; from += e->per_prompt)
+        for (uint32_t i = 0; i < e->n; i++)
+            put_choice(e, e->n < e->per_prompt ? best_choice(e, from) : from + i, index++, out);
     sl_buf_puts(out, "],\"usage\":");
     put_usage(out, &e->usage);
+    if (e->task == LLM_CHAT)
+        put_prompt(e, 0, out);
     sl_buf_putc(out, '}');
 }
 
@@ -515,6 +554,12 @@ static void take_vector(openai_encoder *e, const llm_event *ev)
     sl_free(v);
 }
 
+static void collect_echo(openai_encoder *e)
+{
+    for (uint32_t i = 0; i < e->base.choice_count; i++)
+        sl_buf_put(&e->choices[i].text, sl_buf_str(&e->echo), e->echo.len);
+}
+
 static void collect_delta(openai_encoder *e, const llm_event *ev)
 {
     openai_choice *c = &e->choices[ev->choice];
@@ -528,8 +573,8 @@ static void collect_done(openai_encoder *e, sl_buf *out)
     for (uint32_t i = 0; i < e->base.choice_count && !e->base.failed; i++) {
         const openai_choice *c = &e->choices[i];
 
-        if (c->text.failed || c->tokens.failed || c->tops.failed ||
-            (e->task == LLM_EMBED && c->text.len == 0)) {
+        if (c->text.failed || c->tokens.failed || c->tops.failed || c->prompt_probs.failed ||
+            c->ids.failed || c->prompt_ids.failed || (e->task == LLM_EMBED && c->text.len == 0)) {
             sl_err err = { 0 };
 
             sl_fail(&err, SL_EINTERNAL, "the answer could not be put together");
@@ -547,16 +592,21 @@ static void collect_done(openai_encoder *e, sl_buf *out)
 
 void openai_encode(openai_encoder *e, const llm_event *ev, sl_buf *out)
 {
-    bool has_choice =
-        ev->kind == LLM_EV_DELTA || ev->kind == LLM_EV_FINISH || ev->kind == LLM_EV_EMBEDDING;
+    bool has_choice = ev->kind == LLM_EV_PROMPT || ev->kind == LLM_EV_DELTA ||
+                      ev->kind == LLM_EV_FINISH || ev->kind == LLM_EV_EMBEDDING;
 
     SL_ASSERT(!has_choice || ev->choice < e->base.choice_count);
     switch (ev->kind) {
     case LLM_EV_START:
         e->base.started = true;
         e->usage = ev->usage;
-        if (e->base.stream)
-            stream_start(e, out);
+        if (!e->base.stream)
+            collect_echo(e);
+        else if (!e->token_ids) /* else they wait for the prompt's ids */
+            stream_roles(e, out);
+        break;
+    case LLM_EV_PROMPT:
+        openai_add_prompt(&e->choices[ev->choice], ev);
         break;
     case LLM_EV_DELTA:
         if (e->base.stream)
@@ -565,7 +615,7 @@ void openai_encode(openai_encoder *e, const llm_event *ev, sl_buf *out)
             collect_delta(e, ev);
         break;
     case LLM_EV_FINISH:
-        e->choices[ev->choice].finish = ev->finish;
+        take_finish(e, &e->choices[ev->choice], ev);
         if (e->base.stream)
             stream_finish(e, ev, out);
         break;

@@ -226,7 +226,8 @@ static sl_status encode_word(const engine *e, llm_request *req, const char *word
     sl_buf_puts(&text, word);
     status = sl_buf_ok(&text, "bad word", err);
     if (status == SL_OK)
-        status = token_encode(e->vocab, sl_buf_str(&text), text.len, 0, &ids, err);
+        status =
+            token_encode(e->vocab, sl_buf_str(&text), text.len, TOKEN_PARSE_SPECIAL, &ids, err);
     if (status == SL_OK && ids.count == 0)
         status = sl_fail(err, SL_EINVAL, "bad_words: '%s' has no tokens", word);
     if (status == SL_OK && !(own = sl_arena_alloc(&req->arena, ids.count * sizeof *own)))

@@ -67,7 +67,6 @@ static void test_parse_chat(void **state)
     llm_request_destroy(c.req);
     refuse(LLM_CHAT, "{}", "messages");
     refuse(LLM_CHAT, "{" MSG ",\"n\":129}", "n");
-    refuse(LLM_CHAT, "{" MSG ",\"echo\":true}", "echo");
     refuse(LLM_CHAT, "{" MSG ",\"functions\":[{}]}", "functions");
 }
 
@@ -88,7 +87,8 @@ static void test_parse_prompts(void **state)
     refuse(LLM_COMPLETE, "{\"prompt\":[]}", "prompt");
     refuse(LLM_COMPLETE, "{\"prompt\":[\"a\",5]}", "prompt[1]");
     refuse(LLM_COMPLETE, "{\"prompt\":[1,-1]}", "prompt");
-    refuse(LLM_COMPLETE, "{\"prompt\":\"a\",\"best_of\":2}", "best_of");
+    refuse(LLM_COMPLETE, "{\"prompt\":\"a\",\"best_of\":2,\"n\":3}", "best_of");
+    refuse(LLM_COMPLETE, "{\"prompt\":\"a\",\"best_of\":2,\"stream\":true}", "best_of");
     refuse(LLM_COMPLETE, "{\"prompt\":\"a\",\"suffix\":\"b\"}", "suffix");
     refuse(LLM_EMBED, "{\"input\":\"\"}", "input");
     refuse(LLM_EMBED, "{\"input\":[\"a\",\"\"]}", "input[1]");
