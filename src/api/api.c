@@ -277,8 +277,8 @@ static const api_endpoints server_endpoints = { &openai_dialect, "Server", serve
 
 /* Earlier tables win where patterns overlap. */
 static const api_endpoints *const tables[] = {
-    &openai_endpoints, &anthropic_endpoints, &llamacpp_endpoints,
-    &ollama_endpoints, &tgi_endpoints,       &tokenize_endpoints, &rag_endpoints,
+    &openai_endpoints, &responses_endpoints, &anthropic_endpoints, &llamacpp_endpoints,
+    &ollama_endpoints, &tgi_endpoints,       &tokenize_endpoints,  &rag_endpoints,
     &usage_endpoints,  &admin_endpoints,     &server_endpoints,
 };
 

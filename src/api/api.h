@@ -26,12 +26,29 @@ typedef struct api_stats {
  * access_enter is one. */
 typedef sl_status (*api_gate_fn)(void *ctx, const http_exchange *x, llm_caller **ret, sl_err *err);
 
+/* Where answers of /v1/responses are kept, each for its owner alone. Any thread. */
+typedef struct api_kept_ops {
+    /* Keeps bytes of owner under id. Must not block: they may be written later, but get sees them
+     * at once. On failure nothing is kept. */
+    sl_status (*put)(void *ctx, const char *owner, const char *id, sl_span bytes, sl_err *err);
+    /* Appends what is kept to out; may block. SL_ENOTFOUND: nothing of this owner's. */
+    sl_status (*get)(void *ctx, const char *owner, const char *id, sl_buf *out, sl_err *err);
+    /* May block. SL_ENOTFOUND as above. */
+    sl_status (*remove)(void *ctx, const char *owner, const char *id, sl_err *err);
+} api_kept_ops;
+
+typedef struct api_kept {
+    const api_kept_ops *ops; /* NULL: nothing is kept */
+    void *ctx;
+} api_kept;
+
 typedef struct api_options {
     llm_chain *chain;
     llm_docs docs;     /* ops NULL: the RAG routes answer 501 */
     llm_models models; /* ops NULL: the routes that manage models answer 501 */
     api_gate_fn gate;  /* NULL: everybody may do everything */
     void *gate_ctx;
+    api_kept responses;
     llm_accounts accounts;    /* ops NULL: /admin and /auth answer 501 */
     llm_usage_source usage;   /* ops NULL: the usage routes answer 501 */
     metric_registry *metrics; /* NULL: the api makes its own; not rendered after api_destroy */

@@ -270,7 +270,6 @@ static const field_rule sampling_rules[] = {
       .max = 256,
       .help = "cached prefixes are shared within one salt only" },
     NO_EFFECT("user", "a name for one's own logs"),
-    NO_EFFECT("metadata", NULL),
     NO_EFFECT("service_tier", NULL),
     NO_EFFECT("safety_identifier", NULL),
     NO_EFFECT("prompt_cache_key", "prefixes are shared without it"),
@@ -319,6 +318,7 @@ static const field_rule generation_rules[] = {
       .kind = FIELD_BOOL,
       IN_CALL(openai_call, tokens_as_ids),
       .help = "tokens among logprobs are written \"token_id:7\"" },
+    NO_EFFECT("metadata", NULL),
     NO_EFFECT("store", NULL),
 };
 const body_schema openai_generation_body = { .name = "GenerationFields",

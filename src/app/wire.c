@@ -9,6 +9,7 @@
 #include "app/app.h"
 #include "app/books.h"
 #include "app/identity.h"
+#include "app/kept.h"
 #include "app/models.h"
 #include "base/log.h"
 #include "base/os.h"
@@ -26,6 +27,7 @@ struct app {
     models *models;
     rag *rag;
     books *books; /* while serving */
+    kept *kept;   /* the same */
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -162,6 +164,7 @@ void app_destroy(app *a)
     rag_close(a->rag);
     models_destroy(a->models);
     books_close(a->books);
+    kept_close(a->kept);
     config_destroy(a->reloaded);
     sl_free(a);
 }
@@ -277,6 +280,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
                       .accounts = access_accounts(access),
                       .version = SLUICE_VERSION,
                       .usage = books_usage(a->books),
+                      .responses = kept_responses(a->kept),
                       .stats = read_stats,
                       .stats_ctx = a };
     int drain = a->c->server.drain_seconds > 0 ? a->c->server.drain_seconds : DRAIN_SECONDS_DEFAULT;
@@ -303,6 +307,20 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     return status;
 }
 
+static sl_status open_kept(app *a, sl_err *err)
+{
+    sl_buf path;
+    sl_status status;
+
+    sl_buf_init(&path, 8192);
+    sl_buf_printf(&path, "%s/responses.db", a->c->data);
+    status = sl_buf_ok(&path, "path", err);
+    if (status == SL_OK)
+        status = kept_open(path.ptr, &a->kept, err);
+    sl_buf_deinit(&path);
+    return status;
+}
+
 sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
 {
     const config *c = a->c;
@@ -318,8 +336,10 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
     a->remake_ctx = remake_ctx;
     if (status == SL_OK) {
         books_add_stages(a->books, &a->chain);
-        status = identity_open(c, false, &access, err);
+        status = open_kept(a, err);
     }
+    if (status == SL_OK)
+        status = identity_open(c, false, &access, err);
 
     if (status == SL_OK)
         status = access_check_bind(c->listen, access_is_closed(access), err);

@@ -38,6 +38,14 @@
 #define SL_TOP_LOGPROBS_MAX 20   /* OpenAI's bound */
 #define SL_SPEC_TOKENS_MAX  64   /* a step's rows; guesses past 16 are rarely right */
 
+/* Answers that are kept for later turns: OpenAI's days; a caller's newest ones, in number and
+ * together; what waits to be written is memory. */
+#define SL_RESPONSE_DAYS           30
+#define SL_RESPONSES_MAX           10000
+#define SL_RESPONSE_BYTES_MAX      (8 * SL_MIB)
+#define SL_RESPONSES_BYTES_MAX     (256 * SL_MIB)
+#define SL_RESPONSES_UNWRITTEN_MAX (64 * SL_MIB)
+
 /* Engine. */
 #define SL_THREADS_MAX     256
 #define SL_KV_BLOCK_TOKENS 16

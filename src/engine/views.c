@@ -7,7 +7,7 @@
 #include "base/os.h"
 
 #define WAITS_LOOKED_AT  64 /* of the waiting sequences, as many as could begin in a step or two */
-#define WAIT_NS_MAX      (30 * 1000000000LL) /* who waits longer behind higher priorities is let in */
+#define WAIT_NS_MAX      (30 * 1000000000LL) /* who waits longer behind others is let in */
 #define PROMOTE_EVERY_NS 1000000000LL        /* one of them in so long */
 #define OUTPUT_WEIGHT    2.0 /* an output token costs about two of a prompt (Sheng et al. 2024) */
 

@@ -153,6 +153,13 @@ static sl_status fake_submit(void *ctx, llm_request *req, llm_sink sink, sl_err 
     pthread_t thread;
     run *r;
 
+    /* "busy once ..." and "limit once ...": refused the first time and every other one. */
+    if (strncmp(script, "busy once", 9) == 0 &&
+        atomic_fetch_xor(&((fake_backend *)ctx)->refused, 1) == 0)
+        return sl_fail(err, SL_EBUSY, "the queue is full (64 requests)");
+    if (strncmp(script, "limit once", 10) == 0 &&
+        atomic_fetch_xor(&((fake_backend *)ctx)->refused, 1) == 0)
+        return sl_fail(err, SL_ERATE, "too many requests");
     if (strcmp(script, "busy") == 0)
         return sl_fail(err, SL_EBUSY, "the queue is full (64 requests)");
     if (strcmp(script, "context") == 0)

@@ -2,8 +2,8 @@
  *
  * The last message (or prompt) says what happens: "slow" gives a token every 5 ms, "hang" nothing
  * until cancelled, "error" fails after one token, "early" fails before the first event, "busy" and
- * "context" fail at submit, "stop" ends with the first stop string. Anything else gives max_tokens
- * (at most 5 by default) words. */
+ * "context" fail at submit, "busy once ..." and "limit once ..." every other time, "stop" ends with
+ * the first stop string. Anything else gives max_tokens (at most 5 by default) words. */
 #ifndef FAKE_BACKEND_H
 #define FAKE_BACKEND_H
 
@@ -11,6 +11,7 @@
 
 typedef struct fake_backend {
     atomic_int running, cancelled, finished;
+    atomic_int refused; /* 1: of a script that refuses every other time, the next passes */
 } fake_backend;
 
 extern const llm_backend_ops fake_ops;

@@ -7,6 +7,7 @@
 
 #include "access/access.h"
 #include "api/api.h"
+#include "app/kept.h"
 #include "fake_backend.h"
 
 static fake_backend backend;
@@ -32,6 +33,7 @@ int main(int argc, char **argv)
     access_control *access = NULL;
     http_server *server = NULL;
     sl_err err = { 0 };
+    kept *answers = NULL;
     api *a = NULL;
     sigset_t set;
     int sig = 0;
@@ -45,8 +47,10 @@ int main(int argc, char **argv)
         http_server_create(
             &(http_server_options){ .address = "127.0.0.1:0", .body_bytes_max = 1 << 20 }, &server,
             &err) != SL_OK ||
+        kept_open(":memory:", &answers, &err) != SL_OK ||
         api_create(&(api_options){ .chain = &chain,
                                    .docs = { &fake_docs_ops, &backend },
+                                   .responses = kept_responses(answers),
                                    .gate = access_enter,
                                    .gate_ctx = access,
                                    .stats = stats },
@@ -65,6 +69,7 @@ int main(int argc, char **argv)
     fake_wait_idle(&backend);
     http_server_destroy(server);
     api_destroy(a);
+    kept_close(answers);
     access_destroy(access);
     return 0;
 }
