@@ -29,7 +29,7 @@ void openai_handle(api *a, http_exchange *x, llm_task task)
     }
     model = answer_model(a, call.req, &info);
     if (!check_model(&call, &info, &error) ||
-        openai_settle(&call, caller ? caller->id : "", info.context_tokens, &error) != SL_OK) {
+        openai_settle(&call, caller ? caller->id : "", &error) != SL_OK) {
         llm_request_destroy(call.req);
         api_respond_error(a, x, &error);
         return;

@@ -41,10 +41,8 @@ sl_status openai_take_messages(const json_t *list, llm_request *req, openai_erro
 sl_status openai_take_prompts(const json_t *v, const char *name, llm_request *req,
                               openai_error *err);
 
-/* Completes what depends on the caller and the model: whose prefixes are shared, how much of a
- * prompt fits. context_tokens 0: not known. */
-sl_status openai_settle(openai_call *call, const char *caller_id, int64_t context_tokens,
-                        openai_error *err);
+/* Completes what depends on the caller: whose prefixes the request shares. */
+sl_status openai_settle(openai_call *call, const char *caller_id, openai_error *err);
 
 /* Fills an openai_error. param may be NULL. Returns SL_EINVAL. */
 sl_status openai_refuse(openai_error *err, const char *param, const char *code, const char *fmt,

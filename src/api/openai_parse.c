@@ -340,7 +340,12 @@ static const field_rule embedding_rules[] = {
       .help = "cuts the vectors and makes their length 1 again" },
     NO_EFFECT("user", NULL),
     NO_EFFECT("priority", "texts are embedded as they come"),
-    REFUSED("truncate_prompt_tokens", NULL),
+    { .name = "truncate_prompt_tokens",
+      .kind = FIELD_INT,
+      IN_REQUEST(truncate_prompt_tokens),
+      .min = -1,
+      .max = OPENAI_TOKENS_MAX,
+      .help = "keep the last n tokens of each text; -1: as many as the model reads" },
 };
 const body_schema openai_embedding_body = { .name = "EmbeddingRequest",
                                             .rules = embedding_rules,
@@ -408,16 +413,12 @@ sl_status openai_parse(llm_task task, const char *body, size_t len, openai_call 
     return SL_OK;
 }
 
-sl_status openai_settle(openai_call *call, const char *caller_id, int64_t context_tokens,
-                        openai_error *err)
+sl_status openai_settle(openai_call *call, const char *caller_id, openai_error *err)
 {
     llm_request *req = call->req;
     size_t id_len = strlen(caller_id), len;
     char *tenant;
 
-    if (req->truncate_prompt_tokens < 0) /* as many as leave room for the answer */
-        req->truncate_prompt_tokens =
-            SL_MAX(context_tokens - SL_MAX(SL_MIN(req->max_tokens, context_tokens / 2), 1), 0);
     if (!call->cache_salt)
         return SL_OK;
     len = strlen(call->cache_salt);

@@ -257,7 +257,7 @@ static const field_rule sampling_rules[] = {
       IN_REQUEST(truncate_prompt_tokens),
       .min = -1,
       .max = OPENAI_TOKENS_MAX,
-      .help = "keep the last n tokens of the prompt; -1: as many as the context holds" },
+      .help = "keep the last n tokens of the prompt; -1: as many as leave room for the answer" },
     { .name = "priority",
       .kind = FIELD_INT,
       IN_REQUEST(priority),

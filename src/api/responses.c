@@ -7,6 +7,7 @@
 
 #include "api/api_int.h"
 #include "api/fields.h"
+#include "api/tokenize.h"
 
 #define LIST_DEFAULT 20 /* OpenAI's */
 #define LIST_MAX     100
@@ -190,36 +191,9 @@ static void run_items(api *a, http_exchange *x)
 
 /* ---- counting ------------------------------------------------------------------------------ */
 
-/* How many tokens the request's messages make, as the backend would count them. */
-static sl_status count_tokens(const llm_backend *b, const llm_request *req, size_t *ret,
-                              sl_err *err)
-{
-    int32_t first = -1, bos = -1;
-    size_t count = 0, specials = 0;
-    sl_status status;
-    sl_buf text;
-
-    if (!b->ops->render || !b->ops->tokenize)
-        return sl_fail(err, SL_ENOTSUP, "This model's backend does not count tokens");
-    sl_buf_init(&text, SL_TEMPLATE_OUTPUT_BYTES_MAX);
-    status = b->ops->render(b->ctx, req, &text, err);
-    if (status == SL_OK)
-        status = b->ops->tokenize(b->ctx, sl_buf_str(&text), text.len, LLM_PARSE_SPECIAL, &first, 1,
-                                  &count, err);
-    if (status == SL_OK)
-        status = b->ops->tokenize(b->ctx, "", 0, LLM_ADD_SPECIAL, &bos, 1, &specials, err);
-    if (status == SL_OK && specials > 0 && first != bos) /* the template did not write it */
-        status = b->ops->tokenize(b->ctx, sl_buf_str(&text), text.len,
-                                  LLM_PARSE_SPECIAL | LLM_ADD_SPECIAL, &first, 1, &count, err);
-    sl_buf_deinit(&text);
-    if (status == SL_OK)
-        *ret = count;
-    return status;
-}
-
 /* Leaves out the oldest messages, as few as make the rest fit with room for the answer. */
-static sl_status leave_out_oldest(const llm_backend *b, int64_t context, responses_call *call,
-                                  openai_error *e)
+static sl_status leave_out_oldest(const api *a, const http_exchange *x, int64_t context,
+                                  responses_call *call, openai_error *e)
 {
     llm_request *req = call->base.req;
     int64_t room = SL_MAX(SL_MIN(req->max_tokens, context / 2), 1);
@@ -231,7 +205,7 @@ static sl_status leave_out_oldest(const llm_backend *b, int64_t context, respons
         sl_status status;
 
         SL_TRY(responses_set_messages(call, drop, e));
-        status = count_tokens(b, req, &count, &err);
+        status = tokens_of_request(a, x, req, NULL, &count, &err);
         if (status != SL_OK) {
             openai_error_from(&err, LLM_CHAT, e);
             return status;
@@ -271,14 +245,11 @@ static sl_status take_previous(api *a, http_exchange *x, responses_call *call, o
 static sl_status prepare(api *a, http_exchange *x, responses_call *call, llm_model_info *ret_info,
                          const char **ret_model, openai_error *e)
 {
-    const llm_backend *b;
-
     SL_TRY(take_previous(a, x, call, e));
     *ret_model = answer_model(a, call->base.req, ret_info);
-    SL_TRY(openai_settle(&call->base, owner_of(x), ret_info->context_tokens, e));
-    b = llm_chain_find(a->options.chain, call->base.req->model, LLM_CHAT);
-    if (call->truncate && b && b->ops->render && ret_info->context_tokens > 0)
-        return leave_out_oldest(b, ret_info->context_tokens, call, e);
+    SL_TRY(openai_settle(&call->base, owner_of(x), e));
+    if (call->truncate && ret_info->context_tokens > 0)
+        return leave_out_oldest(a, x, ret_info->context_tokens, call, e);
     return SL_OK;
 }
 
@@ -340,8 +311,7 @@ static void create(api *a, http_exchange *x)
 static void run_count(api *a, http_exchange *x)
 {
     openai_error e = { 0 };
-    sl_err err = { .status = SL_ENOTFOUND };
-    const llm_backend *b;
+    sl_err err = { 0 };
     llm_model_info info;
     responses_call call;
     const char *model;
@@ -355,11 +325,7 @@ static void run_count(api *a, http_exchange *x)
         responses_call_deinit(&call);
         return;
     }
-    b = llm_chain_find(a->options.chain, call.base.req->model, LLM_CHAT);
-    if (b)
-        err.status = count_tokens(b, call.base.req, &count, &err);
-    else
-        sl_fail(&err, SL_ENOTFOUND, "The model '%.100s' does not exist", call.base.req->model);
+    err.status = tokens_of_request(a, x, call.base.req, NULL, &count, &err);
     responses_call_deinit(&call);
     if (err.status != SL_OK) {
         openai_error_from(&err, LLM_CHAT, &e);

@@ -170,6 +170,26 @@ def test_chat_echo(ai):
     assert own.role == "user" and own.content.startswith("Count.")
 
 
+def test_continue_final_message(real, ai):
+    messages = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One, two,"}]
+    kw = dict(model=CHAT, messages=messages, temperature=0, max_tokens=6)
+    extra = {"continue_final_message": True, "return_token_ids": True}
+    r = ai.chat.completions.create(**kw, extra_body=extra).model_dump()
+    assert text_of(real, r["prompt_token_ids"]).endswith("<|im_start|>assistant\nOne, two,")
+    assert r["choices"][0]["message"]["content"].startswith(" three")
+    whole = ai.chat.completions.create(**kw, extra_body={**extra, "echo": True}).choices[0].message.content
+    assert whole == "One, two," + r["choices"][0]["message"]["content"]
+    streamed = "".join(c.choices[0].delta.content or "" for c in ai.chat.completions.create(
+        **kw, extra_body={**extra, "echo": True}, stream=True))
+    assert streamed == whole
+    own = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+    r = ai.chat.completions.create(**kw, extra_body={**extra, "chat_template": own}).model_dump()
+    assert text_of(real, r["prompt_token_ids"]).endswith("<user>Count.</><assistant>One, two,")
+    refused(ai, "continue_final_message", lambda: ai.chat.completions.create(
+        **kw, extra_body={**extra, "add_generation_prompt": True}))
+    refused(ai, "continue_final_message", lambda: ai.chat.completions.create(**ask("Hi", extra)))
+
+
 def test_best_of(ai):
     kw = dict(prompt=["A list of colours:", "My name is"], temperature=1.2, seed=5, max_tokens=8)
     every = ai.completions.create(model=CHAT, n=6, logprobs=0, **kw).choices
