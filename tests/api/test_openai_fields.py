@@ -134,8 +134,14 @@ def test_truncated_prompts(real, ai):
     r = complete(ai, ids, {"truncate_prompt_tokens": 3, "return_token_ids": True}).choices[0].model_dump()
     assert r["prompt_token_ids"] == ids[-3:]
     assert r["text"] == complete(ai, ids[-3:]).choices[0].text
-    long = ai.chat.completions.create(**ask("word " * 20000, {"truncate_prompt_tokens": -1}))
-    assert long.choices[0].finish_reason == "length" and long.usage.completion_tokens == 8
+
+
+def test_truncated_to_the_context(real_factory):
+    server = real_factory("--model", CHAT, env={"SLUICE_ENGINE_CONTEXT": "512"})
+    with server.client(timeout=300) as c:
+        body = {"prompt": "word " * 2000, "truncate_prompt_tokens": -1, "max_tokens": 8, "ignore_eos": True}
+        usage = c.post("/v1/completions", json=body).json()["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (512 - 8, 8)
 
 
 def test_chat_templates(real, ai):

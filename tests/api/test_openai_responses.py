@@ -231,16 +231,20 @@ def test_input_tokens(real_ai):
     assert more.input_tokens == next_one.usage.input_tokens > n.input_tokens
 
 
-def test_truncation(real_ai):
+def test_truncation(real_factory):
     """What does not fit is left out from the front; instructions and the last message stay."""
-    long = [{"role": "user", "content": f"Note {i}: " + "word " * 400} for i in range(30)]
+    small = client_of(real_factory("--model", "smollm2", env={"SLUICE_ENGINE_CONTEXT": "512"}))
+    long = [{"role": "user", "content": f"Note {i}: " + "word " * 40} for i in range(30)]
     kw = dict(model="smollm2", input=long + [{"role": "user", "content": "Say hi."}], max_output_tokens=16)
     with pytest.raises(openai.BadRequestError) as e:
-        real_ai.responses.create(**kw)
+        small.responses.create(**kw)
     assert e.value.code == "context_length_exceeded"
-    r = real_ai.responses.create(**kw, instructions="Be short.", truncation="auto")
-    assert r.truncation == "auto" and 6000 < r.usage.input_tokens < 8192
-    assert len(list(real_ai.responses.input_items.list(r.id))) == 31
+    r = small.responses.create(**kw, instructions="Be short.", truncation="auto")
+    assert r.truncation == "auto" and 512 - 16 - 60 < r.usage.input_tokens <= 512 - 16
+    assert len(list(small.responses.input_items.list(r.id))) == 31
+    counted = small.responses.input_tokens.count(model="smollm2", input=kw["input"], instructions="Be short.",
+                                                 truncation="auto")
+    assert counted.input_tokens <= 512
 
 
 def test_kept_over_a_restart(real_factory, tmp_path):
