@@ -53,11 +53,12 @@ static sl_status add_part(const json_t *part, const char *role, const char *para
         return openai_refuse(err, param, "invalid_type", "Invalid '%s': its text must be a string",
                              param);
     sl_buf_put(text, json_string_value(v), json_string_length(v));
+    if (text->failed)
+        return refuse_size(err);
     listed = json_pack("{s:s, s:O}", "type", own, "text", v);
     if (listed && strcmp(own, "output_text") == 0)
         json_object_set_new(listed, "annotations", json_array());
-    return listed && !text->failed && json_array_append_new(parts, listed) == 0 ? SL_OK
-                                                                                : refuse_size(err);
+    return json_array_append_new(parts, listed) == 0 ? SL_OK : refuse_size(err);
 }
 
 static sl_status add_content(const json_t *content, const char *role, const char *path,
