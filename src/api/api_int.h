@@ -70,7 +70,7 @@ const char *answer_model(const api *a, const llm_request *req, llm_model_info *r
 void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model);
 
 extern const api_endpoints openai_endpoints, responses_endpoints, anthropic_endpoints;
-extern const api_endpoints llamacpp_endpoints, ollama_endpoints, rag_endpoints, usage_endpoints;
+extern const api_endpoints llamacpp_endpoints, rag_endpoints, usage_endpoints, ollama_endpoints;
 extern const api_endpoints tgi_endpoints, tokenize_endpoints, admin_endpoints;
 /* openai.c: answers a body of one of its three routes. */
 void openai_handle(api *a, http_exchange *x, llm_task task);

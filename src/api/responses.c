@@ -189,35 +189,6 @@ static void run_items(api *a, http_exchange *x)
     json_decref(record);
 }
 
-/* ---- counting ------------------------------------------------------------------------------ */
-
-/* Leaves out the oldest messages, as few as make the rest fit with room for the answer. */
-static sl_status leave_out_oldest(const api *a, const http_exchange *x, int64_t context,
-                                  responses_call *call, openai_error *e)
-{
-    llm_request *req = call->base.req;
-    int64_t room = SL_MAX(SL_MIN(req->max_tokens, context / 2), 1);
-    size_t low = 0, high = responses_droppable(call), count = 0;
-    sl_err err = { 0 };
-
-    while (low < high) { /* the fewest are in low..high */
-        size_t drop = (low + high) / 2;
-        sl_status status;
-
-        SL_TRY(responses_set_messages(call, drop, e));
-        status = tokens_of_request(a, x, req, NULL, &count, &err);
-        if (status != SL_OK) {
-            openai_error_from(&err, LLM_CHAT, e);
-            return status;
-        }
-        if ((int64_t)count + room > context)
-            low = drop + 1;
-        else
-            high = drop;
-    }
-    return responses_set_messages(call, low, e);
-}
-
 /* ---- creating ------------------------------------------------------------------------------ */
 
 /* Puts the previous conversation in front. */
@@ -247,10 +218,7 @@ static sl_status prepare(api *a, http_exchange *x, responses_call *call, llm_mod
 {
     SL_TRY(take_previous(a, x, call, e));
     *ret_model = answer_model(a, call->base.req, ret_info);
-    SL_TRY(openai_settle(&call->base, owner_of(x), e));
-    if (call->truncate && ret_info->context_tokens > 0)
-        return leave_out_oldest(a, x, ret_info->context_tokens, call, e);
-    return SL_OK;
+    return openai_settle(&call->base, owner_of(x), e);
 }
 
 /* Parses the body, or answers. */
@@ -301,7 +269,7 @@ static void create(api *a, http_exchange *x)
 
     if (!parse_or_answer(a, x, &call))
         return;
-    if (call.previous_id || call.truncate)
+    if (call.previous_id)
         api_run_later(a, x, run_create);
     else
         start(a, x, &call);

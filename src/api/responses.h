@@ -34,12 +34,6 @@ void responses_call_deinit(responses_call *call);
 /* Puts the conversation of a kept record in front of the call's input. SL_EFORMAT: it is none. */
 SL_NODISCARD sl_status responses_continue(responses_call *call, const json_t *record,
                                           openai_error *err);
-/* Makes the request's messages: instructions, and the context without its first `drop` messages
- * that are not the system's. */
-SL_NODISCARD sl_status responses_set_messages(responses_call *call, size_t drop, openai_error *err);
-/* How many messages may be dropped: all that are not the system's, but for the last. */
-size_t responses_droppable(const responses_call *call);
-
 /* "prefix" and random hexadecimal digits. */
 void responses_make_id(char out[RESPONSES_ID_BYTES], const char *prefix);
 

@@ -362,7 +362,7 @@ static void put_settings(const responses_call *call, sl_buf *out)
                   ",\"text\":{\"format\":{\"type\":\"text\"},\"verbosity\":\"%s\"},"
                   "\"tool_choice\":\"%s\",\"tools\":[],\"truncation\":\"%s\",\"metadata\":",
                   call->verbosity ? call->verbosity : "medium", call->tool_choice,
-                  call->truncate ? "auto" : "disabled");
+                  req->truncate ? "auto" : "disabled");
     if (call->metadata)
         put_json(out, call->metadata);
     else

@@ -237,7 +237,7 @@ static sl_status take_truncation(const json_t *v, const field_rule *rule, const 
     if (at < 0)
         return openai_refuse(err, rule->name, "invalid_value",
                              "Invalid 'truncation': expected \"auto\" or \"disabled\"");
-    ((responses_call *)to->call)->truncate = at == 1;
+    to->req->truncate = at == 1;
     return SL_OK;
 }
 
@@ -353,6 +353,22 @@ const body_schema responses_body = { .name = "ResponseRequest",
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
+/* The request's messages: instructions, and the conversation. */
+static sl_status set_messages(responses_call *call, openai_error *err)
+{
+    llm_request *req = call->base.req;
+
+    json_decref(req->messages);
+    req->messages = json_array();
+    if (!req->messages ||
+        (call->instructions &&
+         json_array_append_new(req->messages, json_pack("{s:s, s:s}", "role", "system", "content",
+                                                        call->instructions)) != 0) ||
+        json_array_extend(req->messages, call->context) != 0)
+        return refuse_size(err);
+    return SL_OK;
+}
+
 static sl_status parse_root(const json_t *root, responses_call *call, openai_error *err)
 {
     llm_request *req = call->base.req;
@@ -374,7 +390,7 @@ static sl_status parse_root(const json_t *root, responses_call *call, openai_err
                              "Invalid 'cache_salt': expected a string that is not empty");
     req->logprobs = call->base.logprobs;
     req->show_special = !call->base.skip_special;
-    return responses_set_messages(call, 0, err);
+    return set_messages(call, err);
 }
 
 sl_status responses_parse(const char *body, size_t len, responses_call *ret, openai_error *err)
@@ -433,43 +449,5 @@ sl_status responses_continue(responses_call *call, const json_t *record, openai_
     }
     json_decref(call->context);
     call->context = whole;
-    return responses_set_messages(call, 0, err);
-}
-
-static bool is_system(const json_t *message)
-{
-    const char *role = json_string_value(json_object_get(message, "role"));
-
-    return role && strcmp(role, "system") == 0;
-}
-
-size_t responses_droppable(const responses_call *call)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i + 1 < json_array_size(call->context); i++)
-        n += !is_system(json_array_get(call->context, i));
-    return n;
-}
-
-sl_status responses_set_messages(responses_call *call, size_t drop, openai_error *err)
-{
-    llm_request *req = call->base.req;
-
-    json_decref(req->messages);
-    req->messages = json_array();
-    if (!req->messages ||
-        (call->instructions &&
-         json_array_append_new(req->messages, json_pack("{s:s, s:s}", "role", "system", "content",
-                                                        call->instructions)) != 0))
-        return refuse_size(err);
-    for (size_t i = 0; i < json_array_size(call->context); i++) {
-        json_t *message = json_array_get(call->context, i);
-
-        if (drop > 0 && !is_system(message))
-            drop--;
-        else if (json_array_append(req->messages, message) != 0)
-            return refuse_size(err);
-    }
-    return SL_OK;
+    return set_messages(call, err);
 }

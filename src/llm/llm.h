@@ -93,10 +93,9 @@ typedef struct llm_request {
     const char *model; /* as the caller named it; "": the first that can do the task */
     llm_task task;
 
-    json_t *messages;          /* LLM_CHAT: array of OpenAI-shaped messages; owned */
-    json_t *tools;             /* or NULL; owned */
-    json_t *template_vars;     /* extra template variables (object) or NULL; owned */
-    const char *chat_template; /* in place of the model's, in the arena; NULL: the model's */
+    json_t *messages;      /* LLM_CHAT: array of OpenAI-shaped messages; owned */
+    json_t *tools;         /* or NULL; owned */
+    json_t *template_vars; /* extra template variables (object) or NULL; owned */
     bool no_generation_prompt;
     bool continue_final; /* LLM_CHAT: the model goes on with the last message's text: nothing is
                             rendered behind it */
@@ -147,6 +146,7 @@ typedef struct llm_request {
 
     uint32_t given;             /* LLM_GIVEN_*: what the caller chose himself */
     llm_sampling dialect;       /* what the dialect assumes where the caller says nothing */
+    const char *chat_template;  /* LLM_CHAT: used instead of the model's; Jinja, in the arena */
     const int32_t *context_ids; /* LLM_CHAT: tokens before the rendered messages, in the arena */
     size_t context_id_count;
     int32_t context_max;   /* prompt and output of a choice together; 0: the model's */

@@ -242,9 +242,6 @@ def test_truncation(real_factory):
     r = small.responses.create(**kw, instructions="Be short.", truncation="auto")
     assert r.truncation == "auto" and 512 - 16 - 60 < r.usage.input_tokens <= 512 - 16
     assert len(list(small.responses.input_items.list(r.id))) == 31
-    counted = small.responses.input_tokens.count(model="smollm2", input=kw["input"], instructions="Be short.",
-                                                 truncation="auto")
-    assert counted.input_tokens <= 512
 
 
 def test_kept_over_a_restart(real_factory, tmp_path):

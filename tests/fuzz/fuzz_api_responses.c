@@ -8,14 +8,11 @@ static void go_on(responses_call *call, const char *record, size_t len)
 {
     json_t *root = json_loadb(record, len, 0, NULL);
     openai_error err = { 0 };
-    size_t droppable;
 
     if (root && responses_continue(call, root, &err) != SL_OK)
         SL_ASSERT(err.http >= 400);
-    droppable = responses_droppable(call);
-    SL_ASSERT(droppable < json_array_size(call->context));
-    SL_ASSERT(responses_set_messages(call, droppable, &err) == SL_OK);
-    SL_ASSERT(json_array_size(call->base.req->messages) > 0);
+    SL_ASSERT(json_array_size(call->base.req->messages) >= json_array_size(call->context));
+    SL_ASSERT(json_array_size(call->context) > 0);
     json_decref(root);
 }
 
