@@ -11,9 +11,10 @@ import pytest
 
 
 class Server:
-    def __init__(self, process, base):
+    def __init__(self, process, base, addresses=()):
         self.process = process
         self.base = base
+        self.addresses = addresses  # all of them, as "https://127.0.0.1:40123"
         self.records, self.logged = [], threading.Condition()
 
     def read_log(self):
@@ -97,11 +98,11 @@ def start_real(*args, env=None):
         except ValueError:
             continue
         if record.get("event") == "server.ready":
-            address = record["address"]
+            address, addresses = record["address"], record["addresses"].split()
             break
     if not address:
         pytest.fail("the server did not become ready:\n" + "".join(seen[-20:]))
-    server = Server(process, f"http://{address}")
+    server = Server(process, f"http://{address}", addresses)
     # Keeps the pipe empty, so that the server never waits for us.
     threading.Thread(target=server.read_log, daemon=True).start()
     return server

@@ -388,6 +388,12 @@ bool access_is_loopback(const char *address)
     const char *end;
     size_t len;
 
+    if (strncmp(address, "unix:", 5) == 0)
+        return true;
+    if (strncmp(address, "http://", 7) == 0)
+        address += 7;
+    else if (strncmp(address, "https://", 8) == 0)
+        address += 8;
     if (address[0] == '[') {
         end = strchr(address, ']');
         return end && end - address == 4 && memcmp(address, "[::1", 4) == 0;

@@ -103,7 +103,8 @@ sl_status access_enter(void *ctx, const http_exchange *x, llm_caller **ret, sl_e
 /* The accounts; ops NULL without a data directory. Valid until access_destroy. */
 llm_accounts access_accounts(access_control *a);
 
-/* True when only this machine can reach the address ("127.0.0.1:8080", "[::1]:0", "localhost"). */
+/* True when only this machine can reach the address ("127.0.0.1:8080", "[::1]:0", "localhost",
+ * "https://127.0.0.1:443", "unix:/run/x.sock"). */
 bool access_is_loopback(const char *address);
 
 /* Refuses to serve others without a key: SL_EINVAL with what to do when address is not loopback

@@ -25,6 +25,7 @@
 #define NAME_BYTES    200
 #define FLUSH_CHUNK   16 /* subjects written under one lock */
 #define CHARGES_AHEAD 8
+#define SECOND_PART   4 /* or what a quarter of a second may bring: what a crash may overcount */
 
 typedef enum meter_kind {
     METER_RPM,
@@ -38,7 +39,8 @@ typedef enum meter_kind {
 typedef struct meter {
     int64_t window; /* number of the window that `used` counts */
     int64_t used, mark;
-    int64_t recent; /* charged since the last flush */
+    int64_t recent; /* charged since the last flush, */
+    int64_t before; /* and in the second before it */
 } meter;
 
 typedef struct subject {
@@ -247,11 +249,12 @@ static void write_ahead(limiter *l, const rule *r, int kind, int64_t amount)
 {
     meter *m = &r->s->meters[kind];
     int64_t limit = limit_of(kind, r->limits);
+    int64_t ahead = SL_MAX(amount * CHARGES_AHEAD, SL_MAX(m->recent, m->before) / SECOND_PART);
 
     if (!l->db || m->used + amount <= m->mark)
         return;
     store_lock(l->db);
-    save_mark(l, r->s, kind, SL_MIN(limit, m->used + amount * CHARGES_AHEAD));
+    save_mark(l, r->s, kind, SL_MIN(limit, m->used + ahead));
     store_unlock(l->db);
 }
 
@@ -262,6 +265,7 @@ static void flush_subject(limiter *l, subject *s, bool last)
         meter *m = &s->meters[k];
         int64_t mark = last ? m->used : SL_MIN(m->mark, m->used + 2 * m->recent);
 
+        m->before = m->recent;
         m->recent = 0;
         if (m->window >= 0 && mark != m->mark)
             save_mark(l, s, k, mark);

@@ -123,15 +123,10 @@ void anthropic_encoder_init(anthropic_encoder *e, const anthropic_call *call, co
     static const encoder_ops ops = { .encode = encode_op,
                                      .destroy = destroy_op,
                                      .dialect = &anthropic_dialect };
-    unsigned char raw[12];
-    int len;
 
     *e = (anthropic_encoder){ .base = { .ops = &ops, .stream = call->stream, .choice_count = 1 },
                               .max_tokens = call->req->max_tokens };
-    len = snprintf(e->id, sizeof e->id, "msg_");
-    sl_random_bytes(raw, sizeof raw);
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(e->id + len, sizeof e->id - (size_t)len, "%02x", raw[i]);
+    sl_random_id(e->id, sizeof e->id, "msg_", 12);
     snprintf(e->model, sizeof e->model, "%s", model);
     snprintf(e->request_id, sizeof e->request_id, "%s", request_id);
     sl_buf_init(&e->text, OPENAI_ANSWER_MAX);

@@ -138,8 +138,10 @@ sl_status take_str(const json_t *obj, const char *name, const char **ret, openai
 sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err)
 {
     json_error_t where;
-    json_t *root = json_loadb(body, len, 0, &where);
+    json_t *root;
 
+    SL_TRY(json_guard(body, len, err));
+    root = json_loadb(body, len, 0, &where);
     if (!root)
         return openai_refuse(err, NULL, "invalid_json",
                              "The body is not valid JSON: %s (line %d, column %d, byte %d)",

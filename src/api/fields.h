@@ -19,7 +19,9 @@ sl_status take_num(const json_t *obj, const char *name, double min, double max, 
                    openai_error *err);
 sl_status take_str(const json_t *obj, const char *name, const char **ret, openai_error *err);
 
-/* Parses a body that must be one JSON object; the caller releases *ret. */
+/* Refuses a body whose JSON is deeper, or has more values or longer strings, than limits.h says. */
+SL_NODISCARD sl_status json_guard(const char *body, size_t len, openai_error *err);
+/* Parses a body that must be one JSON object within those limits; the caller releases *ret. */
 SL_NODISCARD sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err);
 
 /* ---- parts of requests that dialects share ------------------------------------------------- */

@@ -31,16 +31,6 @@ static void put_str(sl_buf *out, const char *text)
     sl_buf_put_json(out, text, strlen(text));
 }
 
-static void make_id(char *out, size_t bytes, const char *prefix)
-{
-    unsigned char raw[14];
-    int len = snprintf(out, bytes, "%s", prefix);
-
-    sl_random_bytes(raw, sizeof raw);
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(out + len, bytes - (size_t)len, "%02x", raw[i]);
-}
-
 static void encode_op(encoder *e, const llm_event *ev, sl_buf *out)
 {
     openai_encode((openai_encoder *)e, ev, out);
@@ -100,7 +90,7 @@ sl_status openai_encoder_init(openai_encoder *e, const openai_call *call, const 
                            .per_prompt = req->task == LLM_EMBED ? 1 : req->n,
                            .created_s = created_s };
     e->n = e->task == LLM_EMBED ? 1 : call->n;
-    make_id(e->id, sizeof e->id, req->task == LLM_CHAT ? "chatcmpl-" : "cmpl-");
+    sl_random_id(e->id, sizeof e->id, req->task == LLM_CHAT ? "chatcmpl-" : "cmpl-", 14);
     snprintf(e->model, sizeof e->model, "%s", model);
     e->base.choice_count = (uint32_t)prompts * e->per_prompt;
     e->choices = sl_calloc(e->base.choice_count, sizeof *e->choices);

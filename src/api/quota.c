@@ -19,27 +19,33 @@ static void put_duration(char *out, size_t bytes, int64_t ms)
         snprintf(out, bytes, "%lldh%lldm%.4gs", hours, minutes, seconds);
 }
 
-static void put_part(const llm_quota_part *p, const char *what, encoder_header_fn set, void *ctx)
+/* names: of the limit, of what remains, of its reset. */
+static void put_part(const llm_quota_part *p, const char *const names[3], encoder_header_fn set,
+                     void *ctx)
 {
-    char name[48], value[32];
+    char value[32];
 
     if (!p->limit)
         return;
-    snprintf(name, sizeof name, "x-ratelimit-limit-%s", what);
     snprintf(value, sizeof value, "%lld", (long long)p->limit);
-    set(ctx, name, value);
-    snprintf(name, sizeof name, "x-ratelimit-remaining-%s", what);
+    set(ctx, names[0], value);
     snprintf(value, sizeof value, "%lld", (long long)p->remaining);
-    set(ctx, name, value);
-    snprintf(name, sizeof name, "x-ratelimit-reset-%s", what);
+    set(ctx, names[1], value);
     put_duration(value, sizeof value, p->reset_ms);
-    set(ctx, name, value);
+    set(ctx, names[2], value);
 }
 
 void openai_put_quota(const llm_quota *q, encoder_header_fn set, void *ctx)
 {
-    put_part(&q->requests, "requests", set, ctx);
-    put_part(&q->tokens, "tokens", set, ctx);
+    static const char *const requests[] = { "x-ratelimit-limit-requests",
+                                            "x-ratelimit-remaining-requests",
+                                            "x-ratelimit-reset-requests" };
+    static const char *const tokens[] = { "x-ratelimit-limit-tokens",
+                                          "x-ratelimit-remaining-tokens",
+                                          "x-ratelimit-reset-tokens" };
+
+    put_part(&q->requests, requests, set, ctx);
+    put_part(&q->tokens, tokens, set, ctx);
 }
 
 void openai_error_quota(openai_error *e, sl_status status, const llm_quota *q)

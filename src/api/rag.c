@@ -436,8 +436,6 @@ static sl_status parse_query(const json_t *root, sl_arena *arena, query_call *re
 static question *question_create(api *a, http_exchange *x)
 {
     question *q = sl_calloc(1, sizeof *q);
-    unsigned char raw[12];
-    int len;
 
     if (!q)
         return NULL;
@@ -449,10 +447,7 @@ static question *question_create(api *a, http_exchange *x)
     sl_buf_init(&q->passages, ANSWER_MAX);
     sl_buf_init(&q->citations, ANSWER_MAX);
     sl_buf_init(&q->record, ANSWER_MAX);
-    sl_random_bytes(raw, sizeof raw);
-    len = snprintf(q->id, sizeof q->id, "rag-");
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(q->id + len, sizeof q->id - (size_t)len, "%02x", raw[i]);
+    sl_random_id(q->id, sizeof q->id, "rag-", 12);
     http_set_user(x, q, question_destroy);
     return q;
 }

@@ -122,15 +122,37 @@ static sl_status refuse_unknown(const body_schema *s, const json_t *root, openai
     return SL_OK;
 }
 
+/* One of 64 bits for a name: most of a table's fields are not in a body, and this says so for
+ * less than a lookup. */
+static uint64_t name_bit(const char *name)
+{
+    size_t len = strlen(name);
+
+    return (uint64_t)1 << ((len * 5 + (unsigned char)name[0] + (unsigned char)name[len / 2]) % 64);
+}
+
+static uint64_t name_bits(const json_t *root)
+{
+    uint64_t bits = 0;
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)root, key, value) bits |= name_bit(key);
+    return bits;
+}
+
 sl_status body_read(const body_schema *s, const json_t *root, const field_target *to,
                     openai_error *err)
 {
+    uint64_t present = name_bits(root);
+
     if (s->is_closed)
         SL_TRY(refuse_unknown(s, root, err));
     if (s->base)
         SL_TRY(body_read(s->base, root, to, err));
     for (size_t i = 0; i < s->count; i++)
-        SL_TRY(read_field(&s->rules[i], root, to, err));
+        if (s->rules[i].required || (present & name_bit(s->rules[i].name)))
+            SL_TRY(read_field(&s->rules[i], root, to, err));
     return SL_OK;
 }
 

@@ -32,7 +32,10 @@ SL_NODISCARD sl_status app_check_auth(const config *c, sl_err *err);
 SL_NODISCARD sl_status app_open_accounts(const config *c, llm_accounts *ret, sl_err *err);
 void app_close_accounts(llm_accounts *accounts); /* accepts an empty one */
 
-/* Refuses an address beyond this machine while everybody may call, before anything is loaded. */
+/* Checks what the configuration says about the server, as far as words tell. */
+SL_NODISCARD sl_status app_check_server(const config *c, sl_err *err);
+/* The same; and refuses an address beyond this machine while everybody may call, before anything
+ * is loaded. */
 SL_NODISCARD sl_status app_check_listen(const config *c, sl_err *err);
 
 /* Makes the configuration anew, from the same file, environment and flags. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "app/serving.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/os.h"
@@ -49,11 +50,28 @@ static const cyaml_schema_field_t rag_fields[] = {
     CYAML_FIELD_INT("answer_tokens", OPT, config_rag, answer_tokens),
     CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t tls_fields[] = {
+    STR("certificate", config_tls, certificate),
+    STR("key", config_tls, key),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t server_fields[] = {
     CYAML_FIELD_INT("io_threads", OPT, config_server, io_threads),
     CYAML_FIELD_INT("connections", OPT, config_server, connections),
     CYAML_FIELD_INT("drain_seconds", OPT, config_server, drain_seconds),
+    CYAML_FIELD_INT("request_timeout", OPT, config_server, request_timeout),
+    CYAML_FIELD_INT("body_timeout", OPT, config_server, body_timeout),
+    CYAML_FIELD_INT("write_timeout", OPT, config_server, write_timeout),
+    CYAML_FIELD_INT("ping", OPT, config_server, ping),
+    STR("head_bytes", config_server, head_bytes),
+    STR("body_bytes", config_server, body_bytes),
+    STR("queue_bytes", config_server, queue_bytes),
     STR("cors_origin", config_server, cors_origin),
+    STR("unix_mode", config_server, unix_mode),
+    CYAML_FIELD_MAPPING("tls", OPT, config_server, tls, tls_fields),
+    CYAML_FIELD_SEQUENCE("trusted_proxies", CYAML_FLAG_POINTER | OPT, config_server,
+                         trusted_proxies, &key_schema, 0, 64),
+    STR("forwarded_header", config_server, forwarded_header),
     CYAML_FIELD_END,
 };
 #define INT64(key, type, member) CYAML_FIELD_INT(key, OPT, type, member)
@@ -118,6 +136,9 @@ const cyaml_schema_field_t config_root_fields[] = {
 static const cyaml_schema_value_t root_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, config, config_root_fields),
 };
+/* `listen` may be a list too: then this stands in the place of the first field. */
+static const cyaml_schema_field_t listen_list = CYAML_FIELD_SEQUENCE(
+    "listen", CYAML_FLAG_POINTER, config, listens, &key_schema, 1, HTTP_LISTENERS_MAX);
 
 /* What the library says of a failure: a sentence, then where, from the inside out. */
 typedef struct complaint {
@@ -203,15 +224,37 @@ static sl_status refuse(const char *file, complaint *c, sl_err *err)
     return sl_fail(err, SL_EINVAL, "%s: %s%s%s", where, c->path, c->path[0] ? ": " : "", c->text);
 }
 
+/* A list of addresses becomes the one text that the rest of the program knows. */
+static sl_status take_listens(config *c, sl_err *err)
+{
+    sl_status status = SL_OK;
+
+    if (c->listens)
+        status = config_set_listens(c, (const char *const *)c->listens, c->listens_count, err);
+    for (unsigned i = 0; i < c->listens_count; i++)
+        sl_free(c->listens[i]);
+    sl_free(c->listens);
+    c->listens = NULL;
+    c->listens_count = 0;
+    return status;
+}
+
 sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err)
 {
+    cyaml_schema_field_t fields[SL_COUNT_OF(config_root_fields)];
+    const cyaml_schema_value_t schema = {
+        CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, config, fields),
+    };
     complaint said = { "" };
     cyaml_config_t lib = library(&said);
 
-    if (text.len > 0 && cyaml_load_data(text.ptr, text.len, &lib, &root_schema,
-                                        (cyaml_data_t **)ret, NULL) != CYAML_OK)
+    memcpy(fields, config_root_fields, sizeof fields);
+    if (serving_is_list(text, "listen"))
+        fields[0] = listen_list;
+    if (text.len > 0 &&
+        cyaml_load_data(text.ptr, text.len, &lib, &schema, (cyaml_data_t **)ret, NULL) != CYAML_OK)
         return refuse(name, &said, err);
-    return SL_OK;
+    return *ret ? take_listens(*ret, err) : SL_OK;
 }
 
 static sl_status load_file(const char *path, config **ret, sl_err *err)
@@ -236,6 +279,21 @@ sl_status config_set(char **field, const char *value, sl_err *err)
     sl_free(*field);
     *field = copy;
     return SL_OK;
+}
+
+sl_status config_set_listens(config *c, const char *const *texts, size_t count, sl_err *err)
+{
+    sl_buf all;
+    sl_status status;
+
+    sl_buf_init(&all, 16 * SL_KIB);
+    for (size_t i = 0; i < count; i++)
+        sl_buf_printf(&all, "%s%s", i ? ", " : "", texts[i]);
+    status = sl_buf_ok(&all, "listen addresses", err);
+    if (status == SL_OK)
+        status = config_set(&c->listen, sl_buf_str(&all), err);
+    sl_buf_deinit(&all);
+    return status;
 }
 
 sl_status config_add_model(config *c, const char *path, sl_err *err)

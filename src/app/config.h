@@ -8,6 +8,7 @@
 #define SL_APP_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "app/config_auth.h"
@@ -70,15 +71,28 @@ typedef struct config_usage {
     int keep_days; /* 0: 90 */
 } config_usage;
 
+typedef struct config_tls {
+    char *certificate, *key; /* PEM files; both or neither */
+} config_tls;
+
 typedef struct config_server {
-    int io_threads, connections, drain_seconds; /* 0: 2, 1024, 30 */
+    int io_threads, connections, drain_seconds;             /* 0: 2, 10,000, 30; of each address */
+    int request_timeout, body_timeout, write_timeout, ping; /* seconds; 0: 30, 300, 60, 15 */
+    char *head_bytes, *body_bytes, *queue_bytes;            /* sizes; NULL: 16KiB, 64MiB, 8MiB */
     char *cors_origin;
+    char *unix_mode; /* octal; NULL: "0660" */
+    config_tls tls;
+    char **trusted_proxies; /* networks, or "unix" */
+    unsigned trusted_proxies_count;
+    char *forwarded_header; /* NULL: x-forwarded-for */
 } config_server;
 
 typedef struct config {
-    char *listen; /* default 127.0.0.1:8080 */
-    char *data;   /* default $XDG_DATA_HOME/sluice */
-    int threads;  /* 0: all processors */
+    char *listen;   /* as read where it is one string; then taken over into: */
+    char **listens; /* default 127.0.0.1:8080 */
+    unsigned listens_count;
+    char *data;  /* default $XDG_DATA_HOME/sluice */
+    int threads; /* 0: all processors */
     char *log_level;
     config_model *models;
     unsigned models_count;
@@ -116,6 +130,9 @@ SL_NODISCARD sl_status config_log_level(const char *text, sl_log_level *ret, sl_
 /* Replaces a string of the configuration. */
 SL_NODISCARD sl_status config_set(char **field, const char *value, sl_err *err);
 SL_NODISCARD sl_status config_add_model(config *c, const char *path, sl_err *err);
+/* Replaces the listen addresses. */
+SL_NODISCARD sl_status config_set_listens(config *c, const char *const *texts, size_t count,
+                                          sl_err *err);
 /* Forgets the models, for flags that replace the file's list. */
 void config_clear_models(config *c);
 SL_NODISCARD sl_status config_add_key(config *c, const char *key, sl_err *err);

@@ -177,7 +177,10 @@ static void put_scalar(sl_buf *out, const cyaml_schema_value_t *v, const char *p
                        : v->type == CYAML_BOOL  ? "boolean"
                                                 : "integer";
 
-    sl_buf_printf(out, "\"type\":\"%s\"", type);
+    if (strcmp(path, "listen") == 0)
+        sl_buf_puts(out, "\"type\":[\"string\",\"array\"],\"items\":{\"type\":\"string\"}");
+    else
+        sl_buf_printf(out, "\"type\":\"%s\"", type);
     if (!key)
         return;
     if (key->help) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/app.h"
+#include "app/serving.h"
 #include "base/mem.h"
 #include "base/os.h"
 
@@ -195,12 +196,19 @@ static sl_status is_closed(const config *c, bool *ret, sl_err *err)
 
 sl_status app_check_listen(const config *c, sl_err *err)
 {
+    serving_plan plan;
     bool closed = false;
+    sl_status status;
 
-    if (access_is_loopback(c->listen))
-        return SL_OK;
-    SL_TRY(is_closed(c, &closed, err));
-    return access_check_bind(c->listen, closed ? 1 : 0, err);
+    SL_TRY(serving_init(&plan, c, err));
+    status = serving_check(&plan, 0, err); /* if nobody else can come, accounts do not matter */
+    if (status != SL_OK) {
+        status = is_closed(c, &closed, err);
+        if (status == SL_OK)
+            status = serving_check(&plan, closed ? 1 : 0, err);
+    }
+    serving_deinit(&plan);
+    return status;
 }
 
 sl_status app_open_accounts(const config *c, llm_accounts *ret, sl_err *err)

@@ -11,6 +11,8 @@
 #include "app/identity.h"
 #include "app/kept.h"
 #include "app/models.h"
+#include "app/scripted.h"
+#include "app/serving.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "http/http.h"
@@ -23,6 +25,7 @@ struct app {
     config *reloaded; /* c, when a reload made it */
     app_config_fn remake;
     void *remake_ctx;
+    scripted *script; /* at most one; NULL outside of measurements */
     llm_chain chain;
     models *models;
     rag *rag;
@@ -64,6 +67,16 @@ sl_status app_open_model(const config *c, const char *name, model_file **ret, sl
         status = model_file_open(path.ptr, ret, err);
     sl_buf_deinit(&path);
     return status;
+}
+
+static sl_status add_model(app *a, const config_model *m, unsigned needs, sl_err *err)
+{
+    if (strncmp(m->path, SCRIPTED_PREFIX, sizeof SCRIPTED_PREFIX - 1) != 0)
+        return models_add(a->models, m, true, needs, err);
+    if (a->script)
+        return sl_fail(err, SL_ELIMIT, "more than one scripted model");
+    SL_TRY(scripted_open(m->path, &a->script, err));
+    return llm_chain_add(&a->chain, m->name ? m->name : m->path, scripted_backend(a->script), err);
 }
 
 /* Without configured models: what the store has of the catalogue, in its order. */
@@ -139,7 +152,7 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
     a->c = c;
     status = models_create(c, &a->chain, &a->models, err);
     for (unsigned i = 0; i < c->models_count && status == SL_OK; i++)
-        status = models_add(a->models, &c->models[i], true, needs, err);
+        status = add_model(a, &c->models[i], needs, err);
     if (status == SL_OK && atomic_load(&a->chain.route_count) == 0)
         status = load_store(a, needs, err);
     if (status == SL_OK && serving && !c->loading.only_configured)
@@ -163,6 +176,7 @@ void app_destroy(app *a)
         return;
     rag_close(a->rag);
     models_destroy(a->models);
+    scripted_close(a->script);
     books_close(a->books);
     kept_close(a->kept);
     config_destroy(a->reloaded);
@@ -253,7 +267,7 @@ static void reload(app *a)
 }
 
 /* Waits for a signal that ends the program; cmd_serve blocked them before any thread started. */
-static void wait_for_end(app *a)
+static void wait_for_end(app *a, http_server *server)
 {
     sigset_t set;
     int sig = SIGHUP;
@@ -263,8 +277,10 @@ static void wait_for_end(app *a)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     while (sig == SIGHUP)
-        if (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+        if (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
+            (void)http_server_reload_tls(server, NULL); /* logs */
             reload(a);
+        }
     SL_LOG(SL_LOG_INFO, "server.draining",
            SL_F_STR("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
 }
@@ -292,16 +308,16 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
         status = http_server_start(server, err);
     if (status == SL_OK) {
         api_set_ready(front, true);
-        SL_LOG(SL_LOG_INFO, "server.ready", SL_F_STR("address", http_server_address(server)),
-               SL_F_NUM("models", atomic_load(&a->chain.route_count)),
-               SL_F_STR("version", SLUICE_VERSION));
-        wait_for_end(a);
+        serving_ready(server, atomic_load(&a->chain.route_count));
+        wait_for_end(a, server);
         api_set_ready(front, false);
         dropped = http_server_drain(server, (int64_t)drain * 1000);
         SL_LOG(SL_LOG_INFO, "server.stopped", SL_F_NUM("dropped", dropped));
     }
     /* Requests of dropped clients still deliver into the api: end them first. */
     models_stop(a->models);
+    if (a->script)
+        scripted_stop(a->script);
     http_server_destroy(server);
     api_destroy(front);
     return status;
@@ -326,27 +342,26 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
     const config *c = a->c;
     access_control *access = NULL;
     http_server *server = NULL;
-    http_server_options o = { .address = c->listen,
-                              .io_threads = c->server.io_threads,
-                              .connections_max = c->server.connections,
-                              .cors_origin = c->server.cors_origin };
-    sl_status status = books_open(c, false, &a->books, err);
+    serving_plan sv;
+    sl_status status;
 
+    SL_TRY(serving_init(&sv, c, err));
     a->remake = remake;
     a->remake_ctx = remake_ctx;
+    status = books_open(c, false, &a->books, err);
     if (status == SL_OK) {
         books_add_stages(a->books, &a->chain);
         status = open_kept(a, err);
     }
     if (status == SL_OK)
         status = identity_open(c, false, &access, err);
-
     if (status == SL_OK)
-        status = access_check_bind(c->listen, access_is_closed(access), err);
+        status = serving_check(&sv, access_is_closed(access), err);
     if (status == SL_OK)
-        status = http_server_create(&o, &server, err);
+        status = http_server_create(&sv.options, &server, err);
     if (status == SL_OK)
         status = serve(a, access, server, err);
+    serving_deinit(&sv);
     access_destroy(access);
     return status;
 }

@@ -25,16 +25,22 @@ void sl_buf_clear(sl_buf *b)
         b->ptr[0] = '\0';
 }
 
+#define FIRST_BYTES                                                                                \
+    ((size_t)128) /* of a buffer: most hold a line or more, and growing by steps is slow */
+
 /* Makes room for len more bytes and the terminator. */
 static bool reserve(sl_buf *b, size_t len)
 {
-    size_t need;
+    size_t need, want;
 
     if (b->failed)
         return false;
-    if (!sl_add(b->len, len, &need) || need > b->max || need == SIZE_MAX ||
-        !sl_grow((void **)&b->ptr, &b->cap, need + 1, 1,
-                 b->max == SIZE_MAX ? SIZE_MAX : b->max + 1)) {
+    if (!sl_add(b->len, len, &need) || need > b->max || need == SIZE_MAX) {
+        b->failed = true;
+        return false;
+    }
+    want = b->ptr ? need + 1 : SL_MAX(need + 1, SL_MIN(FIRST_BYTES, b->max));
+    if (!sl_grow((void **)&b->ptr, &b->cap, want, 1, b->max == SIZE_MAX ? SIZE_MAX : b->max + 1)) {
         b->failed = true;
         return false;
     }
@@ -61,15 +67,38 @@ void sl_buf_putc(sl_buf *b, char c)
     sl_buf_put(b, &c, 1);
 }
 
+void sl_buf_put_int(sl_buf *b, int64_t v)
+{
+    char text[24], *p = text + sizeof text;
+    uint64_t n = v < 0 ? -(uint64_t)v : (uint64_t)v;
+
+    do {
+        *--p = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    if (v < 0)
+        *--p = '-';
+    sl_buf_put(b, p, (size_t)(text + sizeof text - p));
+}
+
 void sl_buf_printf(sl_buf *b, const char *fmt, ...)
 {
+    size_t room;
     va_list ap;
     int len;
 
+    if (!reserve(b, 0)) /* short texts fit at once */
+        return;
+    room = b->cap - b->len;
     va_start(ap, fmt);
-    len = vsnprintf(NULL, 0, fmt, ap);
+    len = vsnprintf(b->ptr + b->len, room, fmt, ap);
     va_end(ap);
     SL_ASSERT(len >= 0);
+    if ((size_t)len < room) {
+        b->len += (size_t)len;
+        return;
+    }
+    b->ptr[b->len] = '\0';
     if (!reserve(b, (size_t)len))
         return;
     va_start(ap, fmt);
@@ -93,8 +122,13 @@ void sl_buf_put_json(sl_buf *b, const char *text, size_t len)
     for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)text[i];
         uint32_t cp;
-        size_t n = sl_utf8_decode(text + i, len - i, &cp);
+        size_t n;
 
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+            i++;
+            continue;
+        }
+        n = sl_utf8_decode(text + i, len - i, &cp);
         if (n && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
             i += n;
             continue;

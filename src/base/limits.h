@@ -28,10 +28,25 @@
 
 /* Requests. */
 #define SL_HTTP_BODY_BYTES_MAX                                                                     \
-    (64 * SL_MIB)                /* 128k tokens of text are under 1 MiB; documents more */
-#define SL_PROMPTS_MAX      2048 /* OpenAI's bound on embedding inputs; also completion prompts */
-#define SL_CHOICES_MAX      128  /* OpenAI's bound on n */
-#define SL_STOPS_MAX        16   /* OpenAI allows 4; vLLM and llama.cpp clients send more */
+    (64 * SL_MIB) /* 128k tokens of text are under 1 MiB; documents more */
+/* Bodies of all requests together: what strangers can make the server hold. */
+#define SL_HTTP_BODY_BYTES_TOTAL_MAX (1 * SL_GIB)
+/* Unsent bytes of all streams; past it those that hold more than their share are dropped. */
+#define SL_HTTP_QUEUE_BYTES_TOTAL_MAX (512 * SL_MIB)
+#define SL_HTTP_QUEUE_SHARE_BYTES     (64 * SL_KIB)
+/* A token of 8 KiB and cookies fit; each connection that was used once keeps so much memory. */
+#define SL_HTTP_HEAD_BYTES_MAX (16 * SL_KIB)
+#define SL_HTTP_HEADERS_MAX    100          /* as Apache; browsers send 20 */
+#define SL_HTTP_URI_BYTES_MAX  (8 * SL_KIB) /* as nginx and Apache */
+#define SL_HTTP_QUERIES_MAX    64           /* lists of names among them */
+/* JSON bodies, counted before they are parsed: each value costs up to 130 bytes of memory. */
+#define SL_JSON_DEPTH_MAX        100           /* tools with schemas reach 20 */
+#define SL_JSON_VALUES_MAX       (1024 * 1024) /* prompts as token ids: a million */
+#define SL_JSON_STRING_BYTES_MAX (32 * SL_MIB) /* an image of 20 MB in base64 */
+/* OpenAI's bound on embedding inputs; also completion prompts. */
+#define SL_PROMPTS_MAX      2048
+#define SL_CHOICES_MAX      128 /* OpenAI's bound on n */
+#define SL_STOPS_MAX        16  /* OpenAI allows 4; vLLM and llama.cpp clients send more */
 #define SL_STOP_BYTES_MAX   512
 #define SL_LOGIT_BIAS_MAX   1024
 #define SL_BAD_WORDS_MAX    1024 /* each is compared with the end of the text for every token */

@@ -27,6 +27,17 @@ void sl_log_set_plain(int plain)
     atomic_store(&plain_text, plain);
 }
 
+/* v with leading zeros, and what follows it. */
+static void put_digits(sl_buf *b, int width, int v, char next)
+{
+    char text[8];
+
+    text[width] = next;
+    for (int i = width; i-- > 0; v /= 10)
+        text[i] = (char)('0' + v % 10);
+    sl_buf_put(b, text, (size_t)width + 1);
+}
+
 static void put_time(sl_buf *b)
 {
     int64_t ms = sl_clock_wall_ms();
@@ -34,8 +45,13 @@ static void put_time(sl_buf *b)
     struct tm tm;
 
     gmtime_r(&sec, &tm);
-    sl_buf_printf(b, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1,
-                  tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(ms % 1000));
+    put_digits(b, 4, tm.tm_year + 1900, '-');
+    put_digits(b, 2, tm.tm_mon + 1, '-');
+    put_digits(b, 2, tm.tm_mday, 'T');
+    put_digits(b, 2, tm.tm_hour, ':');
+    put_digits(b, 2, tm.tm_min, ':');
+    put_digits(b, 2, tm.tm_sec, '.');
+    put_digits(b, 3, (int)(ms % 1000), 'Z');
 }
 
 static void put_num(sl_buf *b, double num)
@@ -43,7 +59,7 @@ static void put_num(sl_buf *b, double num)
     if (!isfinite(num))
         sl_buf_puts(b, "null");
     else if (num == rint(num) && fabs(num) < 1e15)
-        sl_buf_printf(b, "%.0f", num);
+        sl_buf_put_int(b, (int64_t)num);
     else
         sl_buf_printf(b, "%.6g", num);
 }
@@ -65,7 +81,9 @@ void sl_log_write(sl_log_level level, const char *event, const sl_log_field *fie
         sl_buf_put_json(&b, event, strlen(event));
     }
     for (int i = 0; i < count; i++) {
-        sl_buf_printf(&b, plain ? " %s=" : ",\"%s\":", fields[i].key);
+        sl_buf_puts(&b, plain ? " " : ",\"");
+        sl_buf_puts(&b, fields[i].key);
+        sl_buf_puts(&b, plain ? "=" : "\":");
         if (fields[i].str && plain)
             sl_buf_puts(&b, fields[i].str);
         else if (fields[i].str)

@@ -10,8 +10,11 @@
 #include "base/limits.h"
 #include "base/status.h"
 
-#define ARENA_CHUNK_BYTES (16 * SL_KIB)
-#define HUGE_PAGE_BYTES   (2 * SL_MIB)
+/* The first; as much again each time. With its head it is small enough for the allocator to keep
+ * at hand for the next request. */
+#define ARENA_CHUNK_BYTES_MIN ((size_t)960)
+#define ARENA_CHUNK_BYTES     (16 * SL_KIB)
+#define HUGE_PAGE_BYTES       (2 * SL_MIB)
 
 static atomic_ulong fail_at;
 static atomic_ulong alloc_count;
@@ -152,7 +155,9 @@ void *sl_arena_alloc(sl_arena *a, size_t bytes)
     if (bytes > a->max_bytes || a->used_bytes > a->max_bytes - bytes)
         return NULL;
     if (!c || c->cap - c->used < bytes) {
-        size_t cap = SL_MAX(bytes, ARENA_CHUNK_BYTES);
+        size_t cap = SL_MIN(SL_MAX(a->used_bytes, ARENA_CHUNK_BYTES_MIN), ARENA_CHUNK_BYTES);
+
+        cap = SL_MAX(bytes, cap);
 
         c = sl_malloc(sizeof *c + cap);
         if (!c)

@@ -194,10 +194,8 @@ int64_t sl_clock_wall_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-void sl_random_bytes(void *out, size_t len)
+static void read_random(char *p, size_t len)
 {
-    char *p = out;
-
     while (len > 0) {
         ssize_t n = getrandom(p, len, 0);
 
@@ -208,6 +206,42 @@ void sl_random_bytes(void *out, size_t len)
         p += n;
         len -= (size_t)n;
     }
+}
+
+/* Small requests share a system call: each thread keeps some bytes ready, and no byte it gave. */
+void sl_random_bytes(void *out, size_t len)
+{
+    static _Thread_local char ready[256];
+    static _Thread_local size_t left;
+
+    if (len > sizeof ready / 4) {
+        read_random(out, len);
+        return;
+    }
+    if (left < len) {
+        read_random(ready, sizeof ready);
+        left = sizeof ready;
+    }
+    left -= len;
+    memcpy(out, ready + left, len);
+    memset(ready + left, 0, len);
+}
+
+void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random_bytes)
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char raw[32];
+    size_t len = strlen(prefix);
+
+    SL_ASSERT(random_bytes <= sizeof raw);
+    SL_ASSERT(len + 2 * random_bytes < out_bytes);
+    memcpy(out, prefix, len);
+    sl_random_bytes(raw, random_bytes);
+    for (size_t i = 0; i < random_bytes; i++) {
+        out[len++] = digits[raw[i] >> 4];
+        out[len++] = digits[raw[i] & 15];
+    }
+    out[len] = '\0';
 }
 
 #define NICE_BEHIND 10
@@ -255,4 +289,18 @@ size_t sl_cache2_bytes(void)
     long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
 
     return bytes > 0 ? (size_t)bytes : 512 * SL_KIB;
+}
+
+int sl_open_files_raise(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+        return 256;
+    if (r.rlim_cur < r.rlim_max) {
+        r.rlim_cur = r.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &r) != 0)
+            getrlimit(RLIMIT_NOFILE, &r);
+    }
+    return (int)SL_MIN(r.rlim_cur, (rlim_t)INT32_MAX);
 }

@@ -38,6 +38,11 @@ int64_t sl_clock_wall_ns(void);
 
 /* Fills out with bytes from the system's random source. */
 void sl_random_bytes(void *out, size_t len);
+/* prefix and so many random bytes in hex, with its end, into out[out_bytes], which has room. */
+void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random_bytes);
+
+/* Raises the soft limit of open files to the hard one; returns how many there may be. */
+int sl_open_files_raise(void);
 
 /* Lets the calling thread run behind the others, for good. */
 void sl_thread_yield_to_others(void);

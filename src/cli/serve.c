@@ -6,14 +6,18 @@
 /* What the command line says beside the configuration. */
 typedef struct serve_flags {
     cli_common common;
-    cli_list models, keys;
-    const char *listen;
+    cli_list models, keys, listens;
+    const char *certificate, *key;
 } serve_flags;
 
 static sl_status add_flags(const serve_flags *f, config *c, sl_err *err)
 {
-    if (f->listen)
-        SL_TRY(config_set(&c->listen, f->listen, err));
+    if (f->listens.count > 0)
+        SL_TRY(config_set_listens(c, f->listens.items, (size_t)f->listens.count, err));
+    if (f->certificate)
+        SL_TRY(config_set(&c->server.tls.certificate, f->certificate, err));
+    if (f->key)
+        SL_TRY(config_set(&c->server.tls.key, f->key, err));
     if (f->models.count > 0)
         config_clear_models(c); /* flags replace the file's list */
     for (int i = 0; i < f->models.count; i++)
@@ -44,15 +48,19 @@ int cmd_serve(int argc, char **argv)
     const cli_option options[] = {
         { "--model", 'm', CLI_LIST, &f.models, "NAME|FILE",
           "model to serve; repeat for more (default: all defaults)" },
-        { "--listen", 'l', CLI_TEXT, &f.listen, "ADDR:PORT",
-          "default 127.0.0.1:8080; port 0 picks one" },
+        { "--listen", 'l', CLI_LIST, &f.listens, "ADDR:PORT",
+          "default 127.0.0.1:8080; port 0 picks one; repeat for more; https://ADDR:PORT, "
+          "unix:/PATH" },
+        { "--tls-certificate", 0, CLI_TEXT, &f.certificate, "FILE",
+          "for https:// addresses (PEM)" },
+        { "--tls-key", 0, CLI_TEXT, &f.key, "FILE", "its key (PEM)" },
         { "--api-key", 0, CLI_LIST, &f.keys, "KEY",
           "key callers must send; env:NAME or file:PATH" },
         CLI_COMMON_OPTIONS(f.common),
         { 0 },
     };
     const cli_command cmd = {
-        "sluice serve [--model NAME|FILE]... [--listen ADDR:PORT] [--data DIR] [--config FILE] "
+        "sluice serve [--model NAME|FILE]... [--listen ADDR:PORT]... [--data DIR] [--config FILE] "
         "[--threads N]",
         "Serves models over HTTP: OpenAI's chat, completions, embeddings and models, documents "
         "with\n"
@@ -61,7 +69,8 @@ int cmd_serve(int argc, char **argv)
         "An address beyond this machine needs an API key: --api-key, SLUICE_API_KEY or api_keys in "
         "the\n"
         "configuration. SIGTERM stops accepting, lets running answers finish, then ends. SIGHUP "
-        "reloads\nwhat can change while serving (sluice config schema: x-reloads).",
+        "reloads\nwhat can change while serving (sluice config schema: x-reloads) and the TLS "
+        "certificate.",
     };
     sigset_t set;
     config *c = NULL;

@@ -8,12 +8,9 @@
  * 4. Bytes out[out_pos..len) are unsent; a fixed answer is never changed once complete. */
 #include "http/http_int.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <strings.h>
-#include <sys/socket.h>
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
@@ -50,35 +47,35 @@ static bool is_sane_id(const char *id)
 static void set_request_id(http_exchange *x)
 {
     const char *given = http_header(x, "x-request-id");
-    unsigned char raw[12];
-    int len;
-
     if (is_sane_id(given)) {
         snprintf(x->request_id, sizeof x->request_id, "%s", given);
         return;
     }
-    sl_random_bytes(raw, sizeof raw);
-    len = snprintf(x->request_id, sizeof x->request_id, "req_");
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(x->request_id + len, sizeof x->request_id - (size_t)len, "%02x", raw[i]);
+    sl_random_id(x->request_id, sizeof x->request_id, "req_", 12);
 }
 
-static const char *remote_text(http_exchange *x)
+/* Keeps the server's sum of what streams hold unsent; bytes is what this one holds now. */
+static void queue_count(http_exchange *x, size_t bytes)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(x->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr *addr = info ? info->client_addr : NULL;
-    char text[INET6_ADDRSTRLEN] = "";
-
-    if (addr && addr->sa_family == AF_INET)
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)addr)->sin_addr, text, sizeof text);
-    else if (addr && addr->sa_family == AF_INET6)
-        inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)addr)->sin6_addr, text, sizeof text);
-    return sl_arena_strndup(&x->arena, text, strlen(text));
+    if (bytes != x->queue_counted)
+        atomic_fetch_add(&x->server->queue_bytes, bytes - x->queue_counted); /* wraps to less */
+    x->queue_counted = bytes;
 }
 
-http_exchange *exchange_create(http_server *s, struct MHD_Connection *conn, const char *method,
-                               const char *path)
+/* Copies the head unless it breaks a limit, which head_status tells. */
+static bool copy_head(http_exchange *x, struct MHD_Connection *conn)
+{
+    x->head_status = head_check(x, conn);
+    if (x->head_status == 0 &&
+        (MHD_get_connection_values(conn, MHD_HEADER_KIND, copy_pair, x) < 0 ||
+         MHD_get_connection_values(conn, MHD_GET_ARGUMENT_KIND, copy_pair, x) < 0))
+        return false;
+    x->remote = head_remote(x);
+    return x->remote;
+}
+
+http_exchange *exchange_create(http_server *s, struct MHD_Connection *conn, bool uri_too_long,
+                               const char *method, const char *path)
 {
     http_exchange *x = sl_calloc(1, sizeof *x);
 
@@ -91,21 +88,25 @@ http_exchange *exchange_create(http_server *s, struct MHD_Connection *conn, cons
     x->server = s;
     x->started_ns = sl_clock_mono_ns();
     x->conn = conn;
+    x->uri_too_long = uri_too_long;
     sl_arena_init(&x->arena, ARENA_BYTES_MAX);
     sl_arena_init(&x->extra_arena, ARENA_BYTES_MAX);
     sl_buf_init(&x->body, s->options.body_bytes_max);
     sl_buf_init(&x->out, SIZE_MAX / 2);
     x->method = sl_arena_strndup(&x->arena, method, strlen(method));
     x->path = sl_arena_strndup(&x->arena, path, strlen(path));
-    x->remote = remote_text(x);
-    if (!x->method || !x->path || !x->remote ||
-        MHD_get_connection_values(conn, MHD_HEADER_KIND, copy_pair, x) < 0 ||
-        MHD_get_connection_values(conn, MHD_GET_ARGUMENT_KIND, copy_pair, x) < 0) {
+    if (!x->method || !x->path || !copy_head(x, conn)) {
         http_unref(x);
         return NULL;
     }
     set_request_id(x);
     return x;
+}
+
+void exchange_uncount(http_exchange *x)
+{
+    atomic_fetch_sub(&x->server->body_bytes, x->body_counted);
+    x->body_counted = 0;
 }
 
 void http_ref(http_exchange *x)
@@ -125,6 +126,8 @@ void http_unref(http_exchange *x)
         x->user_destroy(x->user);
     if (x->context_destroy)
         x->context_destroy(x->context);
+    exchange_uncount(x);
+    queue_count(x, 0);
     sl_buf_deinit(&x->body);
     sl_buf_deinit(&x->out);
     sl_free(x->content_type);
@@ -252,14 +255,18 @@ void *http_context(const http_exchange *x)
 
 /* ---- the client goes away ------------------------------------------------------------------ */
 
-/* Resumes the connection if it sleeps; the mutex is held. */
-static void wake(http_exchange *x)
+/* Lets go of the mutex and then resumes the connection if it sleeps: in this order, since the
+ * thread that wakes takes the mutex first of all. Nobody else resumes it meanwhile, as `suspended`
+ * is false already, and MHD leaves a suspended connection alone. */
+static void unlock_and_wake(http_exchange *x)
 {
-    if (!x->suspended)
-        return;
+    struct MHD_Connection *sleeper = x->suspended ? x->conn : NULL;
+
+    SL_ASSERT(sleeper || !x->suspended);
     x->suspended = false;
-    SL_ASSERT(x->conn);
-    MHD_resume_connection(x->conn);
+    pthread_mutex_unlock(&x->mutex);
+    if (sleeper)
+        MHD_resume_connection(sleeper);
 }
 
 /* Takes the owner's callback if it is due; the mutex is held. The caller calls it unlocked. */
@@ -297,8 +304,7 @@ void exchange_abandon(http_exchange *x)
     if (!x->complete) /* a client may leave as soon as it has read the end */
         atomic_store(&x->gone, true);
     fn = take_on_close(x, &ctx);
-    wake(x);
-    pthread_mutex_unlock(&x->mutex);
+    unlock_and_wake(x);
     if (fn)
         fn(ctx);
 }
@@ -343,8 +349,7 @@ void http_respond(http_exchange *x, int status, const char *content_type, const 
     x->content_type = sl_strdup(content_type);
     sl_buf_put(&x->out, body, len);
     x->complete = true;
-    wake(x);
-    pthread_mutex_unlock(&x->mutex);
+    unlock_and_wake(x);
 }
 
 void http_respond_error(http_exchange *x, int status, const char *type, const char *param,
@@ -381,8 +386,18 @@ void http_stream_begin(http_exchange *x, int status, const char *content_type)
     x->content_type = sl_strdup(content_type);
     x->is_sse = strncmp(content_type, "text/event-stream", 17) == 0;
     x->last_write_ns = sl_clock_mono_ns();
-    wake(x);
-    pthread_mutex_unlock(&x->mutex);
+    unlock_and_wake(x);
+}
+
+/* True when a stream with so many unsent bytes has to go: it holds too many, or all together do
+ * and this one more than its share. */
+static bool is_over(const http_exchange *x, size_t unsent)
+{
+    http_server *s = x->server;
+
+    return unsent > s->options.queue_bytes_max ||
+           (unsent > SL_HTTP_QUEUE_SHARE_BYTES &&
+            atomic_load(&s->queue_bytes) > s->options.queue_bytes_total_max);
 }
 
 /* Appends to the unsent bytes, after moving them to the front where that is cheap. */
@@ -390,7 +405,7 @@ static bool queue_put(http_exchange *x, const void *bytes, size_t len)
 {
     size_t unsent = x->out.len - x->out_pos;
 
-    if (unsent + len > x->server->options.queue_bytes_max)
+    if (is_over(x, unsent + len))
         return false;
     if (x->out_pos > 0 && x->out_pos >= unsent) {
         memmove(x->out.ptr, x->out.ptr + x->out_pos, unsent);
@@ -398,6 +413,7 @@ static bool queue_put(http_exchange *x, const void *bytes, size_t len)
         x->out_pos = 0;
     }
     sl_buf_put(&x->out, bytes, len);
+    queue_count(x, x->out.cap);
     return !x->out.failed;
 }
 
@@ -420,8 +436,7 @@ bool http_stream_write(http_exchange *x, const void *bytes, size_t len)
         if (!x->stalled_since_ns)
             x->stalled_since_ns = x->last_write_ns;
     }
-    wake(x);
-    pthread_mutex_unlock(&x->mutex);
+    unlock_and_wake(x);
     return ok;
 }
 
@@ -430,26 +445,26 @@ void http_stream_end(http_exchange *x)
     pthread_mutex_lock(&x->mutex);
     SL_ASSERT(x->kind == ANSWER_STREAM);
     x->complete = true;
-    wake(x);
-    pthread_mutex_unlock(&x->mutex);
+    unlock_and_wake(x);
 }
 
 bool exchange_tick(http_exchange *x, int64_t now_ns)
 {
     const http_server_options *o = &x->server->options;
-    bool stuck;
+    bool stuck, is_silent;
 
     pthread_mutex_lock(&x->mutex);
-    if (x->kind == ANSWER_STREAM && x->is_sse && !x->complete && x->conn && o->ping_s > 0 &&
-        now_ns - x->last_write_ns > (int64_t)o->ping_s * 1000000000) {
-        if (queue_put(x, ": ping\n\n", 8))
-            x->last_write_ns = now_ns;
-        wake(x);
-    }
+    is_silent = x->kind == ANSWER_STREAM && x->is_sse && !x->complete && x->conn && o->ping_s > 0 &&
+                now_ns - x->last_write_ns > (int64_t)o->ping_s * 1000000000;
+    if (is_silent && queue_put(x, ": ping\n\n", 8))
+        x->last_write_ns = now_ns;
     stuck = x->stalled_since_ns &&
             now_ns - x->stalled_since_ns > (int64_t)o->write_timeout_s * 1000000000;
     stuck = stuck || atomic_load(&x->gone);
-    pthread_mutex_unlock(&x->mutex);
+    if (is_silent)
+        unlock_and_wake(x);
+    else
+        pthread_mutex_unlock(&x->mutex);
     return stuck;
 }
 
@@ -472,6 +487,11 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *buf, size_t max)
         memcpy(buf, x->out.ptr + x->out_pos, len);
         x->out_pos += len;
         x->stalled_since_ns = len == unsent ? 0 : sl_clock_mono_ns();
+        if (len == unsent && x->out.cap > STREAM_BLOCK) { /* a long queue is over */
+            sl_buf_deinit(&x->out);
+            x->out_pos = 0;
+            queue_count(x, 0);
+        }
         ret = (ssize_t)len;
     } else if (x->complete) {
         ret = MHD_CONTENT_READER_END_OF_STREAM;
@@ -490,22 +510,13 @@ static void stream_free(void *cls)
 
 static void add_headers(const http_exchange *x, struct MHD_Response *r)
 {
-    const char *cors = x->server->cors_origin;
-
     MHD_add_response_header(r, "Content-Type", x->content_type ? x->content_type : "text/plain");
     MHD_add_response_header(r, "x-request-id", x->request_id);
     if (x->is_sse) {
         MHD_add_response_header(r, "Cache-Control", "no-cache");
         MHD_add_response_header(r, "X-Accel-Buffering", "no");
     }
-    if (cors) {
-        MHD_add_response_header(r, "Access-Control-Allow-Origin", cors);
-        MHD_add_response_header(r, "Access-Control-Expose-Headers",
-                                "x-request-id, request-id, retry-after, retry-after-ms, "
-                                "x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
-                                "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
-                                "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens");
-    }
+    cors_add(x, r);
     for (const http_pair *p = x->extra; p; p = p->next)
         MHD_add_response_header(r, p->name, p->value);
 }

@@ -19,29 +19,45 @@
 typedef struct http_server http_server;
 typedef struct http_exchange http_exchange;
 
-#define HTTP_ADDRESS_BYTES    80
+#define HTTP_ADDRESS_BYTES    128
+#define HTTP_LISTENERS_MAX    16
 #define HTTP_REQUEST_ID_BYTES 48
 
 /* Runs on an io thread and must not block. */
 typedef void (*http_handler_fn)(void *ctx, http_exchange *x);
 
+/* An address to listen on: "127.0.0.1:8080", "[::]:80", ":8080" (all), "localhost:0";
+ * "https://ADDRESS" with TLS; "unix:/PATH" a Unix socket, removed at the end. */
 typedef struct http_server_options {
-    const char *address;   /* "127.0.0.1:8080", "[::]:80", ":8080" (all), "localhost:0" */
-    int io_threads;        /* 0: 2 */
-    int connections_max;   /* 0: 1024 */
-    int request_timeout_s; /* 0: 30; to read a request head, and idle keep-alive */
-    int body_timeout_s;    /* 0: 300; to read a body */
-    int write_timeout_s;   /* 0: 60; a client that reads nothing for so long is dropped */
+    const char *address; /* one, or several: */
+    const char *const *addresses;
+    size_t address_count;
+    int unix_mode;               /* 0: 0660; of Unix sockets */
+    const char *tls_certificate; /* PEM files, for https:// addresses; looked at again when they */
+    const char *tls_key;         /* change and by http_server_reload_tls */
+    /* Networks ("10.0.0.0/8", "::1", "unix") whose word counts for the client's address. */
+    const char *const *trusted_proxies;
+    size_t trusted_proxy_count;
+    const char *forwarded_header; /* the one they write: NULL or "x-forwarded-for"; "forwarded" */
+    int io_threads;               /* 0: 2; of each address */
+    int connections_max;          /* 0: 10,000; of each address; less where open files are scarce */
+    int request_timeout_s;        /* 0: 30; to read a request head, and idle keep-alive */
+    int body_timeout_s;           /* 0: 300; to read a body */
+    int write_timeout_s;          /* 0: 60; a client that reads nothing for so long is dropped */
     int ping_s;            /* 0: 15; silence after which a stream gets a `: ping` line; -1: never */
+    size_t head_bytes_max; /* 0: SL_HTTP_HEAD_BYTES_MAX; also what an idle connection costs */
     size_t body_bytes_max; /* 0: SL_HTTP_BODY_BYTES_MAX; more is answered with 413 */
-    size_t queue_bytes_max;  /* 0: 8 MiB; unsent bytes of one stream before its client is dropped */
-    const char *cors_origin; /* NULL: no CORS headers; "*" or one origin */
+    size_t body_bytes_total_max; /* 0: SL_HTTP_BODY_BYTES_TOTAL_MAX; of all bodies; 503 */
+    size_t queue_bytes_max; /* 0: 8 MiB; unsent bytes of one stream before its client is dropped */
+    size_t queue_bytes_total_max; /* 0: SL_HTTP_QUEUE_BYTES_TOTAL_MAX; of all streams */
+    const char *cors_origin;      /* NULL: no CORS headers; "*", or origins with commas between */
     /* Called once per exchange when nobody holds it any more, on the thread that let go last. */
     void (*on_done)(void *ctx, http_exchange *x);
     void *on_done_ctx;
 } http_server_options;
 
-/* Binds and listens, so that the port is known, but answers nobody before http_server_start. */
+/* Binds and listens, so that the port is known, but answers nobody before http_server_start. Raises
+ * the process's soft limit of open files to the hard one. */
 SL_NODISCARD sl_status http_server_create(const http_server_options *options,
                                           http_server **ret_server, sl_err *err);
 /* Adds a route before the start. pattern: "/v1/models/{model}"; `{name}` is one segment,
@@ -67,9 +83,15 @@ void http_server_on_refusal(http_server *s,
                             bool (*fn)(void *ctx, http_exchange *x, const http_refusal *why),
                             void *ctx);
 SL_NODISCARD sl_status http_server_start(http_server *s, sl_err *err);
-/* The bound address with its real port, "127.0.0.1:40123". */
+/* The first bound TCP address with its real port, "127.0.0.1:40123"; a Unix socket's
+ * ("unix:/run/x.sock") when there is no other. */
 const char *http_server_address(const http_server *s);
-int http_server_port(const http_server *s);
+int http_server_port(const http_server *s); /* 0: only Unix sockets */
+/* Appends all of them, as "http://127.0.0.1:40123 https://[::]:443 unix:/run/x.sock". */
+void http_server_addresses(const http_server *s, sl_buf *out);
+/* Reads certificate and key again; connections that exist keep theirs, and on failure so does
+ * everybody. Logs the outcome. SL_OK without TLS. Any thread. */
+sl_status http_server_reload_tls(http_server *s, sl_err *err);
 /* Stops accepting, lets running answers finish for up to deadline_ms, then drops the rest (their
  * on_close is called). Returns how many were dropped. */
 int http_server_drain(http_server *s, int64_t deadline_ms);
@@ -87,7 +109,8 @@ const char *http_query(const http_exchange *x, const char *name);
 size_t http_query_all(const http_exchange *x, const char *name, const char **ret, size_t max);
 const char *http_header(const http_exchange *x, const char *name);
 sl_span http_body(const http_exchange *x);
-const char *http_remote(const http_exchange *x);     /* "10.0.0.7" */
+/* The client, "10.0.0.7" or "2001:db8::1", behind trusted proxies; "127.0.0.1" by a Unix socket. */
+const char *http_remote(const http_exchange *x);
 const char *http_request_id(const http_exchange *x); /* the caller's if sane, else generated */
 const char *http_route(const http_exchange *x);      /* pattern matched, or "" */
 int http_status(const http_exchange *x);             /* of the answer; 0 before */

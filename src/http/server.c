@@ -1,104 +1,74 @@
-/* server.c - the server around libmicrohttpd: sockets, threads, the way of a request from bytes to
- * its handler, and the drain. */
+/* server.c - the server around libmicrohttpd: its life, the way of a request from bytes to its
+ * handler, and the drain. */
 #include "http/http_int.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define BACKLOG           512
+#include "base/log.h"
+
 #define ABANDON_WAIT_MS   5000 /* for io threads to see that their clients were dropped */
+#define FILES_RESERVED    128  /* open files that are no connections */
+#define CONNECTIONS_MAX   10000
+#define TLS_LOOK_NS       2000000000
 #define ERROR_TYPE_CALLER "invalid_request_error"
 
-/* ---- address ------------------------------------------------------------------------------- */
+/* ---- TLS ----------------------------------------------------------------------------------- */
 
-/* Cuts "host:port" into its parts; "[::1]:80" loses its brackets, ":80" gives an empty host. */
-static sl_status address_split(const char *address, char *host, size_t host_bytes,
-                               const char **ret_port, sl_err *err)
+static sl_status load_tls(http_server *s, bool must_last, sl_err *err)
 {
-    const char *colon = strrchr(address, ':');
-    size_t len = colon ? (size_t)(colon - address) : 0;
-    const char *from = address;
-    char *end;
-    long port;
+    tls_info info;
+    double days;
+    sl_status status;
 
-    if (!colon || (address[0] != '[' && memchr(address, ':', len)))
-        return sl_fail(err, SL_EINVAL,
-                       "listen address \"%s\": expected HOST:PORT, as 127.0.0.1:8080 or [::1]:8080",
-                       address);
-    if (len >= 2 && from[0] == '[' && from[len - 1] == ']') {
-        from++;
-        len -= 2;
-    }
-    port = strtol(colon + 1, &end, 10);
-    if (colon[1] == '\0' || *end || port < 0 || port > 65535)
-        return sl_fail(err, SL_EINVAL, "listen address \"%s\": the port is 0 to 65535", address);
-    if (len >= host_bytes)
-        return sl_fail(err, SL_EINVAL, "listen address \"%s\": the host is too long", address);
-    memcpy(host, from, len);
-    host[len] = '\0';
-    *ret_port = colon + 1;
+    s->tls_loaded = tls_stamp_of(s->tls_certificate, s->tls_key);
+    status = tls_load(s->tls_certificate, s->tls_key, must_last, &info, err);
+    if (status != SL_OK)
+        return status;
+    days = (double)(info.expires_s - sl_clock_wall_ms() / 1000) / 86400;
+    SL_LOG(days < 7 ? SL_LOG_WARN : SL_LOG_INFO, "tls.loaded",
+           SL_F_STR("certificate", s->tls_certificate), SL_F_STR("serial", info.serial),
+           SL_F_NUM("expires_in_days", days));
     return SL_OK;
 }
 
-static int try_listen(const struct addrinfo *ai)
+static sl_status reload_tls(http_server *s, sl_err *err)
 {
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int on = 1, off = 0;
+    sl_err why = { 0 };
+    sl_status status = load_tls(s, true, &why);
 
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (ai->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
-        int saved = errno;
-
-        close(fd);
-        errno = saved;
-        return -1;
-    }
-    return fd;
+    if (status != SL_OK)
+        SL_LOG(SL_LOG_ERROR, "tls.refused", SL_F_STR("error", why.text),
+               SL_F_STR("kept", "the certificate before it"));
+    if (err)
+        *err = why;
+    return status;
 }
 
-static void note_address(http_server *s)
+sl_status http_server_reload_tls(http_server *s, sl_err *err)
 {
-    struct sockaddr_storage addr;
-    socklen_t len = sizeof addr;
-    char host[64] = "", port[8] = "0";
-
-    if (getsockname(s->listen_fd, (struct sockaddr *)&addr, &len) == 0)
-        getnameinfo((struct sockaddr *)&addr, len, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV);
-    s->port = atoi(port);
-    snprintf(s->address, sizeof s->address, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+    return s->tls_certificate && s->tls_key ? reload_tls(s, err) : SL_OK;
 }
 
-static sl_status server_listen(http_server *s, const char *address, sl_err *err)
+void server_watch_tls(http_server *s, int64_t now_ns)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
-    struct addrinfo *list = NULL;
-    const char *port = NULL;
-    char host[64];
-    int rc;
+    tls_stamp now;
 
-    SL_TRY(address_split(address, host, sizeof host, &port, err));
-    rc = getaddrinfo(host[0] ? host : NULL, port, &hints, &list);
-    if (rc != 0)
-        return sl_fail(err, SL_EINVAL, "listen address \"%s\": %s", address, gai_strerror(rc));
-    errno = EADDRNOTAVAIL;
-    for (const struct addrinfo *ai = list; ai && s->listen_fd < 0; ai = ai->ai_next)
-        s->listen_fd = try_listen(ai);
-    freeaddrinfo(list);
-    if (s->listen_fd < 0)
-        return sl_fail(err, SL_EIO, "cannot listen on %s: %s", address, strerror(errno));
-    note_address(s);
-    return SL_OK;
+    if (!s->tls_certificate || !s->tls_key || now_ns - s->tls_looked_ns < TLS_LOOK_NS)
+        return;
+    s->tls_looked_ns = now_ns;
+    now = tls_stamp_of(s->tls_certificate, s->tls_key);
+    /* Twice the same: whoever replaces the two files is through. */
+    if (tls_stamp_eq(&now, &s->tls_seen) && !tls_stamp_eq(&now, &s->tls_loaded))
+        (void)reload_tls(s, NULL);
+    s->tls_seen = now;
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -116,13 +86,18 @@ void server_unref(http_server *s)
         sl_free((void *)(uintptr_t)s->routes[i].method);
         sl_free((void *)(uintptr_t)s->routes[i].pattern);
     }
-    if (s->listen_fd >= 0)
-        close(s->listen_fd);
+    for (size_t i = 0; i < s->listener_count; i++)
+        listener_close(&s->listeners[i]);
     if (s->wake_fd >= 0)
         close(s->wake_fd);
+    if (s->watch_fd >= 0)
+        close(s->watch_fd);
     pthread_cond_destroy(&s->idle);
     pthread_mutex_destroy(&s->mutex);
     sl_free(s->cors_origin);
+    sl_free(s->tls_certificate);
+    sl_free(s->tls_key);
+    sl_free(s->by_fd);
     sl_free(s);
 }
 
@@ -137,10 +112,13 @@ void server_wake(http_server *s)
 
 static void options_fill(http_server_options *o)
 {
+    int files = sl_open_files_raise();
+
     if (o->io_threads <= 0)
         o->io_threads = 2;
     if (o->connections_max <= 0)
-        o->connections_max = 1024;
+        o->connections_max = CONNECTIONS_MAX;
+    o->connections_max = SL_MIN(o->connections_max, SL_MAX(files - FILES_RESERVED, 64));
     if (o->request_timeout_s <= 0)
         o->request_timeout_s = 30;
     if (o->body_timeout_s <= 0)
@@ -149,10 +127,83 @@ static void options_fill(http_server_options *o)
         o->write_timeout_s = 60;
     if (o->ping_s == 0)
         o->ping_s = 15;
+    if (o->unix_mode == 0)
+        o->unix_mode = 0660;
+    if (o->head_bytes_max == 0)
+        o->head_bytes_max = SL_HTTP_HEAD_BYTES_MAX;
     if (o->body_bytes_max == 0)
         o->body_bytes_max = SL_HTTP_BODY_BYTES_MAX;
+    if (o->body_bytes_total_max == 0)
+        o->body_bytes_total_max = SL_HTTP_BODY_BYTES_TOTAL_MAX;
     if (o->queue_bytes_max == 0)
         o->queue_bytes_max = 8 * SL_MIB;
+    if (o->queue_bytes_total_max == 0)
+        o->queue_bytes_total_max = SL_HTTP_QUEUE_BYTES_TOTAL_MAX;
+}
+
+/* Copies the strings that outlive the options. */
+static sl_status options_keep(http_server *s, sl_err *err)
+{
+    http_server_options *o = &s->options;
+    struct {
+        const char **from;
+        char **to;
+    } texts[] = {
+        { &o->cors_origin, &s->cors_origin },
+        { &o->tls_certificate, &s->tls_certificate },
+        { &o->tls_key, &s->tls_key },
+    };
+
+    for (size_t i = 0; i < SL_COUNT_OF(texts); i++) {
+        if (!*texts[i].from)
+            continue;
+        *texts[i].to = sl_strdup(*texts[i].from);
+        if (!*texts[i].to)
+            return sl_fail(err, SL_ENOMEM, "HTTP server");
+        *texts[i].from = *texts[i].to;
+    }
+    return SL_OK;
+}
+
+static sl_status read_proxies(http_server *s, sl_err *err)
+{
+    const http_server_options *o = &s->options;
+    const char *name = o->forwarded_header ? o->forwarded_header : "x-forwarded-for";
+
+    for (size_t i = 0; i < o->trusted_proxy_count; i++)
+        SL_TRY(proxy_list_add(&s->proxies, o->trusted_proxies[i], err));
+    if (strcasecmp(name, "x-forwarded-for") != 0 && strcasecmp(name, "forwarded") != 0)
+        return sl_fail(err, SL_EINVAL,
+                       "forwarded header \"%.60s\": use x-forwarded-for or forwarded", name);
+    s->proxy_header = strcasecmp(name, "forwarded") == 0 ? PROXY_FORWARDED : PROXY_X_FORWARDED_FOR;
+    return SL_OK;
+}
+
+static sl_status open_listeners(http_server *s, sl_err *err)
+{
+    const http_server_options *o = &s->options;
+    const char *const *list = o->address_count ? o->addresses : &o->address;
+    size_t count = o->address_count ? o->address_count : 1;
+
+    if (count > HTTP_LISTENERS_MAX)
+        return sl_fail(err, SL_ELIMIT, "more than %d listen addresses", HTTP_LISTENERS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        s->listener_count++;
+        SL_TRY(listener_open(&s->listeners[i], list[i], o, err));
+    }
+    return SL_OK;
+}
+
+static sl_status open_watch(http_server *s, sl_err *err)
+{
+    struct epoll_event e = { .events = EPOLLIN };
+
+    s->wake_fd = e.data.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->watch_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (s->wake_fd < 0 || s->watch_fd < 0 ||
+        epoll_ctl(s->watch_fd, EPOLL_CTL_ADD, s->wake_fd, &e) != 0)
+        return sl_fail(err, SL_EIO, "epoll: %s", strerror(errno));
+    return SL_OK;
 }
 
 sl_status http_server_create(const http_server_options *options, http_server **ret_server,
@@ -166,24 +217,23 @@ sl_status http_server_create(const http_server_options *options, http_server **r
         return sl_fail(err, SL_ENOMEM, "HTTP server");
     atomic_init(&s->refs, 1);
     atomic_init(&s->draining, false);
+    s->wake_fd = s->watch_fd = -1;
     s->options = *options;
     options_fill(&s->options);
-    s->listen_fd = -1;
     pthread_mutex_init(&s->mutex, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->idle, &attr);
     pthread_condattr_destroy(&attr);
-    s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (s->wake_fd < 0) {
-        status = sl_fail(err, SL_EIO, "eventfd: %s", strerror(errno));
+    if ((status = open_watch(s, err)) != SL_OK)
         goto fail;
-    }
-    if (options->cors_origin && !(s->cors_origin = sl_strdup(options->cors_origin))) {
-        status = sl_fail(err, SL_ENOMEM, "HTTP server");
+    if ((status = options_keep(s, err)) != SL_OK)
         goto fail;
-    }
-    if ((status = server_listen(s, options->address, err)) != SL_OK)
+    if ((status = read_proxies(s, err)) != SL_OK)
+        goto fail;
+    if (s->tls_certificate && s->tls_key && (status = load_tls(s, false, err)) != SL_OK)
+        goto fail;
+    if ((status = open_listeners(s, err)) != SL_OK)
         goto fail;
     *ret_server = s;
     return SL_OK;
@@ -198,7 +248,7 @@ sl_status http_server_route(http_server *s, const char *method, const char *patt
 {
     http_route_entry *r = &s->routes[s->route_count];
 
-    SL_ASSERT(!s->daemon);
+    SL_ASSERT(!s->started);
     if (s->route_count >= ROUTES_MAX)
         return sl_fail(err, SL_ELIMIT, "more than %d routes", ROUTES_MAX);
     if (!route_pattern_ok(pattern))
@@ -219,14 +269,14 @@ void http_server_upload(http_server *s, bool (*begin_fn)(void *ctx, http_exchang
     http_route_entry *r = &s->routes[s->route_count - 1];
 
     SL_ASSERT(s->route_count > 0);
-    SL_ASSERT(!s->daemon);
+    SL_ASSERT(!s->started);
     r->begin = begin_fn;
     r->write = write_fn;
 }
 
 void http_server_on_done(http_server *s, void (*fn)(void *ctx, http_exchange *x), void *ctx)
 {
-    SL_ASSERT(!s->daemon);
+    SL_ASSERT(!s->started);
     s->options.on_done = fn;
     s->options.on_done_ctx = ctx;
 }
@@ -235,19 +285,35 @@ void http_server_on_refusal(http_server *s,
                             bool (*fn)(void *ctx, http_exchange *x, const http_refusal *why),
                             void *ctx)
 {
-    SL_ASSERT(!s->daemon);
+    SL_ASSERT(!s->started);
     s->on_refusal = fn;
     s->on_refusal_ctx = ctx;
 }
 
 const char *http_server_address(const http_server *s)
 {
-    return s->address;
+    for (size_t i = 0; i < s->listener_count; i++)
+        if (!s->listeners[i].is_unix)
+            return s->listeners[i].address;
+    return s->listeners[0].address;
 }
 
 int http_server_port(const http_server *s)
 {
-    return s->port;
+    for (size_t i = 0; i < s->listener_count; i++)
+        if (!s->listeners[i].is_unix)
+            return s->listeners[i].port;
+    return 0;
+}
+
+void http_server_addresses(const http_server *s, sl_buf *out)
+{
+    for (size_t i = 0; i < s->listener_count; i++) {
+        const http_listener *l = &s->listeners[i];
+
+        sl_buf_printf(out, "%s%s%s", i ? " " : "",
+                      l->is_unix ? "" : (l->is_tls ? "https://" : "http://"), l->address);
+    }
 }
 
 /* ---- a request's way to its handler -------------------------------------------------------- */
@@ -278,15 +344,12 @@ static void respond_no_route(http_exchange *x, const char *allow)
     refuse(x, 404, ERROR_TYPE_CALLER, "unknown_url", text);
 }
 
-static void respond_options(http_exchange *x, const char *allow)
+static void refuse_head(http_exchange *x)
 {
-    http_set_header(x, "Allow", allow ? allow : "GET, HEAD, POST, DELETE");
-    if (x->server->cors_origin) {
-        http_set_header(x, "Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE, OPTIONS");
-        http_set_header(x, "Access-Control-Allow-Headers", "*, Authorization");
-        http_set_header(x, "Access-Control-Max-Age", "600");
-    }
-    http_respond(x, 204, "text/plain", "", 0);
+    char text[128];
+    const char *code = head_reason(x->head_status, text, sizeof text);
+
+    refuse(x, x->head_status, ERROR_TYPE_CALLER, code, text);
 }
 
 void server_dispatch(http_exchange *x)
@@ -300,6 +363,12 @@ void server_dispatch(http_exchange *x)
     if (atomic_load(&x->server->draining)) {
         http_set_header(x, "Retry-After", "1");
         refuse(x, 503, "server_error", "shutting_down", "The server is shutting down");
+    } else if (x->head_status) {
+        refuse_head(x);
+    } else if (x->overloaded) {
+        http_set_header(x, "Retry-After", "1");
+        refuse(x, 503, "server_error", "overloaded",
+               "The server holds as many request bodies as it may; try again");
     } else if (x->too_large) {
         char text[128];
 
@@ -310,7 +379,7 @@ void server_dispatch(http_exchange *x)
         x->route = route;
         route->fn(route->ctx, x);
     } else if (strcmp(x->method, "OPTIONS") == 0) {
-        respond_options(x, allow);
+        cors_preflight(x, allow);
     } else {
         respond_no_route(x, allow);
     }
@@ -325,18 +394,35 @@ static const http_route_entry *find_upload(http_exchange *x)
     return route && route->begin && !atomic_load(&x->server->draining) ? route : NULL;
 }
 
+/* Marks a request whose URL is too long, where its exchange will be. */
+static char uri_too_long;
+
+void *server_on_uri(void *cls, const char *uri, struct MHD_Connection *conn)
+{
+    (void)cls;
+    (void)conn;
+    return strnlen(uri, SL_HTTP_URI_BYTES_MAX + 1) > SL_HTTP_URI_BYTES_MAX ? &uri_too_long : NULL;
+}
+
 /* The first call for a request: only its head was read. */
 static enum MHD_Result begin(http_server *s, struct MHD_Connection *conn, const char *method,
                              const char *url, void **con_cls)
 {
-    http_exchange *x = exchange_create(s, conn, method, url);
+    bool is_too_long = *con_cls == &uri_too_long;
+    http_exchange *x;
     const char *length, *expect;
     unsigned long long bytes;
 
+    *con_cls = NULL;
+    x = exchange_create(s, conn, is_too_long, method, url);
     if (!x)
         return MHD_NO;
     *con_cls = x;
     watcher_mark(x, CONN_READING_BODY);
+    if (x->head_status) {
+        server_dispatch(x);
+        return exchange_proceed(x);
+    }
     x->route = find_upload(x);
     if (x->route) {
         if (x->route->begin(x->route->ctx, x))
@@ -357,6 +443,15 @@ static enum MHD_Result begin(http_server *s, struct MHD_Connection *conn, const 
     return exchange_proceed(x);
 }
 
+/* Counts len more bytes of bodies; false when that is too many for all together. */
+static bool count_body(http_exchange *x, size_t len)
+{
+    http_server *s = x->server;
+
+    x->body_counted += len;
+    return atomic_fetch_add(&s->body_bytes, len) + len <= s->options.body_bytes_total_max;
+}
+
 static enum MHD_Result take_body(http_exchange *x, const char *data, size_t len)
 {
     if (x->route) {
@@ -365,23 +460,26 @@ static enum MHD_Result take_body(http_exchange *x, const char *data, size_t len)
         return MHD_YES;
     }
     if (!x->too_large) {
-        sl_buf_put(&x->body, data, len);
-        x->too_large = x->body.failed;
+        x->overloaded = !count_body(x, len);
+        if (!x->overloaded)
+            sl_buf_put(&x->body, data, len);
+        x->too_large = x->body.failed || x->overloaded;
     }
     if (x->too_large) {
-        sl_buf_clear(&x->body);
+        sl_buf_deinit(&x->body);
+        exchange_uncount(x);
         x->body_excess += len;
     }
     return x->body_excess <= x->server->options.body_bytes_max + BODY_EXCESS_MAX ? MHD_YES : MHD_NO;
 }
 
-static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const char *url,
+enum MHD_Result server_on_request(void *cls, struct MHD_Connection *conn, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *data_len, void **con_cls)
 {
     http_exchange *x = *con_cls;
 
-    if (!x)
+    if (!x || *con_cls == &uri_too_long)
         return begin(cls, conn, method, url, con_cls);
     if (*data_len > 0) {
         size_t len = *data_len;
@@ -394,14 +492,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
     return exchange_proceed(x);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
+void server_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
                          enum MHD_RequestTerminationCode code)
 {
     http_exchange *x = *con_cls;
 
-    if (!x)
-        return;
     *con_cls = NULL;
+    if (!x || (void *)x == &uri_too_long) /* it ended within its head */
+        return;
     watcher_mark(x, CONN_IDLE);
     exchange_closed(x, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
 }
@@ -410,26 +508,13 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 
 sl_status http_server_start(http_server *s, sl_err *err)
 {
-    const http_server_options *o = &s->options;
-    struct MHD_OptionItem pool[] = {
-        { o->io_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, o->io_threads, NULL },
-        { MHD_OPTION_END, 0, NULL },
-    };
-
-    SL_ASSERT(!s->daemon);
+    SL_ASSERT(!s->started);
     if (pthread_create(&s->watcher, NULL, watcher_main, s) != 0)
         return sl_fail(err, SL_EIO, "cannot start a thread");
     s->watcher_runs = true;
-    s->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC, 0, NULL, NULL,
-        on_request, s, MHD_OPTION_LISTEN_SOCKET, s->listen_fd, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, watcher_conn_event, s,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->write_timeout_s, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)SL_MAX(o->connections_max, o->io_threads), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        CONN_MEMORY_BYTES, MHD_OPTION_ARRAY, pool, MHD_OPTION_END);
-    if (!s->daemon)
-        return sl_fail(err, SL_EIO, "cannot start the HTTP server on %s", s->address);
-    s->listen_fd = -1; /* the daemon's now */
+    s->started = true;
+    for (size_t i = 0; i < s->listener_count; i++)
+        SL_TRY(listener_start(&s->listeners[i], s, err));
     return SL_OK;
 }
 
@@ -473,15 +558,12 @@ int http_server_drain(http_server *s, int64_t deadline_ms)
 {
     int dropped = 0;
 
-    if (s->daemon) {
-        MHD_socket fd;
-
+    if (s->started && !atomic_load(&s->draining)) {
         pthread_mutex_lock(&s->mutex);
         atomic_store(&s->draining, true);
         pthread_mutex_unlock(&s->mutex);
-        fd = MHD_quiesce_daemon(s->daemon);
-        if (fd != MHD_INVALID_SOCKET)
-            close(fd);
+        for (size_t i = 0; i < s->listener_count; i++)
+            listener_quiesce(&s->listeners[i]);
         pthread_mutex_lock(&s->mutex);
         wait_idle(s, deadline_ms);
         pthread_mutex_unlock(&s->mutex);
@@ -489,8 +571,8 @@ int http_server_drain(http_server *s, int64_t deadline_ms)
         pthread_mutex_lock(&s->mutex);
         wait_idle(s, ABANDON_WAIT_MS);
         pthread_mutex_unlock(&s->mutex);
-        MHD_stop_daemon(s->daemon);
-        s->daemon = NULL;
+        for (size_t i = 0; i < s->listener_count; i++)
+            listener_stop(&s->listeners[i]);
     }
     if (s->watcher_runs) {
         pthread_mutex_lock(&s->mutex);

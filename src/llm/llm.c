@@ -19,8 +19,6 @@ llm_sampling llm_sampling_default(void)
 llm_request *llm_request_create(llm_task task, size_t arena_bytes_max)
 {
     llm_request *req = sl_calloc(1, sizeof *req);
-    unsigned char raw[12];
-    int len;
 
     if (!req)
         return NULL;
@@ -33,10 +31,7 @@ llm_request *llm_request_create(llm_task task, size_t arena_bytes_max)
     req->sampling = req->dialect = llm_sampling_default();
     req->keep_alive_ns = LLM_KEEP_DEFAULT;
     req->created_ns = sl_clock_mono_ns();
-    sl_random_bytes(raw, sizeof raw);
-    len = snprintf(req->id, sizeof req->id, "req_");
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(req->id + len, sizeof req->id - (size_t)len, "%02x", raw[i]);
+    sl_random_id(req->id, sizeof req->id, "req_", 12);
     return req;
 }
 

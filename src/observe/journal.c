@@ -20,22 +20,37 @@
 static const char *const column_keys[LLM_USAGE_COLUMN_COUNT] = { "key",   "user",  "team",
                                                                  "model", "route", "outcome" };
 
+static void put_key(sl_buf *out, const char *key)
+{
+    sl_buf_puts(out, ",\"");
+    sl_buf_puts(out, key);
+    sl_buf_puts(out, "\":");
+}
+
 static void put_line(sl_buf *out, const ledger_record *r)
 {
+    const struct {
+        const char *key;
+        int64_t value;
+    } numbers[] = {
+        { "end", r->end_ms },           { "embedding", r->is_embedding },
+        { "fresh", r->tokens.fresh },   { "cached", r->tokens.cached },
+        { "output", r->tokens.output }, { "reasoning", r->tokens.reasoning },
+        { "queue", r->queue_us },       { "prefill", r->prefill_us },
+        { "decode", r->decode_us },     { "cost", r->cost_nusd },
+    };
+
     sl_buf_puts(out, "{\"id\":");
     sl_buf_put_json(out, r->id, strlen(r->id));
     for (int i = 0; i < LLM_USAGE_COLUMN_COUNT; i++) {
-        sl_buf_printf(out, ",\"%s\":", column_keys[i]);
+        put_key(out, column_keys[i]);
         sl_buf_put_json(out, r->columns[i], strlen(r->columns[i]));
     }
-    sl_buf_printf(out,
-                  ",\"end\":%lld,\"embedding\":%d,\"fresh\":%lld,\"cached\":%lld,\"output\":%lld,"
-                  "\"reasoning\":%lld,\"queue\":%lld,\"prefill\":%lld,\"decode\":%lld,"
-                  "\"cost\":%lld}\n",
-                  (long long)r->end_ms, r->is_embedding, (long long)r->tokens.fresh,
-                  (long long)r->tokens.cached, (long long)r->tokens.output,
-                  (long long)r->tokens.reasoning, (long long)r->queue_us, (long long)r->prefill_us,
-                  (long long)r->decode_us, (long long)r->cost_nusd);
+    for (size_t i = 0; i < SL_COUNT_OF(numbers); i++) {
+        put_key(out, numbers[i].key);
+        sl_buf_put_int(out, numbers[i].value);
+    }
+    sl_buf_puts(out, "}\n");
 }
 
 static int64_t number(const json_t *line, const char *key)

@@ -15,6 +15,8 @@
 #define KEEP_DAYS   90
 #define HOUR_S      3600
 #define RETRY_MS    1000
+#define GATHER_MS   200  /* records of so long share a transaction */
+#define GATHER_MAX  2000 /* or so many */
 
 static const char *const migrations[] = {
     "CREATE TABLE usage (id TEXT PRIMARY KEY, at INTEGER NOT NULL, key TEXT NOT NULL,"
@@ -125,17 +127,28 @@ static void account(ledger *l, entry *e)
     pthread_cond_broadcast(&l->settled);
 }
 
+static struct timespec at_ns(int64_t ns)
+{
+    return (struct timespec){ ns / 1000000000, ns % 1000000000 };
+}
+
 /* Waits for records, for the end, or for `ms`. The lock is held. */
 static void wait_for_work(ledger *l, int64_t ms)
 {
-    struct timespec until;
+    struct timespec until = at_ns(sl_clock_mono_ns() + ms * 1000000);
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_cond_timedwait(&l->wake, &l->lock, &until);
+}
+
+/* Lets more records come while one transaction follows the other, since each costs as much as many
+ * records; the journal has them already. The lock is held. */
+static void gather(ledger *l)
+{
+    struct timespec until = at_ns(l->wrote_ns + (int64_t)GATHER_MS * 1000000);
+
+    while (!l->stop && !l->hurry && l->waiting[0] + l->waiting[1] < GATHER_MAX &&
+           pthread_cond_timedwait(&l->wake, &l->lock, &until) == 0) {
+    }
 }
 
 /* The lock is held, and let go meanwhile. False: the records stay first in the queue. */
@@ -173,8 +186,11 @@ static void *writer_main(void *arg)
 
     pthread_mutex_lock(&l->lock);
     while (!l->stop || (l->first && ok)) {
-        if (l->first && (ok || !l->stop))
+        if (l->first && (ok || !l->stop)) {
+            gather(l);
             ok = write_waiting(l, !ok);
+            l->wrote_ns = sl_clock_mono_ns();
+        }
         if (!l->stop && time(NULL) - rolled >= HOUR_S) {
             sl_err err;
 
@@ -233,13 +249,14 @@ void ledger_add(ledger *l, const ledger_record *r)
     if (e && l->waiting[0] + l->waiting[1] < ENTRIES_MAX) {
         e->journal = l->journal.active;
         l->waiting[e->journal]++;
+        if (!l->first || l->waiting[0] + l->waiting[1] == GATHER_MAX)
+            pthread_cond_signal(&l->wake);
         if (l->last)
             l->last->next = e;
         else
             l->first = e;
         l->last = e;
         l->added++;
-        pthread_cond_signal(&l->wake);
         e = NULL;
     } else {
         l->overflow[l->journal.active] = true; /* the next start reads it from the journal */
@@ -257,8 +274,11 @@ void ledger_settle(ledger *l)
 
     pthread_mutex_lock(&l->lock);
     until = l->added;
+    l->hurry++;
+    pthread_cond_signal(&l->wake);
     while (l->written < until && !l->is_failing)
         pthread_cond_wait(&l->settled, &l->lock);
+    l->hurry--;
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -270,7 +290,9 @@ int64_t ledger_unwritten(const ledger *l)
 /* ---- the stage ----------------------------------------------------------------------------- */
 
 typedef struct note {
-    char id[80]; /* the request's, which its caller may have chosen, and what makes it unique */
+    /* The time, so that records are entered at the end of the table, what makes it unique, and the
+     * request's id, which its caller may have chosen. */
+    char id[80];
     llm_finish finish;
     bool failed;
 } note;
@@ -287,7 +309,8 @@ static llm_verdict on_admit(void *ctx, llm_request *req, const llm_demand *deman
     }
     sl_random_bytes(&unique, sizeof unique);
     *n = (note){ 0 };
-    snprintf(n->id, sizeof n->id, "%s#%016llx", req->id, (unsigned long long)unique);
+    snprintf(n->id, sizeof n->id, "%012llx%016llx#%s", (unsigned long long)sl_clock_wall_ms(),
+             (unsigned long long)unique, req->id);
     return LLM_PASS;
 }
 

@@ -21,12 +21,12 @@ typedef struct ledger_record {
 } ledger_record;
 
 typedef struct ledger_options {
-    const char *dir;           /* where usage.db and its journals are */
+    const char *dir; /* where usage.db and its journals are */
     /* Billionths of a dollar, at the prices of now. NULL: everything is free. */
     int64_t (*cost_nusd)(void *ctx, const char *model, const llm_tokens *tokens);
     void *cost_ctx;
-    int keep_days;             /* 0: 90; older records become sums per day */
-    bool only_read;            /* for reports beside a running server */
+    int keep_days;  /* 0: 90; older records become sums per day */
+    bool only_read; /* for reports beside a running server */
 } ledger_options;
 
 SL_NODISCARD sl_status ledger_open(const ledger_options *options, ledger **ret, sl_err *err);

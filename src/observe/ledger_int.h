@@ -48,7 +48,9 @@ struct ledger {
     pthread_cond_t wake, settled;
     pthread_t writer;
     bool has_writer, stop;
-    bool is_failing; /* the last batch was not written */
+    int64_t wrote_ns; /* when the last transaction ended */
+    int hurry;        /* threads that wait until all is written */
+    bool is_failing;  /* the last batch was not written */
     journal journal;
     entry *first, *last;    /* waiting for the writer */
     int64_t waiting[2];     /* by journal file, the writer's batch included */

@@ -51,10 +51,14 @@ def ask(http, **fields):
                                               "ignore_eos": True, **fields})
 
 
-def usage(server, by="model"):
-    out = sluice("usage", "--by", by, "--json", "--since", "1h", "--data", str(server.data),
-                 "--config", str(server.config)).stdout
-    return json.loads(out)
+def usage(server, requests, by="model"):
+    """The rows once so many requests are in the database: others see them within a moment."""
+    deadline = time.time() + 10
+    while True:
+        rows = json.loads(sluice("usage", "--by", by, "--json", "--since", "1h", "--data", str(server.data),
+                                 "--config", str(server.config)).stdout)
+        if sum(r["requests"] for r in rows) >= requests or time.time() > deadline:
+            return rows
 
 
 def test_requests_per_day(limited):
@@ -105,7 +109,7 @@ def test_race(limited):
     assert {a.status_code for a in answers} == {200, 429}
     total = prompt + 8 + sum(a.json()["usage"]["total_tokens"] for a in won)
     assert total <= 500
-    assert usage(server)[0]["requests"] == len(won) + 1
+    assert usage(server, len(won) + 1)[0]["requests"] == len(won) + 1
 
 
 def test_cancel_gives_back(limited):
@@ -120,7 +124,7 @@ def test_cancel_gives_back(limited):
             time.sleep(0.02)
         assert answer.status_code == 200
         assert int(answer.headers["x-ratelimit-remaining-tokens"]) > 4000
-    rows = usage(server, "outcome")
+    rows = usage(server, 2, "outcome")
     assert {r["outcome"]: r["requests"] for r in rows} == {"cancelled": 1, "length": 1}
 
 
@@ -145,7 +149,7 @@ def test_ledger_equals_answers(limited):
     expected = ((sums["prompt"] - sums["cached"]) * 10 + sums["cached"] * 5 + sums["output"] * 20) / 1e6
     spent = sum(r["amount"]["value"] for b in costs["data"] for r in b["results"])
     assert spent == pytest.approx(expected, abs=1e-9)
-    row = usage(server)[0]
+    row = usage(server, 6)[0]
     assert row["cost_usd"] == pytest.approx(expected, abs=1e-9)
     assert row["fresh_tokens"] + row["cached_tokens"] == sums["prompt"]
 
@@ -174,7 +178,7 @@ def test_kill_loses_nothing(limited):
     for t in threads:
         t.join()
     again = limited(", rpd: 1000, tpd: 100000")
-    row = usage(again)[0]
+    row = usage(again, len(answered))[0]
     assert len(answered) <= row["requests"] <= len(answered) + 4
     assert row["fresh_tokens"] + row["cached_tokens"] + row["output_tokens"] >= sum(answered)
     with again.client() as http:
