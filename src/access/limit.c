@@ -292,7 +292,7 @@ static int flush_bucket(limiter *l, subject **at, bool last)
 
         flush_subject(l, s, last);
         count++;
-        if (s->refs == 0 && (last || (l->db && is_past(s, now)))) {
+        if (last || (s->refs == 0 && l->db && is_past(s, now))) {
             flush_subject(l, s, true);
             *at = s->next;
             sl_free(s);

@@ -55,12 +55,6 @@ static void embeddings(api *a, http_exchange *x)
 
 /* ---- vLLM's small ones ---------------------------------------------------------------------- */
 
-static void ping(api *a, http_exchange *x)
-{
-    (void)a;
-    http_respond(x, 200, "application/json", "", 0);
-}
-
 static void load(api *a, http_exchange *x)
 {
     char text[48];
@@ -78,8 +72,6 @@ static const api_endpoint list[] = {
       &openai_embedding_body },
     { "GET", "/v1/models", models_list, LLM_MAY_MODELS_READ, "The models there are" },
     { "GET", "/v1/models/{model...}", models_get, LLM_MAY_MODELS_READ, "One model" },
-    { "GET", "/ping", ping, 0, "200 while the process lives" },
-    { "POST", "/ping", ping, 0, "200 while the process lives" },
     { "GET", "/load", load, LLM_MAY_MODELS_READ, "Model requests under way" },
 };
 const api_endpoints openai_endpoints = { &openai_dialect, "OpenAI", list, SL_COUNT_OF(list) };

@@ -190,7 +190,7 @@ static void put_good_answer(sl_buf *out, const api_endpoint *e)
     put_str(out, type);
     sl_buf_puts(out, ":{\"schema\":{}}");
     if (e->streams && strcmp(type, "application/x-ndjson") != 0)
-        sl_buf_puts(out, ",\"text/event-stream\":{\"schema\":{\"type\":\"string\"}}");
+        sl_buf_puts(out, ",\"text/event-stream\":{\"schema\":{}}");
     sl_buf_puts(out, "}}");
 }
 

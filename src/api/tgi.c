@@ -193,5 +193,6 @@ static const api_endpoint list[] = {
       "The tokens of a conversation's prompt", &openai_chat_body },
     { "GET", "/info", info, LLM_MAY_MODELS_READ, "The model and its limits" },
     { "GET", "/ping", ping, 0, "200 when requests are served, 503 otherwise" },
+    { "POST", "/ping", ping, 0, "The same, as vLLM has it" },
 };
 const api_endpoints tgi_endpoints = { &tgi_dialect, "TGI", list, SL_COUNT_OF(list) };
