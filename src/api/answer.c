@@ -22,7 +22,7 @@ typedef struct job {
     llm_request *req;
 
     int64_t *last_ns; /* [choice_count] when the choice's last token came; 0: none */
-    metric_series *inter_token, *ttft;
+    const api_meter *meter;
 } job;
 
 static void job_destroy(void *user)
@@ -58,25 +58,24 @@ static void count_token(job *j, const llm_event *ev)
         return;
     if (j->note.ttft_ms < 0) {
         j->note.ttft_ms = (double)(now_ns - http_started_ns(j->x)) / 1e6;
-        metric_observe(j->ttft, j->note.ttft_ms / 1e3);
+        api_meter_first_token(j->meter, j->note.ttft_ms / 1e3);
     }
     if (*last)
-        metric_observe(j->inter_token, (double)(now_ns - *last) / 1e9);
+        api_meter_inter_token(j->meter, (double)(now_ns - *last) / 1e9);
     *last = now_ns;
 }
 
-static void settle(job *j, const llm_usage *u)
+static void settle(job *j, const llm_request *req, const llm_usage *u)
 {
-    const api_metrics *m = &j->a->m;
-    const char *model = j->note.model;
+    bool is_refused = j->enc->failed && !j->enc->started; /* after it waited in a backend */
+    api_outcome outcome = is_refused                     ? API_OUTCOME_REFUSED
+                          : j->enc->failed               ? API_OUTCOME_FAILED
+                          : atomic_load(&req->cancelled) ? API_OUTCOME_CANCELLED
+                                                         : API_OUTCOME_OK;
 
     j->note.prompt_tokens = u->prompt_tokens;
     j->note.output_tokens = u->output_tokens;
-    metric_add(metric_with1(m->prompt_tokens, model), (double)u->prompt_tokens);
-    metric_add(metric_with1(m->cached_tokens, model), (double)u->cached_tokens);
-    metric_add(metric_with1(m->output_tokens, model), (double)u->output_tokens);
-    metric_observe(metric_with1(m->queue_wait, model), (double)u->queue_ns / 1e9);
-    metric_observe(metric_with1(m->e2e, model),
+    api_meter_done(j->meter, outcome, is_refused ? NULL : u, j->enc->choice_count,
                    (double)(sl_clock_mono_ns() - http_started_ns(j->x)) / 1e9);
 }
 
@@ -171,7 +170,7 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
             write_out(j, req);
         return;
     }
-    settle(j, &ev->usage);
+    settle(j, req, &ev->usage);
     if (j->enc->failed)
         j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
     pthread_mutex_lock(&j->mutex);
@@ -218,8 +217,8 @@ static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc,
     req->caller = llm_caller_ref(api_caller(x));
     sl_buf_init(&j->out, OPENAI_ANSWER_MAX);
     pthread_mutex_init(&j->mutex, NULL);
-    j->ttft = metric_with1(a->m.ttft, model);
-    j->inter_token = metric_with1(a->m.inter_token, model);
+    j->meter = api_meter_of(a, model, http_route(x));
+    api_meter_begin(j->meter, req);
     return j;
 }
 
@@ -242,6 +241,7 @@ static void submit(api *a, http_exchange *x, job *j, llm_request *req)
     pthread_mutex_unlock(&j->mutex);
     j->enc->failed = true;
     j->status = status;
+    api_meter_done(j->meter, API_OUTCOME_REFUSED, NULL, 0, 0);
     openai_error_from(&err, task, &j->enc->error);
     respond_failed(j, req);
     j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;

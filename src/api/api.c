@@ -97,16 +97,6 @@ static void ready(api *a, http_exchange *x)
     http_respond_error(x, 503, "server_error", NULL, "not_ready", "The server is not ready");
 }
 
-static void metrics(api *a, http_exchange *x)
-{
-    sl_buf b;
-
-    sl_buf_init(&b, 64 * SL_MIB);
-    metric_render(a->metrics, &b);
-    http_respond(x, 200, METRIC_CONTENT_TYPE, sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
-}
-
 static void version(api *a, http_exchange *x)
 {
     sl_buf b;
@@ -262,7 +252,7 @@ static void upload_write(void *ctx, http_exchange *x, const void *bytes, size_t 
 }
 
 static const api_endpoint server_list[] = {
-    { "GET", "/metrics", metrics, LLM_MAY_METRICS, "Metrics in Prometheus' text format",
+    { "GET", "/metrics", api_metrics_get, LLM_MAY_METRICS, "Metrics in Prometheus' text format",
       .answer = METRIC_CONTENT_TYPE },
     { "GET", "/version", version, LLM_MAY_MODELS_READ, "The version of the server" },
     { "GET", "/health", health, 0, "200 while the process lives" },
@@ -337,11 +327,11 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
         sl_fail(err, SL_ENOMEM, "metrics");
         goto fail;
     }
+    api_metrics_init(a);
     sl_buf_init(&a->openapi, 4 * SL_MIB);
     api_write_openapi(a->options.version, &a->openapi);
     if ((status = sl_buf_ok(&a->openapi, "OpenAPI document", err)) != SL_OK)
         goto fail;
-    api_metrics_init(a);
     if ((status = create_pools(a, err)) != SL_OK)
         goto fail;
     if (options->models.ops &&
@@ -373,6 +363,8 @@ void api_destroy(api *a)
     api_pool_destroy(a->login_pool);
     sl_buf_deinit(&a->openapi);
     api_pool_destroy(a->slow_pool);
+    if (a->metrics)
+        api_metrics_deinit(a);
     if (a->owns_metrics)
         metric_registry_destroy(a->metrics);
     sl_free(a);

@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "api/endpoint.h"
+#include "api/metrics.h"
 #include "api/openai.h"
 #include "base/os.h"
 
@@ -37,13 +38,6 @@ typedef struct api_route {
     const api_dialect *dialect;
     const api_endpoint *endpoint;
 } api_route;
-
-typedef struct api_metrics {
-    metric_family *requests, *request_seconds, *errors, *finished;
-    metric_family *prompt_tokens, *cached_tokens, *output_tokens;
-    metric_family *ttft, *inter_token, *e2e, *queue_wait;
-    metric_series *in_flight;
-} api_metrics;
 
 struct api {
     api_options options;
@@ -81,7 +75,6 @@ void models_get(api *a, http_exchange *x);
 void anthropic_models_list(api *a, http_exchange *x);
 void anthropic_models_get(api *a, http_exchange *x);
 /* metrics.c */
-void api_metrics_init(api *a);
 /* Counts and logs a request that is over; called once per exchange. */
 void api_request_done(void *api_ctx, http_exchange *x);
 

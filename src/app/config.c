@@ -95,6 +95,11 @@ static const cyaml_schema_field_t usage_fields[] = {
     CYAML_FIELD_INT("keep_days", OPT, config_usage, keep_days),
     CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t metrics_fields[] = {
+    CYAML_FIELD_SEQUENCE("compat", CYAML_FLAG_POINTER | OPT, config_metrics, compat, &key_schema, 0,
+                         8),
+    CYAML_FIELD_END,
+};
 const cyaml_schema_field_t config_root_fields[] = {
     STR("listen", config, listen),
     STR("data", config, data),
@@ -113,6 +118,7 @@ const cyaml_schema_field_t config_root_fields[] = {
     CYAML_FIELD_SEQUENCE("prices", CYAML_FLAG_POINTER | OPT, config, prices, &price_schema, 0,
                          1024),
     CYAML_FIELD_MAPPING("usage", OPT, config, usage, usage_fields),
+    CYAML_FIELD_MAPPING("metrics", OPT, config, metrics, metrics_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t root_schema = {

@@ -70,6 +70,11 @@ typedef struct config_usage {
     int keep_days; /* 0: 90 */
 } config_usage;
 
+typedef struct config_metrics {
+    char **compat; /* servers whose metrics' names are exposed too: "vllm", "tgi", "llamacpp" */
+    unsigned compat_count;
+} config_metrics;
+
 typedef struct config_server {
     int io_threads, connections, drain_seconds; /* 0: 2, 1024, 30 */
     char *cors_origin;
@@ -94,6 +99,7 @@ typedef struct config {
     config_price *prices;
     unsigned prices_count;
     config_usage usage;
+    config_metrics metrics;
 } config;
 
 /* path NULL: only defaults and the environment. SL_EINVAL names line and key. */

@@ -110,6 +110,8 @@ static const config_key keys[] = {
     RELOADS("prices[].from", NULL, "first day of validity, 2026-01-31, UTC"),
     RELOADS("prices[].until", NULL, "first day on which it no longer is"),
     KEY("usage.keep_days", "90", "records older than that become sums per day"),
+    KEY("metrics.compat[]", NULL,
+        "servers whose metrics' names /metrics has too: vllm, tgi, llamacpp"),
 };
 
 int config_key_count(void)

@@ -11,6 +11,7 @@
 #include "app/identity.h"
 #include "app/kept.h"
 #include "app/models.h"
+#include "app/watch.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "http/http.h"
@@ -28,6 +29,7 @@ struct app {
     rag *rag;
     books *books; /* while serving */
     kept *kept;   /* the same */
+    metric_registry *metrics;
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -166,6 +168,7 @@ void app_destroy(app *a)
     books_close(a->books);
     kept_close(a->kept);
     config_destroy(a->reloaded);
+    metric_registry_destroy(a->metrics);
     sl_free(a);
 }
 
@@ -181,20 +184,28 @@ llm_docs app_docs(app *a)
 
 /* ---- serving --------------------------------------------------------------------------------- */
 
-static void read_stats(void *ctx, api_stats *ret)
+static size_t read_stats(void *ctx, api_stats *ret, size_t max)
 {
     const app *a = ctx;
-    models_stats s;
+    models_stats list[LLM_MODELS_MAX];
+    size_t count = models_read_stats(a->models, list, SL_MIN(max, (size_t)LLM_MODELS_MAX));
 
-    models_read_stats(a->models, &s);
-    *ret = (api_stats){ .requests_running = s.running,
-                        .requests_waiting = s.waiting,
-                        .kv_usage_ratio = s.kv_blocks > 0 ? s.kv_used / s.kv_blocks : 0,
-                        .prefix_hit_tokens_total = s.prefix_hits,
-                        .prefix_query_tokens_total = s.prefix_queries,
-                        .preemptions_total = s.preemptions,
-                        .draft_tokens_total = s.draft_tokens,
-                        .draft_accepted_tokens_total = s.draft_accepted };
+    for (size_t i = 0; i < count; i++) {
+        const models_stats *s = &list[i];
+
+        ret[i] = (api_stats){ .requests_running = s->running,
+                              .requests_waiting = s->waiting,
+                              .kv_blocks_used = s->kv_used,
+                              .kv_blocks = s->kv_blocks,
+                              .prefix_hit_tokens_total = s->prefix_hits,
+                              .prefix_query_tokens_total = s->prefix_queries,
+                              .preemptions_total = s->preemptions,
+                              .steps_total = s->steps,
+                              .draft_tokens_total = s->draft_tokens,
+                              .draft_accepted_tokens_total = s->draft_accepted };
+        snprintf(ret[i].model, sizeof ret[i].model, "%.127s", s->model);
+    }
+    return count;
 }
 
 /* ---- reload -------------------------------------------------------------------------------- */
@@ -281,13 +292,16 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
                       .version = SLUICE_VERSION,
                       .usage = books_usage(a->books),
                       .responses = kept_responses(a->kept),
+                      .metrics = a->metrics,
                       .stats = read_stats,
                       .stats_ctx = a };
     int drain = a->c->server.drain_seconds > 0 ? a->c->server.drain_seconds : DRAIN_SECONDS_DEFAULT;
     int dropped;
 
-    sl_status status = api_create(&o, server, &front, err);
+    sl_status status = watch_compat(a->c, &o.compat, err);
 
+    if (status == SL_OK)
+        status = api_create(&o, server, &front, err);
     if (status == SL_OK)
         status = http_server_start(server, err);
     if (status == SL_OK) {
@@ -334,7 +348,10 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
 
     a->remake = remake;
     a->remake_ctx = remake_ctx;
+    if (status == SL_OK && !(a->metrics = metric_registry_create()))
+        status = sl_fail(err, SL_ENOMEM, "metrics");
     if (status == SL_OK) {
+        books_add_metrics(a->books, a->metrics);
         books_add_stages(a->books, &a->chain);
         status = open_kept(a, err);
     }

@@ -27,6 +27,9 @@ typedef struct ledger_options {
     void *cost_ctx;
     int keep_days;             /* 0: 90; older records become sums per day */
     bool only_read;            /* for reports beside a running server */
+    /* Told of each record of a request, on the backend's thread; may be NULL. */
+    void (*on_record)(void *ctx, const ledger_record *r);
+    void *record_ctx;
 } ledger_options;
 
 SL_NODISCARD sl_status ledger_open(const ledger_options *options, ledger **ret, sl_err *err);

@@ -1,0 +1,11 @@
+/* watch.h - what the configuration says about logs and metrics, made into what base and api take.
+ */
+#ifndef SL_APP_WATCH_H
+#define SL_APP_WATCH_H
+
+#include "app/config.h"
+
+/* metrics.compat as API_COMPAT_*. SL_EINVAL names the word and those there are. */
+SL_NODISCARD sl_status watch_compat(const config *c, unsigned *ret, sl_err *err);
+
+#endif
