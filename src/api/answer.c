@@ -32,6 +32,7 @@ static void job_destroy(void *user)
     atomic_fetch_sub(&j->a->load, 1);
     j->enc->ops->destroy(j->enc);
     sl_buf_deinit(&j->out);
+    api_content_destroy(j->note.content);
     sl_free(j->last_ns);
     pthread_mutex_destroy(&j->mutex);
     sl_free(j);
@@ -161,6 +162,8 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     j->enc->ops->encode(j->enc, ev, &j->out);
     if (ev->kind == LLM_EV_DELTA)
         count_token(j, ev);
+    if (ev->kind == LLM_EV_DELTA && ev->choice == 0)
+        api_content_answer(j->note.content, ev->text, ev->text_len);
     if (ev->kind == LLM_EV_FINISH)
         count_finish(j, ev);
     if (ev->kind == LLM_EV_ERROR)
@@ -194,6 +197,14 @@ const char *answer_model(const api *a, const llm_request *req, llm_model_info *r
     return req->model && req->model[0] ? req->model : ret_info->name;
 }
 
+/* The model's name for log and metrics, as the ledger has it: without the tag that says nothing. */
+static const char *model_label(const api *a, const llm_request *req, const char *model)
+{
+    const llm_route *r = llm_chain_route(a->options.chain, req->model);
+
+    return r && llm_chain_find(a->options.chain, req->model, req->task) ? r->name : model;
+}
+
 /* Takes enc on success. */
 static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model)
 {
@@ -213,12 +224,15 @@ static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc,
     j->writable = true;
     atomic_fetch_add(&a->load, 1);
     j->note.ttft_ms = -1;
+    model = model_label(a, req, model);
     snprintf(j->note.model, sizeof j->note.model, "%s", model);
     req->caller = llm_caller_ref(api_caller(x));
     sl_buf_init(&j->out, OPENAI_ANSWER_MAX);
     pthread_mutex_init(&j->mutex, NULL);
     j->meter = api_meter_of(a, model, http_route(x));
     api_meter_begin(j->meter, req);
+    j->note.content = api_content_create(a->options.log_content);
+    api_content_ask(j->note.content, req);
     return j;
 }
 
@@ -263,6 +277,7 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
     snprintf(req->id, sizeof req->id, "%s", http_request_id(x));
     req->created_ns = http_started_ns(x);
     req->route = http_route(x);
+    req->trace = *api_trace(x);
     http_set_user(x, j, job_destroy);
     submit(a, x, j, req);
 }

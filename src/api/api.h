@@ -46,6 +46,13 @@ typedef struct api_kept {
     void *ctx;
 } api_kept;
 
+/* Whether and how texts of prompts and answers appear in a request's log line. */
+typedef enum api_log_content {
+    API_LOG_NONE,
+    API_LOG_HASH, /* half of their SHA-256, and their lengths */
+    API_LOG_FULL,
+} api_log_content;
+
 typedef struct api_options {
     llm_chain *chain;
     llm_docs docs;     /* ops NULL: the RAG routes answer 501 */
@@ -66,6 +73,7 @@ typedef struct api_options {
     int docs_queue_max; /* 0: 32; waiting document requests before 503 */
     int retry_after_s;  /* 0: 1; told to clients when a queue is full */
     bool no_access_log;
+    api_log_content log_content;
 } api_options;
 
 SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,

@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "api/api.h"
+#include "api/content.h"
 #include "api/endpoint.h"
 #include "api/metrics.h"
 #include "api/openai.h"
@@ -19,6 +20,7 @@ typedef struct api_note {
     int64_t prompt_tokens, output_tokens;
     double ttft_ms; /* < 0: no token came */
     const char *error_code;
+    api_content *content; /* or NULL */
 } api_note;
 
 /* A bounded pool of threads for work that blocks. */
@@ -80,6 +82,10 @@ void api_request_done(void *api_ctx, http_exchange *x);
 
 /* Who sent the request; NULL where keys are off. Lives as long as the exchange. */
 llm_caller *api_caller(const http_exchange *x);
+/* The trace that it belongs to, id "" when it does not say. */
+const llm_trace *api_trace(const http_exchange *x);
+/* Who and what a request is, for all lines of this thread until sl_log_pop. */
+void api_push_context(const http_exchange *x, sl_log_scope *scope);
 /* Answers with an error, with Retry-After on 503 and 429. */
 void api_respond_error(const api *a, http_exchange *x, const openai_error *e);
 /* The same in another dialect. */

@@ -189,6 +189,32 @@ static void models_init(api *a)
                         choice_bounds, SL_COUNT_OF(choice_bounds));
 }
 
+static void collect_lines(void *ctx, metric_out *out)
+{
+    static const char *const names[SL_LOG_LEVEL_COUNT] = { "debug", "info", "warn", "error" };
+    sl_log_counts counts;
+
+    sl_log_read_counts(&counts);
+    for (int i = 0; i < SL_LOG_LEVEL_COUNT; i++)
+        metric_put(out, &names[i], (double)counts.lines[i]);
+}
+
+static double log_dropped(void *ctx)
+{
+    sl_log_counts counts;
+
+    sl_log_read_counts(&counts);
+    return (double)counts.dropped;
+}
+
+static double log_suppressed(void *ctx)
+{
+    sl_log_counts counts;
+
+    sl_log_read_counts(&counts);
+    return (double)counts.suppressed;
+}
+
 static void process_init(api *a)
 {
     metric_set(metric_with2(metric_gauge(a->metrics, "sluice_build_info",
@@ -196,6 +222,14 @@ static void process_init(api *a)
                                          LABELS("version", "compiler")),
                             a->options.version, SL_COMPILER),
                1);
+    metric_collected(a->metrics, METRIC_COUNTER, "sluice_log_lines_total",
+                     "Lines of the log that were accepted.", LABELS("level"), collect_lines, NULL);
+    metric_counter_fn(a->metrics, "sluice_log_dropped_total",
+                      "Lines lost because the queue was full or writing failed.", log_dropped,
+                      NULL);
+    metric_counter_fn(a->metrics, "sluice_log_suppressed_total",
+                      "Lines not written because there were too many of their kind in a second.",
+                      log_suppressed, NULL);
     sl_process_metrics(a->metrics);
 }
 
@@ -351,8 +385,8 @@ void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *u,
 static void log_request(const http_exchange *x, const api_note *note, int status, double total_ms)
 {
     sl_log_level level = status >= 500 ? SL_LOG_WARN : SL_LOG_INFO;
-    const llm_caller *caller = api_caller(x);
-    sl_log_field f[16];
+    sl_log_field f[12 + CONTENT_FIELDS_MAX];
+    sl_log_scope scope;
     int n = 0;
 
     f[n++] = SL_F_STR("request_id", http_request_id(x));
@@ -363,8 +397,6 @@ static void log_request(const http_exchange *x, const api_note *note, int status
     f[n++] = SL_F_NUM("total_ms", total_ms);
     if (http_gone(x))
         f[n++] = SL_F_STR("client", "gone");
-    if (caller && caller->id[0])
-        f[n++] = SL_F_STR("key", caller->id);
     if (note) {
         f[n++] = SL_F_STR("model", note->model);
         f[n++] = SL_F_NUM("prompt_tokens", note->prompt_tokens);
@@ -373,8 +405,14 @@ static void log_request(const http_exchange *x, const api_note *note, int status
             f[n++] = SL_F_NUM("ttft_ms", note->ttft_ms);
         if (note->error_code)
             f[n++] = SL_F_STR("error", note->error_code);
+        n += api_content_fields(note->content, f + n);
     }
-    sl_log_write(level, "http.request", f, n);
+    api_push_context(x, &scope);
+    if (status < 400)
+        sl_log_write_each(level, "http.request", f, n);
+    else
+        sl_log_write(level, "http.request", f, n); /* a storm of refusals is bounded */
+    sl_log_pop(&scope);
 }
 
 /* Methods are as clients write them; labels must not be. */

@@ -221,6 +221,7 @@ static void question_destroy(void *user)
     sl_buf_deinit(&q->passages);
     sl_buf_deinit(&q->citations);
     sl_buf_deinit(&q->record);
+    api_content_destroy(q->note.content);
     sl_free(q);
 }
 
@@ -291,6 +292,7 @@ static void on_delta(void *ctx, const char *text, size_t len)
 {
     question *q = ctx;
 
+    api_content_answer(q->note.content, text, len);
     if (q->note.ttft_ms < 0) {
         q->note.ttft_ms = (double)(sl_clock_mono_ns() - http_started_ns(q->x)) / 1e6;
         api_meter_first_token(meter_of(q), q->note.ttft_ms / 1e3);
@@ -492,6 +494,11 @@ static void ask(question *q, query_call *call)
     note_model(q, call->query.model);
     call->query.cancelled = &q->cancelled;
     call->query.caller = api_caller(q->x);
+    call->query.request_id = http_request_id(q->x);
+    call->query.trace = *api_trace(q->x);
+    call->query.route = http_route(q->x);
+    q->note.content = api_content_create(q->a->options.log_content);
+    api_content_ask_text(q->note.content, call->query.question);
     http_on_close(q->x, on_close, q);
     status = docs->ops->query(docs->ctx, &call->query, &sink, &err);
     if (status != SL_OK)

@@ -226,18 +226,15 @@ static void on_change(void *ctx, const char *path, bool reloads)
 
 static sl_status apply_reload(app *a, config *next, changes *ch, sl_err *err)
 {
-    sl_log_level level = SL_LOG_INFO;
-
     SL_TRY(config_compare((config *)(uintptr_t)a->c, next, on_change, ch, err));
     if (ch->fixed.len > 0)
         return sl_fail(err, SL_ENOTSUP,
                        "%.300s cannot change while serving: restart for that; "
                        "nothing was changed",
                        sl_buf_str(&ch->fixed));
-    if (next->log_level)
-        SL_TRY(config_log_level(next->log_level, &level, err));
+    SL_TRY(app_check_watch(next, err));
     SL_TRY(books_reload(a->books, next, err));
-    sl_log_set_level(level);
+    SL_TRY(watch_set_levels(next, err)); /* was checked */
     config_destroy(a->reloaded);
     a->c = a->reloaded = next;
     return SL_OK;
@@ -273,9 +270,15 @@ static void wait_for_end(app *a)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    while (sig == SIGHUP)
-        if (sigwait(&set, &sig) == 0 && sig == SIGHUP)
+    sigaddset(&set, SIGUSR1);
+    while (sig == SIGHUP || sig == SIGUSR1) {
+        if (sigwait(&set, &sig) != 0)
+            continue;
+        if (sig == SIGHUP)
             reload(a);
+        if (sig == SIGUSR1)
+            sl_log_reopen();
+    }
     SL_LOG(SL_LOG_INFO, "server.draining",
            SL_F_STR("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
 }
@@ -300,6 +303,8 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
 
     sl_status status = watch_compat(a->c, &o.compat, err);
 
+    if (status == SL_OK)
+        status = watch_content(a->c, &o.log_content, err);
     if (status == SL_OK)
         status = api_create(&o, server, &front, err);
     if (status == SL_OK)
