@@ -22,7 +22,7 @@ typedef struct job {
     llm_request *req;
 
     int64_t *last_ns; /* [choice_count] when the choice's last token came; 0: none */
-    metric_series *inter_token, *ttft;
+    const api_meter *meter;
 } job;
 
 static void job_destroy(void *user)
@@ -32,6 +32,7 @@ static void job_destroy(void *user)
     atomic_fetch_sub(&j->a->load, 1);
     j->enc->ops->destroy(j->enc);
     sl_buf_deinit(&j->out);
+    api_content_destroy(j->note.content);
     sl_free(j->last_ns);
     pthread_mutex_destroy(&j->mutex);
     sl_free(j);
@@ -58,25 +59,24 @@ static void count_token(job *j, const llm_event *ev)
         return;
     if (j->note.ttft_ms < 0) {
         j->note.ttft_ms = (double)(now_ns - http_started_ns(j->x)) / 1e6;
-        metric_observe(j->ttft, j->note.ttft_ms / 1e3);
+        api_meter_first_token(j->meter, j->note.ttft_ms / 1e3);
     }
     if (*last)
-        metric_observe(j->inter_token, (double)(now_ns - *last) / 1e9);
+        api_meter_inter_token(j->meter, (double)(now_ns - *last) / 1e9);
     *last = now_ns;
 }
 
-static void settle(job *j, const llm_usage *u)
+static void settle(job *j, const llm_request *req, const llm_usage *u)
 {
-    const api_metrics *m = &j->a->m;
-    const char *model = j->note.model;
+    bool is_refused = j->enc->failed && !j->enc->started; /* after it waited in a backend */
+    api_outcome outcome = is_refused                     ? API_OUTCOME_REFUSED
+                          : j->enc->failed               ? API_OUTCOME_FAILED
+                          : atomic_load(&req->cancelled) ? API_OUTCOME_CANCELLED
+                                                         : API_OUTCOME_OK;
 
     j->note.prompt_tokens = u->prompt_tokens;
     j->note.output_tokens = u->output_tokens;
-    metric_add(metric_with1(m->prompt_tokens, model), (double)u->prompt_tokens);
-    metric_add(metric_with1(m->cached_tokens, model), (double)u->cached_tokens);
-    metric_add(metric_with1(m->output_tokens, model), (double)u->output_tokens);
-    metric_observe(metric_with1(m->queue_wait, model), (double)u->queue_ns / 1e9);
-    metric_observe(metric_with1(m->e2e, model),
+    api_meter_done(j->meter, outcome, is_refused ? NULL : u, j->enc->choice_count,
                    (double)(sl_clock_mono_ns() - http_started_ns(j->x)) / 1e9);
 }
 
@@ -162,6 +162,8 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     j->enc->ops->encode(j->enc, ev, &j->out);
     if (ev->kind == LLM_EV_DELTA)
         count_token(j, ev);
+    if (ev->kind == LLM_EV_DELTA && ev->choice == 0)
+        api_content_answer(j->note.content, ev->text, ev->text_len);
     if (ev->kind == LLM_EV_FINISH)
         count_finish(j, ev);
     if (ev->kind == LLM_EV_ERROR)
@@ -171,7 +173,7 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
             write_out(j, req);
         return;
     }
-    settle(j, &ev->usage);
+    settle(j, req, &ev->usage);
     if (j->enc->failed)
         j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
     pthread_mutex_lock(&j->mutex);
@@ -195,6 +197,14 @@ const char *answer_model(const api *a, const llm_request *req, llm_model_info *r
     return req->model && req->model[0] ? req->model : ret_info->name;
 }
 
+/* The model's name for log and metrics, as the ledger has it: without the tag that says nothing. */
+static const char *model_label(const api *a, const llm_request *req, const char *model)
+{
+    const llm_route *r = llm_chain_route(a->options.chain, req->model);
+
+    return r && llm_chain_find(a->options.chain, req->model, req->task) ? r->name : model;
+}
+
 /* Takes enc on success. */
 static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model)
 {
@@ -214,12 +224,15 @@ static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc,
     j->writable = true;
     atomic_fetch_add(&a->load, 1);
     j->note.ttft_ms = -1;
+    model = model_label(a, req, model);
     snprintf(j->note.model, sizeof j->note.model, "%s", model);
     req->caller = llm_caller_ref(api_caller(x));
     sl_buf_init(&j->out, OPENAI_ANSWER_MAX);
     pthread_mutex_init(&j->mutex, NULL);
-    j->ttft = metric_with1(a->m.ttft, model);
-    j->inter_token = metric_with1(a->m.inter_token, model);
+    j->meter = api_meter_of(a, model, http_route(x));
+    api_meter_begin(j->meter, req);
+    j->note.content = api_content_create(a->options.log_content);
+    api_content_ask(j->note.content, req);
     return j;
 }
 
@@ -242,6 +255,7 @@ static void submit(api *a, http_exchange *x, job *j, llm_request *req)
     pthread_mutex_unlock(&j->mutex);
     j->enc->failed = true;
     j->status = status;
+    api_meter_done(j->meter, API_OUTCOME_REFUSED, NULL, 0, 0);
     openai_error_from(&err, task, &j->enc->error);
     respond_failed(j, req);
     j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
@@ -263,6 +277,7 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
     snprintf(req->id, sizeof req->id, "%s", http_request_id(x));
     req->created_ns = http_started_ns(x);
     req->route = http_route(x);
+    req->trace = *api_trace(x);
     http_set_user(x, j, job_destroy);
     submit(a, x, j, req);
 }

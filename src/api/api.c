@@ -2,6 +2,7 @@
  * metrics, version, hello. */
 #include "api/api_int.h"
 #include "api/openapi.h"
+#include "base/log.h"
 
 #include <stdio.h>
 
@@ -97,16 +98,6 @@ static void ready(api *a, http_exchange *x)
     http_respond_error(x, 503, "server_error", NULL, "not_ready", "The server is not ready");
 }
 
-static void metrics(api *a, http_exchange *x)
-{
-    sl_buf b;
-
-    sl_buf_init(&b, 64 * SL_MIB);
-    metric_render(a->metrics, &b);
-    http_respond(x, 200, METRIC_CONTENT_TYPE, sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
-}
-
 static void version(api *a, http_exchange *x)
 {
     sl_buf b;
@@ -149,6 +140,10 @@ static void hello(api *a, http_exchange *x)
 /* What dispatch hangs on an exchange. */
 typedef struct visit {
     llm_caller *caller;
+    bool is_admitted;
+    llm_trace trace;
+    sl_log_field fields[LLM_CALLER_FIELDS + 2]; /* context of the log */
+    int field_count;
 } visit;
 
 static void visit_destroy(void *context)
@@ -164,6 +159,40 @@ llm_caller *api_caller(const http_exchange *x)
     const visit *v = http_context(x);
 
     return v ? v->caller : NULL;
+}
+
+const llm_trace *api_trace(const http_exchange *x)
+{
+    static const llm_trace none;
+    const visit *v = http_context(x);
+
+    return v ? &v->trace : &none;
+}
+
+void api_push_context(const http_exchange *x, sl_log_scope *scope)
+{
+    const visit *v = http_context(x);
+
+    sl_log_push(scope, v ? v->fields : NULL, v ? v->field_count : 0);
+}
+
+/* NULL: answered, there is no memory. */
+static visit *visit_of(http_exchange *x)
+{
+    visit *v = http_context(x);
+
+    if (v)
+        return v; /* made when its head was read */
+    v = sl_calloc(1, sizeof *v);
+    if (!v) {
+        http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
+        return NULL;
+    }
+    v->fields[v->field_count++] = SL_F_STR("request_id", http_request_id(x));
+    if (llm_trace_parse(http_header(x, "traceparent"), &v->trace))
+        v->fields[v->field_count++] = SL_F_STR("trace_id", v->trace.id);
+    http_set_context(x, v, visit_destroy);
+    return v;
 }
 
 static void refuse_visit(const api *a, http_exchange *x, const sl_err *err,
@@ -206,26 +235,21 @@ static bool refuse_early(void *ctx, http_exchange *x, const http_refusal *why)
 }
 
 /* True when the caller may go on; otherwise answered with 401 or 403. */
-static bool admit_caller(api *a, http_exchange *x, const api_route *r)
+static bool admit_caller(api *a, http_exchange *x, const api_route *r, visit *v)
 {
     const api_endpoint *end = r->endpoint;
     sl_err err = { .status = SL_EAUTH };
-    visit *v;
 
-    if (!a->options.gate || end->permission == 0 || http_context(x))
-        return true; /* open, or admitted already */
-    v = sl_calloc(1, sizeof *v);
-    if (!v) {
-        http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
-        return false;
-    }
-    http_set_context(x, v, visit_destroy);
+    if (!a->options.gate || end->permission == 0 || v->is_admitted)
+        return true;
     err.status = a->options.gate(a->options.gate_ctx, x, &v->caller, &err);
+    v->field_count += llm_caller_fields(v->caller, v->fields + v->field_count);
     if (err.status == SL_OK && !llm_caller_may(v->caller, end->permission))
         err.status =
             sl_fail(&err, SL_EFORBIDDEN, "This key lacks the permission '%s', which %s %s needs",
                     llm_permission_name(__builtin_ctz(end->permission)), end->method, end->pattern);
-    if (err.status == SL_OK)
+    v->is_admitted = err.status == SL_OK;
+    if (v->is_admitted)
         return true;
     refuse_visit(a, x, &err, dialect_of(r, x));
     return false;
@@ -235,20 +259,38 @@ static void dispatch(void *ctx, http_exchange *x)
 {
     const api_route *r = ctx;
     const api_dialect *dialect = dialect_of(r, x);
+    sl_log_scope scope;
+    visit *v;
 
     metric_add(r->a->m.in_flight, 1);
     if (dialect->id_header)
         http_set_header(x, dialect->id_header, http_request_id(x));
-    if (admit_caller(r->a, x, r))
+    v = visit_of(x);
+    if (!v)
+        return;
+    api_push_context(x, &scope);
+    SL_LOG(SL_LOG_DEBUG, "http.accepted", SL_F_STR("method", http_method(x)),
+           SL_F_STR("path", http_path(x)), SL_F_STR("remote", http_remote(x)),
+           SL_F_NUM("body_bytes", http_body(x).len));
+    if (admit_caller(r->a, x, r, v)) {
+        scope.count = v->field_count; /* now the caller is known */
         r->endpoint->fn(r->a, x);
+    }
+    sl_log_pop(&scope);
 }
 
 /* Only the head of such a request was read: nobody uploads who may not. */
 static bool upload_begin(void *ctx, http_exchange *x)
 {
     const api_route *r = ctx;
+    visit *v = visit_of(x);
+    sl_log_scope scope;
+    bool go_on;
 
-    if (admit_caller(r->a, x, r) && r->endpoint->begin(r->a, x))
+    api_push_context(x, &scope);
+    go_on = v && admit_caller(r->a, x, r, v) && r->endpoint->begin(r->a, x);
+    sl_log_pop(&scope);
+    if (go_on)
         return true;
     metric_add(r->a->m.in_flight, 1); /* api_request_done takes it back */
     return false;
@@ -262,7 +304,7 @@ static void upload_write(void *ctx, http_exchange *x, const void *bytes, size_t 
 }
 
 static const api_endpoint server_list[] = {
-    { "GET", "/metrics", metrics, LLM_MAY_METRICS, "Metrics in Prometheus' text format",
+    { "GET", "/metrics", api_metrics_get, LLM_MAY_METRICS, "Metrics in Prometheus' text format",
       .answer = METRIC_CONTENT_TYPE },
     { "GET", "/version", version, LLM_MAY_MODELS_READ, "The version of the server" },
     { "GET", "/health", health, 0, "200 while the process lives" },
@@ -337,11 +379,11 @@ sl_status api_create(const api_options *options, http_server *server, api **ret_
         sl_fail(err, SL_ENOMEM, "metrics");
         goto fail;
     }
+    api_metrics_init(a);
     sl_buf_init(&a->openapi, 4 * SL_MIB);
     api_write_openapi(a->options.version, &a->openapi);
     if ((status = sl_buf_ok(&a->openapi, "OpenAPI document", err)) != SL_OK)
         goto fail;
-    api_metrics_init(a);
     if ((status = create_pools(a, err)) != SL_OK)
         goto fail;
     if (options->models.ops &&
@@ -373,6 +415,8 @@ void api_destroy(api *a)
     api_pool_destroy(a->login_pool);
     sl_buf_deinit(&a->openapi);
     api_pool_destroy(a->slow_pool);
+    if (a->metrics)
+        api_metrics_deinit(a);
     if (a->owns_metrics)
         metric_registry_destroy(a->metrics);
     sl_free(a);

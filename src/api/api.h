@@ -11,14 +11,18 @@
 
 typedef struct api api;
 
-/* What the engine tells /metrics about itself, asked at each scrape. */
+/* What a model's engine tells /metrics about itself, asked at each scrape. */
 typedef struct api_stats {
-    double requests_running, requests_waiting;
-    double kv_usage_ratio; /* 0..1 */
+    char model[128];
+    double requests_running, requests_waiting; /* sequences */
+    double kv_blocks_used, kv_blocks;          /* 0 where there is no KV cache */
     double prefix_hit_tokens_total, prefix_query_tokens_total;
-    double preemptions_total;
+    double preemptions_total, steps_total;
     double draft_tokens_total, draft_accepted_tokens_total;
 } api_stats;
+
+/* Servers whose metrics' names are exposed too. */
+enum { API_COMPAT_VLLM = 1, API_COMPAT_TGI = 2, API_COMPAT_LLAMACPP = 4 };
 
 /* Judges who calls, by headers and address. Must not block. SL_OK: *ret is a reference, or NULL
  * where everybody may call. SL_EAUTH: no credential or a wrong one; SL_EFORBIDDEN: a good one that
@@ -42,6 +46,13 @@ typedef struct api_kept {
     void *ctx;
 } api_kept;
 
+/* Whether and how texts of prompts and answers appear in a request's log line. */
+typedef enum api_log_content {
+    API_LOG_NONE,
+    API_LOG_HASH, /* half of their SHA-256, and their lengths */
+    API_LOG_FULL,
+} api_log_content;
+
 typedef struct api_options {
     llm_chain *chain;
     llm_docs docs;     /* ops NULL: the RAG routes answer 501 */
@@ -53,13 +64,16 @@ typedef struct api_options {
     llm_usage_source usage;   /* ops NULL: the usage routes answer 501 */
     metric_registry *metrics; /* NULL: the api makes its own; not rendered after api_destroy */
     const char *version;      /* for /version and the hello page */
-    /* Any thread, must not block; NULL: those gauges are missing. */
-    void (*stats)(void *ctx, api_stats *ret);
+    /* Fills ret[max], one per loaded model, and returns how many. Any thread, must not block; NULL:
+     * those gauges are missing. */
+    size_t (*stats)(void *ctx, api_stats *ret, size_t max);
     void *stats_ctx;
+    unsigned compat;    /* API_COMPAT_* */
     int docs_workers;   /* 0: 4; threads for document routes */
     int docs_queue_max; /* 0: 32; waiting document requests before 503 */
     int retry_after_s;  /* 0: 1; told to clients when a queue is full */
     bool no_access_log;
+    api_log_content log_content;
 } api_options;
 
 SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,

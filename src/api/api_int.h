@@ -5,7 +5,9 @@
 #include <pthread.h>
 
 #include "api/api.h"
+#include "api/content.h"
 #include "api/endpoint.h"
+#include "api/metrics.h"
 #include "api/openai.h"
 #include "base/os.h"
 
@@ -18,6 +20,7 @@ typedef struct api_note {
     int64_t prompt_tokens, output_tokens;
     double ttft_ms; /* < 0: no token came */
     const char *error_code;
+    api_content *content; /* or NULL */
 } api_note;
 
 /* A bounded pool of threads for work that blocks. */
@@ -37,13 +40,6 @@ typedef struct api_route {
     const api_dialect *dialect;
     const api_endpoint *endpoint;
 } api_route;
-
-typedef struct api_metrics {
-    metric_family *requests, *request_seconds, *errors, *finished;
-    metric_family *prompt_tokens, *cached_tokens, *output_tokens;
-    metric_family *ttft, *inter_token, *e2e, *queue_wait;
-    metric_series *in_flight;
-} api_metrics;
 
 struct api {
     api_options options;
@@ -81,12 +77,15 @@ void models_get(api *a, http_exchange *x);
 void anthropic_models_list(api *a, http_exchange *x);
 void anthropic_models_get(api *a, http_exchange *x);
 /* metrics.c */
-void api_metrics_init(api *a);
 /* Counts and logs a request that is over; called once per exchange. */
 void api_request_done(void *api_ctx, http_exchange *x);
 
 /* Who sent the request; NULL where keys are off. Lives as long as the exchange. */
 llm_caller *api_caller(const http_exchange *x);
+/* The trace that it belongs to, id "" when it does not say. */
+const llm_trace *api_trace(const http_exchange *x);
+/* Who and what a request is, for all lines of this thread until sl_log_pop. */
+void api_push_context(const http_exchange *x, sl_log_scope *scope);
 /* Answers with an error, with Retry-After on 503 and 429. */
 void api_respond_error(const api *a, http_exchange *x, const openai_error *e);
 /* The same in another dialect. */

@@ -25,6 +25,7 @@ static void *worker(void *ctx)
     api_pool *p = ctx;
 
     for (;;) {
+        sl_log_scope scope;
         pool_task task;
 
         pthread_mutex_lock(&p->mutex);
@@ -38,7 +39,9 @@ static void *worker(void *ctx)
         p->head = (p->head + 1) % p->cap;
         p->count--;
         pthread_mutex_unlock(&p->mutex);
+        api_push_context(task.x, &scope);
         task.fn(p->a, task.x);
+        sl_log_pop(&scope);
         http_unref(task.x);
     }
 }

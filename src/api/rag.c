@@ -221,6 +221,7 @@ static void question_destroy(void *user)
     sl_buf_deinit(&q->passages);
     sl_buf_deinit(&q->citations);
     sl_buf_deinit(&q->record);
+    api_content_destroy(q->note.content);
     sl_free(q);
 }
 
@@ -282,12 +283,20 @@ static void on_passages(void *ctx, const llm_passage *passages, size_t count)
     send_record(q, "retrieval");
 }
 
+static const api_meter *meter_of(const question *q)
+{
+    return api_meter_of(q->a, q->note.model, http_route(q->x));
+}
+
 static void on_delta(void *ctx, const char *text, size_t len)
 {
     question *q = ctx;
 
-    if (q->note.ttft_ms < 0)
+    api_content_answer(q->note.content, text, len);
+    if (q->note.ttft_ms < 0) {
         q->note.ttft_ms = (double)(sl_clock_mono_ns() - http_started_ns(q->x)) / 1e6;
+        api_meter_first_token(meter_of(q), q->note.ttft_ms / 1e3);
+    }
     if (!q->stream) {
         sl_buf_put(&q->answer, text, len);
         return;
@@ -369,6 +378,11 @@ static void on_done(void *ctx, sl_status status, const sl_err *err, const llm_us
     usage = usage ? usage : &none;
     q->note.prompt_tokens = usage->prompt_tokens;
     q->note.output_tokens = usage->output_tokens;
+    api_meter_done(meter_of(q),
+                   status != SL_OK              ? API_OUTCOME_FAILED
+                   : atomic_load(&q->cancelled) ? API_OUTCOME_CANCELLED
+                                                : API_OUTCOME_OK,
+                   usage, 1, (double)(sl_clock_mono_ns() - http_started_ns(q->x)) / 1e9);
     if (status != SL_OK) {
         answer_error(q, status, err);
     } else if (q->stream) {
@@ -452,7 +466,8 @@ static question *question_create(api *a, http_exchange *x)
     return q;
 }
 
-/* The name that the answer carries; may be "" when there is no chat model. */
+/* The name that answer and metrics carry; "" when there is no such model: labels must not come from
+ * callers. */
 static void note_model(question *q, const char *model)
 {
     const llm_backend *b = llm_chain_find(q->a->options.chain, model, LLM_CHAT);
@@ -460,7 +475,7 @@ static void note_model(question *q, const char *model)
 
     if (b)
         b->ops->info(b->ctx, &info);
-    snprintf(q->note.model, sizeof q->note.model, "%s", model && *model ? model : info.name);
+    snprintf(q->note.model, sizeof q->note.model, "%s", b && model && *model ? model : info.name);
 }
 
 static void ask(question *q, query_call *call)
@@ -474,6 +489,11 @@ static void ask(question *q, query_call *call)
     note_model(q, call->query.model);
     call->query.cancelled = &q->cancelled;
     call->query.caller = api_caller(q->x);
+    call->query.request_id = http_request_id(q->x);
+    call->query.trace = *api_trace(q->x);
+    call->query.route = http_route(q->x);
+    q->note.content = api_content_create(q->a->options.log_content);
+    api_content_ask_text(q->note.content, call->query.question);
     http_on_close(q->x, on_close, q);
     status = docs->ops->query(docs->ctx, &call->query, &sink, &err);
     if (status != SL_OK)

@@ -46,6 +46,10 @@ typedef sl_status (*app_config_fn)(void *ctx, config **ret, sl_err *err);
 SL_NODISCARD sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err);
 /* Whether the prices and limits are right. */
 SL_NODISCARD sl_status app_check_books(const config *c, sl_err *err);
+/* Whether logs and metrics are said in words that there are. */
+SL_NODISCARD sl_status app_check_watch(const config *c, sl_err *err);
+/* Starts the log of a server; sl_log_stop ends it. */
+SL_NODISCARD sl_status app_start_log(const config *c, sl_err *err);
 
 /* A path for model_file_open from what a user typed: an existing path, or a name in the store. */
 SL_NODISCARD sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,

@@ -23,6 +23,7 @@ struct books {
     _Atomic(tables *) tables; /* the newest */
     ledger *ledger;
     limiter *limiter;
+    metric_family *cost, *refusals; /* NULL: nobody counts */
 };
 
 /* ---- tables -------------------------------------------------------------------------------- */
@@ -127,6 +128,42 @@ static int64_t cost_nusd(void *ctx, const char *model, const llm_tokens *tokens)
     return price_cost_nusd(&atomic_load(&b->tables)->prices, model, tokens, sl_clock_wall_ms());
 }
 
+/* ---- metrics ------------------------------------------------------------------------------- */
+
+static void on_refusal(void *ctx, const char *what, const char *model)
+{
+    const books *b = ctx;
+
+    metric_add(metric_with2(b->refusals, model, what), 1);
+}
+
+static void on_record(void *ctx, const ledger_record *r)
+{
+    const books *b = ctx;
+
+    metric_add(metric_with2(b->cost, r->columns[LLM_USAGE_MODEL], r->columns[LLM_USAGE_ROUTE]),
+               (double)r->cost_nusd / 1e9);
+}
+
+static double unwritten(void *ctx)
+{
+    return (double)ledger_unwritten(((const books *)ctx)->ledger);
+}
+
+void books_add_metrics(books *b, metric_registry *r)
+{
+    static const char *const cost[] = { "model_name", "route", NULL };
+    static const char *const refusals[] = { "model_name", "limit", NULL };
+
+    b->cost = metric_counter(r, "sluice_cost_dollars_total",
+                             "What the ledger's records cost, in dollars.", cost);
+    b->refusals = metric_counter(r, "sluice_limit_refusals_total",
+                                 "Requests refused by a limit, by its kind.", refusals);
+    metric_gauge_fn(r, "sluice_ledger_unwritten_records",
+                    "Records of the journal that are not in the database because it fails.",
+                    unwritten, b);
+}
+
 /* ---- life ---------------------------------------------------------------------------------- */
 
 static sl_status open_limiter(books *b, const config *c, sl_err *err)
@@ -136,7 +173,9 @@ static sl_status open_limiter(books *b, const config *c, sl_err *err)
                         .model_count = t->model_count,
                         .output_default = t->output_default,
                         .cost_nusd = cost_nusd,
-                        .cost_ctx = b };
+                        .cost_ctx = b,
+                        .on_refusal = on_refusal,
+                        .refusal_ctx = b };
     sl_buf path;
     sl_status status;
 
@@ -157,7 +196,9 @@ sl_status books_open(const config *c, bool only_read, books **ret, sl_err *err)
                                .cost_nusd = cost_nusd,
                                .cost_ctx = b,
                                .keep_days = c->usage.keep_days,
-                               .only_read = only_read };
+                               .only_read = only_read,
+                               .on_record = on_record,
+                               .record_ctx = b };
     tables *t = NULL;
     sl_status status;
 

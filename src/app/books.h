@@ -5,6 +5,7 @@
 
 #include "access/access.h"
 #include "app/config.h"
+#include "base/metric.h"
 #include "observe/observe.h"
 
 typedef struct books books;
@@ -17,5 +18,7 @@ SL_NODISCARD sl_status books_reload(books *b, const config *c, sl_err *err);
 /* Appends their stages to the chain: the ledger's first. */
 void books_add_stages(books *b, llm_chain *chain);
 llm_usage_source books_usage(books *b);
+/* Cost and refusals as metrics, before requests come. r outlives the books' last request. */
+void books_add_metrics(books *b, metric_registry *r);
 
 #endif

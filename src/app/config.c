@@ -113,6 +113,22 @@ static const cyaml_schema_field_t usage_fields[] = {
     CYAML_FIELD_INT("keep_days", OPT, config_usage, keep_days),
     CYAML_FIELD_END,
 };
+#define LOG_ROOM(name) STR(#name, config_log_levels, name),
+static const cyaml_schema_field_t log_levels_fields[] = { CONFIG_LOG_ROOMS(LOG_ROOM)
+                                                              CYAML_FIELD_END };
+static const cyaml_schema_field_t log_fields[] = {
+    STR("format", config_log, format),
+    STR("content", config_log, content),
+    STR("file", config_log, file),
+    CYAML_FIELD_INT("repeats", OPT, config_log, repeats),
+    CYAML_FIELD_MAPPING("levels", OPT, config_log, levels, log_levels_fields),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t metrics_fields[] = {
+    CYAML_FIELD_SEQUENCE("compat", CYAML_FLAG_POINTER | OPT, config_metrics, compat, &key_schema, 0,
+                         8),
+    CYAML_FIELD_END,
+};
 const cyaml_schema_field_t config_root_fields[] = {
     STR("listen", config, listen),
     STR("data", config, data),
@@ -131,6 +147,8 @@ const cyaml_schema_field_t config_root_fields[] = {
     CYAML_FIELD_SEQUENCE("prices", CYAML_FLAG_POINTER | OPT, config, prices, &price_schema, 0,
                          1024),
     CYAML_FIELD_MAPPING("usage", OPT, config, usage, usage_fields),
+    CYAML_FIELD_MAPPING("metrics", OPT, config, metrics, metrics_fields),
+    CYAML_FIELD_MAPPING("log", OPT, config, log, log_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t root_schema = {

@@ -75,6 +75,47 @@ typedef struct config_tls {
     char *certificate, *key; /* PEM files; both or neither */
 } config_tls;
 
+/* Rooms of the log: what stands before the dot of an event's name. */
+#define CONFIG_LOG_ROOMS(X)                                                                        \
+    X(access)                                                                                      \
+    X(api)                                                                                         \
+    X(audit)                                                                                       \
+    X(batch)                                                                                       \
+    X(config)                                                                                      \
+    X(engine)                                                                                      \
+    X(files)                                                                                       \
+    X(http)                                                                                        \
+    X(limits)                                                                                      \
+    X(log)                                                                                         \
+    X(model)                                                                                       \
+    X(models)                                                                                      \
+    X(ollama)                                                                                      \
+    X(process)                                                                                     \
+    X(rag)                                                                                         \
+    X(responses)                                                                                   \
+    X(server)                                                                                      \
+    X(store)                                                                                       \
+    X(tls)                                                                                         \
+    X(token)                                                                                       \
+    X(usage)
+#define CONFIG_LOG_ROOM(name) char *name;
+typedef struct config_log_levels {
+    CONFIG_LOG_ROOMS(CONFIG_LOG_ROOM)
+} config_log_levels;
+
+typedef struct config_log {
+    char *format;             /* "auto" (NULL), "json", "text" */
+    char *content;            /* "none" (NULL), "hash", "full" */
+    char *file;               /* NULL: standard error */
+    int repeats;              /* lines of an event and level per second; 0: 100 */
+    config_log_levels levels; /* NULL: log_level */
+} config_log;
+
+typedef struct config_metrics {
+    char **compat; /* servers whose metrics' names are exposed too: "vllm", "tgi", "llamacpp" */
+    unsigned compat_count;
+} config_metrics;
+
 typedef struct config_server {
     int io_threads, connections, drain_seconds;             /* 0: 2, 10,000, 30; of each address */
     int request_timeout, body_timeout, write_timeout, ping; /* seconds; 0: 30, 300, 60, 15 */
@@ -108,6 +149,8 @@ typedef struct config {
     config_price *prices;
     unsigned prices_count;
     config_usage usage;
+    config_metrics metrics;
+    config_log log;
 } config;
 
 /* path NULL: only defaults and the environment. SL_EINVAL names line and key. */

@@ -17,6 +17,8 @@
         path, help, NULL, true, false                                                              \
     }
 
+#define LOG_ROOM(name) RELOADS("log.levels." #name, NULL, "level of the events that begin so"),
+
 static const config_key keys[] = {
     KEY("listen", "127.0.0.1:8080",
         "where to listen, one address or a list: HOST:PORT, https://HOST:PORT, unix:/PATH; beyond "
@@ -129,6 +131,14 @@ static const config_key keys[] = {
     RELOADS("prices[].from", NULL, "first day of validity, 2026-01-31, UTC"),
     RELOADS("prices[].until", NULL, "first day on which it no longer is"),
     KEY("usage.keep_days", "90", "records older than that become sums per day"),
+    KEY("log.format", "auto", "auto (text on a terminal, else json), json or text"),
+    KEY("log.content", "none",
+        "prompts and answers in the line of a request: none, hash (SHA-256 and length) or full"),
+    KEY("log.file", NULL, "appended to, opened anew on SIGUSR1; default: standard error"),
+    KEY("log.repeats", "100", "lines of one event and level in a second; more are counted"),
+    KEY("metrics.compat[]", NULL,
+        "servers whose metrics' names /metrics has too: vllm, tgi, llamacpp"),
+    CONFIG_LOG_ROOMS(LOG_ROOM)
 };
 
 int config_key_count(void)

@@ -481,6 +481,7 @@ void models_add_stats(models_stats *to, const engine *e)
     to->waiting += s.waiting;
     to->kv_used += s.kv_blocks_used;
     to->kv_blocks += s.kv_blocks;
+    to->steps += (double)s.steps;
     to->preemptions += (double)s.preemptions;
     to->prefix_hits += (double)s.prefix_hits;
     to->prefix_queries += (double)s.prefix_queries;
@@ -488,14 +489,24 @@ void models_add_stats(models_stats *to, const engine *e)
     to->draft_accepted += (double)s.draft_accepted;
 }
 
-void models_read_stats(models *m, models_stats *ret)
+size_t models_read_stats(models *m, models_stats *ret, size_t max)
 {
+    size_t count = 0;
+
     pthread_mutex_lock(&m->lock);
-    *ret = m->past;
-    for (size_t i = 0; i < m->count; i++) {
-        if (m->list[i]->e)
-            models_add_stats(ret, m->list[i]->e);
-        ret->waiting += m->list[i]->waiting.count;
+    for (size_t i = 0; i < m->count && count < max; i++) {
+        const managed *s = m->list[i];
+        models_stats *to = &ret[count];
+
+        if (!s->e && s->waiting.count == 0 && s->past.steps == 0)
+            continue;
+        *to = s->past;
+        snprintf(to->model, sizeof to->model, "%s", s->name);
+        if (s->e)
+            models_add_stats(to, s->e);
+        to->waiting += s->waiting.count;
+        count++;
     }
     pthread_mutex_unlock(&m->lock);
+    return count;
 }

@@ -13,10 +13,11 @@
 
 typedef struct models models;
 
-/* What the engines did, those that are closed included. */
+/* What the engines of a model did, those that are closed included. */
 typedef struct models_stats {
+    char model[128];
     double running, waiting, kv_used, kv_blocks;
-    double preemptions, prefix_hits, prefix_queries, draft_tokens, draft_accepted;
+    double steps, preemptions, prefix_hits, prefix_queries, draft_tokens, draft_accepted;
 } models_stats;
 
 /* Both are borrowed and must outlive *ret. */
@@ -34,6 +35,7 @@ SL_NODISCARD sl_status models_add(models *m, const config_model *which, bool con
 SL_NODISCARD sl_status models_watch_store(models *m, sl_err *err);
 
 llm_models models_service(models *m);
-void models_read_stats(models *m, models_stats *ret);
+/* Fills ret[max] for the models that are loaded, were, or are waited for; how many. */
+size_t models_read_stats(models *m, models_stats *ret, size_t max);
 
 #endif

@@ -62,7 +62,8 @@ struct managed {
     int64_t expires_ns; /* READY without users: monotonic */
     int64_t used_ns;    /* last use */
     llm_route *route;
-    managed *shown; /* by whose name its engine was asked for last */
+    models_stats past; /* of its closed engines */
+    managed *shown;    /* by whose name its engine was asked for last */
 };
 
 struct models {
@@ -81,7 +82,6 @@ struct models {
     size_t load_count;
     uint64_t used_bytes; /* of engines that are there or being loaded */
     waiter_list quick;   /* load_only requests that can be answered */
-    models_stats past;   /* of closed engines */
     engine **retired;    /* text engines of files that are no more: somebody may still ask them */
     size_t retired_count, retired_cap;
     bool stop, watching;

@@ -146,11 +146,12 @@ static void close_engine(managed *s)
     malloc_trim(0);
     SL_LOG(SL_LOG_INFO, "model.unloaded", SL_F_STR("model", s->name));
     pthread_mutex_lock(&m->lock);
-    m->past.preemptions += stats.preemptions;
-    m->past.prefix_hits += stats.prefix_hits;
-    m->past.prefix_queries += stats.prefix_queries;
-    m->past.draft_tokens += stats.draft_tokens;
-    m->past.draft_accepted += stats.draft_accepted;
+    s->past.steps += stats.steps;
+    s->past.preemptions += stats.preemptions;
+    s->past.prefix_hits += stats.prefix_hits;
+    s->past.prefix_queries += stats.prefix_queries;
+    s->past.draft_tokens += stats.draft_tokens;
+    s->past.draft_accepted += stats.draft_accepted;
     m->used_bytes -= s->used_bytes;
     s->used_bytes = 0;
     s->state = MANAGED_COLD;

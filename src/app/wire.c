@@ -13,6 +13,7 @@
 #include "app/models.h"
 #include "app/scripted.h"
 #include "app/serving.h"
+#include "app/watch.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "http/http.h"
@@ -31,6 +32,7 @@ struct app {
     rag *rag;
     books *books; /* while serving */
     kept *kept;   /* the same */
+    metric_registry *metrics;
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -180,6 +182,7 @@ void app_destroy(app *a)
     books_close(a->books);
     kept_close(a->kept);
     config_destroy(a->reloaded);
+    metric_registry_destroy(a->metrics);
     sl_free(a);
 }
 
@@ -195,20 +198,28 @@ llm_docs app_docs(app *a)
 
 /* ---- serving --------------------------------------------------------------------------------- */
 
-static void read_stats(void *ctx, api_stats *ret)
+static size_t read_stats(void *ctx, api_stats *ret, size_t max)
 {
     const app *a = ctx;
-    models_stats s;
+    models_stats list[LLM_MODELS_MAX];
+    size_t count = models_read_stats(a->models, list, SL_MIN(max, (size_t)LLM_MODELS_MAX));
 
-    models_read_stats(a->models, &s);
-    *ret = (api_stats){ .requests_running = s.running,
-                        .requests_waiting = s.waiting,
-                        .kv_usage_ratio = s.kv_blocks > 0 ? s.kv_used / s.kv_blocks : 0,
-                        .prefix_hit_tokens_total = s.prefix_hits,
-                        .prefix_query_tokens_total = s.prefix_queries,
-                        .preemptions_total = s.preemptions,
-                        .draft_tokens_total = s.draft_tokens,
-                        .draft_accepted_tokens_total = s.draft_accepted };
+    for (size_t i = 0; i < count; i++) {
+        const models_stats *s = &list[i];
+
+        ret[i] = (api_stats){ .requests_running = s->running,
+                              .requests_waiting = s->waiting,
+                              .kv_blocks_used = s->kv_used,
+                              .kv_blocks = s->kv_blocks,
+                              .prefix_hit_tokens_total = s->prefix_hits,
+                              .prefix_query_tokens_total = s->prefix_queries,
+                              .preemptions_total = s->preemptions,
+                              .steps_total = s->steps,
+                              .draft_tokens_total = s->draft_tokens,
+                              .draft_accepted_tokens_total = s->draft_accepted };
+        snprintf(ret[i].model, sizeof ret[i].model, "%.127s", s->model);
+    }
+    return count;
 }
 
 /* ---- reload -------------------------------------------------------------------------------- */
@@ -229,18 +240,15 @@ static void on_change(void *ctx, const char *path, bool reloads)
 
 static sl_status apply_reload(app *a, config *next, changes *ch, sl_err *err)
 {
-    sl_log_level level = SL_LOG_INFO;
-
     SL_TRY(config_compare((config *)(uintptr_t)a->c, next, on_change, ch, err));
     if (ch->fixed.len > 0)
         return sl_fail(err, SL_ENOTSUP,
                        "%.300s cannot change while serving: restart for that; "
                        "nothing was changed",
                        sl_buf_str(&ch->fixed));
-    if (next->log_level)
-        SL_TRY(config_log_level(next->log_level, &level, err));
+    SL_TRY(app_check_watch(next, err));
     SL_TRY(books_reload(a->books, next, err));
-    sl_log_set_level(level);
+    SL_TRY(watch_set_levels(next, err)); /* was checked */
     config_destroy(a->reloaded);
     a->c = a->reloaded = next;
     return SL_OK;
@@ -276,11 +284,17 @@ static void wait_for_end(app *a, http_server *server)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
-    while (sig == SIGHUP)
-        if (sigwait(&set, &sig) == 0 && sig == SIGHUP) {
+    sigaddset(&set, SIGUSR1);
+    while (sig == SIGHUP || sig == SIGUSR1) {
+        if (sigwait(&set, &sig) != 0)
+            continue;
+        if (sig == SIGHUP) {
             (void)http_server_reload_tls(server, NULL); /* logs */
             reload(a);
         }
+        if (sig == SIGUSR1)
+            sl_log_reopen();
+    }
     SL_LOG(SL_LOG_INFO, "server.draining",
            SL_F_STR("signal", sig == SIGTERM ? "SIGTERM" : "SIGINT"));
 }
@@ -297,13 +311,18 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
                       .version = SLUICE_VERSION,
                       .usage = books_usage(a->books),
                       .responses = kept_responses(a->kept),
+                      .metrics = a->metrics,
                       .stats = read_stats,
                       .stats_ctx = a };
     int drain = a->c->server.drain_seconds > 0 ? a->c->server.drain_seconds : DRAIN_SECONDS_DEFAULT;
     int dropped;
 
-    sl_status status = api_create(&o, server, &front, err);
+    sl_status status = watch_compat(a->c, &o.compat, err);
 
+    if (status == SL_OK)
+        status = watch_content(a->c, &o.log_content, err);
+    if (status == SL_OK)
+        status = api_create(&o, server, &front, err);
     if (status == SL_OK)
         status = http_server_start(server, err);
     if (status == SL_OK) {
@@ -349,7 +368,10 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
     a->remake = remake;
     a->remake_ctx = remake_ctx;
     status = books_open(c, false, &a->books, err);
+    if (status == SL_OK && !(a->metrics = metric_registry_create()))
+        status = sl_fail(err, SL_ENOMEM, "metrics");
     if (status == SL_OK) {
+        books_add_metrics(a->books, a->metrics);
         books_add_stages(a->books, &a->chain);
         status = open_kept(a, err);
     }

@@ -15,4 +15,10 @@
 #define SL_MAX(a, b)    ((a) > (b) ? (a) : (b))
 #define SL_CACHE_LINE   64
 
+#ifdef __clang__
+#define SL_COMPILER "clang " __clang_version__
+#else
+#define SL_COMPILER "gcc " __VERSION__
+#endif
+
 #endif

@@ -1,99 +1,235 @@
-/* log.c - JSON lines on standard error. */
-#include "base/log.h"
+/* log.c - which lines there are: levels, context, repeats.
+ *
+ * Repeats are counted in a table of events that only grows; an event that finds no place in it is
+ * never suppressed. Counts are approximate when two threads begin a second together, by as many
+ * lines as there are threads. */
+#include "base/log_int.h"
 
-#include <math.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
+#include <pthread.h>
 
-#include "base/buf.h"
 #include "base/os.h"
 
-#define LINE_BYTES_MAX 65536
+#define ROOMS_MAX       64
+#define ROOM_BYTES      32
+#define REPEAT_SLOTS    256 /* a power of two, more than there are events */
+#define REPEAT_PROBES   8
+#define REPEATS_DEFAULT 100
 
+const char *const log_level_names[SL_LOG_LEVEL_COUNT] = { "debug", "info", "warn", "error" };
+
+atomic_llong log_dropped;
+static atomic_llong accepted[SL_LOG_LEVEL_COUNT], suppressed;
+
+/* ---- levels -------------------------------------------------------------------------------- */
+
+typedef struct room {
+    char prefix[ROOM_BYTES]; /* written before room_count covers it, never changed */
+    size_t len;
+    atomic_int level; /* -1: none */
+} room;
+
+static room rooms[ROOMS_MAX];
+static atomic_size_t room_count;
+static pthread_mutex_t rooms_mutex = PTHREAD_MUTEX_INITIALIZER; /* for who adds; rank: leaf */
 static atomic_int level_min = SL_LOG_INFO;
-static atomic_int plain_text;
-
-static const char *const level_names[SL_LOG_LEVEL_COUNT] = { "debug", "info", "warn", "error" };
 
 void sl_log_set_level(sl_log_level level)
 {
     atomic_store(&level_min, (int)level);
 }
 
-void sl_log_set_plain(int plain)
+bool sl_log_level_of(const char *name, sl_log_level *ret)
 {
-    atomic_store(&plain_text, plain);
+    for (int i = 0; i < SL_LOG_LEVEL_COUNT; i++)
+        if (strcmp(log_level_names[i], name) == 0) {
+            *ret = (sl_log_level)i;
+            return true;
+        }
+    return false;
 }
 
-/* v with leading zeros, and what follows it. */
-static void put_digits(sl_buf *b, int width, int v, char next)
+sl_status sl_log_set_room(const char *prefix, sl_log_level level, sl_err *err)
 {
-    char text[8];
+    size_t len = strlen(prefix), count, i = 0;
+    sl_status status = SL_OK;
 
-    text[width] = next;
-    for (int i = width; i-- > 0; v /= 10)
-        text[i] = (char)('0' + v % 10);
-    sl_buf_put(b, text, (size_t)width + 1);
+    if (len == 0 || len >= ROOM_BYTES)
+        return sl_fail(err, SL_ELIMIT, "'%.40s' is no room of the log", prefix);
+    pthread_mutex_lock(&rooms_mutex);
+    count = atomic_load(&room_count);
+    while (i < count && strcmp(rooms[i].prefix, prefix) != 0)
+        i++;
+    if (i == ROOMS_MAX) {
+        status = sl_fail(err, SL_ELIMIT, "more than %d rooms of the log", ROOMS_MAX);
+    } else {
+        if (i == count) {
+            memcpy(rooms[i].prefix, prefix, len + 1);
+            rooms[i].len = len;
+        }
+        atomic_store(&rooms[i].level, (int)level);
+        if (i == count)
+            atomic_store_explicit(&room_count, count + 1, memory_order_release);
+    }
+    pthread_mutex_unlock(&rooms_mutex);
+    return status;
 }
 
-static void put_time(sl_buf *b)
+void sl_log_clear_rooms(void)
 {
-    int64_t ms = sl_clock_wall_ms();
-    time_t sec = (time_t)(ms / 1000);
-    struct tm tm;
+    size_t count = atomic_load(&room_count);
 
-    gmtime_r(&sec, &tm);
-    put_digits(b, 4, tm.tm_year + 1900, '-');
-    put_digits(b, 2, tm.tm_mon + 1, '-');
-    put_digits(b, 2, tm.tm_mday, 'T');
-    put_digits(b, 2, tm.tm_hour, ':');
-    put_digits(b, 2, tm.tm_min, ':');
-    put_digits(b, 2, tm.tm_sec, '.');
-    put_digits(b, 3, (int)(ms % 1000), 'Z');
+    for (size_t i = 0; i < count; i++)
+        atomic_store(&rooms[i].level, -1);
 }
 
-static void put_num(sl_buf *b, double num)
+static bool is_wanted(sl_log_level level, const char *event)
 {
-    if (!isfinite(num))
-        sl_buf_puts(b, "null");
-    else if (num == rint(num) && fabs(num) < 1e15)
-        sl_buf_put_int(b, (int64_t)num);
-    else
-        sl_buf_printf(b, "%.6g", num);
+    size_t count = atomic_load_explicit(&room_count, memory_order_acquire), best = 0;
+    int least = atomic_load_explicit(&level_min, memory_order_relaxed);
+
+    for (size_t i = 0; i < count; i++) {
+        const room *r = &rooms[i];
+        int own = atomic_load_explicit(&r->level, memory_order_relaxed);
+
+        if (own >= 0 && r->len > best && strncmp(event, r->prefix, r->len) == 0 &&
+            (event[r->len] == '\0' || event[r->len] == '.')) {
+            best = r->len;
+            least = own;
+        }
+    }
+    return (int)level >= least;
+}
+
+/* ---- context ------------------------------------------------------------------------------- */
+
+static _Thread_local sl_log_scope *innermost;
+
+void sl_log_push(sl_log_scope *scope, const sl_log_field *fields, int count)
+{
+    *scope = (sl_log_scope){ fields, count, innermost };
+    innermost = scope;
+}
+
+void sl_log_pop(sl_log_scope *scope)
+{
+    SL_ASSERT(innermost == scope);
+    innermost = scope->outer;
+}
+
+/* ---- repeats ------------------------------------------------------------------------------- */
+
+typedef struct repeat {
+    atomic_llong second;     /* of the lines counted */
+    atomic_int lines;        /* in it */
+    atomic_llong suppressed; /* not told yet */
+} repeat;
+
+static struct {
+    const char *_Atomic event; /* NULL: free */
+    repeat levels[SL_LOG_LEVEL_COUNT];
+} repeats[REPEAT_SLOTS];
+static atomic_int repeats_max = REPEATS_DEFAULT;
+static atomic_bool is_suppressing;
+
+void log_set_repeats(int max)
+{
+    atomic_store(&repeats_max, max == 0 ? REPEATS_DEFAULT : max);
+}
+
+static repeat *repeat_of(sl_log_level level, const char *event)
+{
+    uint32_t h = 2166136261u;
+
+    for (const char *p = event; *p; p++)
+        h = (h ^ (unsigned char)*p) * 16777619u;
+    for (uint32_t i = 0; i < REPEAT_PROBES; i++) {
+        uint32_t at = (h + i) & (REPEAT_SLOTS - 1);
+        const char *have = atomic_load_explicit(&repeats[at].event, memory_order_acquire);
+
+        if (!have && atomic_compare_exchange_strong(&repeats[at].event, &have, event))
+            have = event;
+        if (have == event || strcmp(have, event) == 0)
+            return &repeats[at].levels[level];
+    }
+    return NULL;
+}
+
+/* True when the line is one too many in its second. */
+static bool is_repeat(const log_record *r)
+{
+    int max = atomic_load_explicit(&repeats_max, memory_order_relaxed);
+    long long now = r->time_ms / 1000, was;
+    repeat *p = max < 0 ? NULL : repeat_of(r->level, r->event);
+
+    if (!p)
+        return false;
+    was = atomic_load_explicit(&p->second, memory_order_relaxed);
+    if (was != now && atomic_compare_exchange_strong(&p->second, &was, now))
+        atomic_store(&p->lines, 0);
+    if (atomic_fetch_add_explicit(&p->lines, 1, memory_order_relaxed) < max)
+        return false;
+    atomic_fetch_add(&p->suppressed, 1);
+    atomic_fetch_add_explicit(&suppressed, 1, memory_order_relaxed);
+    atomic_store(&is_suppressing, true);
+    return true;
+}
+
+bool log_tell_suppressed(int64_t now_ms, void (*emit)(const log_record *r))
+{
+    bool more = false;
+
+    if (!atomic_exchange(&is_suppressing, false))
+        return false;
+    for (size_t i = 0; i < REPEAT_SLOTS; i++) {
+        const char *event = atomic_load_explicit(&repeats[i].event, memory_order_acquire);
+
+        for (int level = 0; event && level < SL_LOG_LEVEL_COUNT; level++) {
+            repeat *p = &repeats[i].levels[level];
+            bool is_over = atomic_load(&p->second) != now_ms / 1000;
+            long long n = is_over ? atomic_exchange(&p->suppressed, 0) : 0;
+            const sl_log_field fields[] = { SL_F_STR("of", event), SL_F_NUM("lines", n) };
+
+            if (n > 0)
+                emit(&(log_record){ (sl_log_level)level, "log.suppressed", now_ms, fields, 2,
+                                    NULL });
+            more = more || atomic_load(&p->suppressed) > 0;
+        }
+    }
+    if (more)
+        atomic_store(&is_suppressing, true);
+    return more;
+}
+
+/* ---- lines --------------------------------------------------------------------------------- */
+
+static void write_line(sl_log_level level, const char *event, const sl_log_field *fields, int count,
+                       bool repeats_too)
+{
+    log_record r = { level, event, 0, fields, count, innermost };
+
+    if (!is_wanted(level, event))
+        return;
+    r.time_ms = sl_clock_wall_ms();
+    if (!repeats_too && is_repeat(&r))
+        return;
+    atomic_fetch_add_explicit(&accepted[level], 1, memory_order_relaxed);
+    log_submit(&r);
 }
 
 void sl_log_write(sl_log_level level, const char *event, const sl_log_field *fields, int count)
 {
-    int plain = atomic_load(&plain_text);
-    sl_buf b;
+    write_line(level, event, fields, count, false);
+}
 
-    if ((int)level < atomic_load(&level_min))
-        return;
-    sl_buf_init(&b, LINE_BYTES_MAX);
-    if (plain) {
-        sl_buf_printf(&b, "%s: %s", level_names[level], event);
-    } else {
-        sl_buf_puts(&b, "{\"time\":\"");
-        put_time(&b);
-        sl_buf_printf(&b, "\",\"level\":\"%s\",\"event\":", level_names[level]);
-        sl_buf_put_json(&b, event, strlen(event));
-    }
-    for (int i = 0; i < count; i++) {
-        sl_buf_puts(&b, plain ? " " : ",\"");
-        sl_buf_puts(&b, fields[i].key);
-        sl_buf_puts(&b, plain ? "=" : "\":");
-        if (fields[i].str && plain)
-            sl_buf_puts(&b, fields[i].str);
-        else if (fields[i].str)
-            sl_buf_put_json(&b, fields[i].str, strlen(fields[i].str));
-        else
-            put_num(&b, fields[i].num);
-    }
-    sl_buf_puts(&b, plain ? "\n" : "}\n");
-    if (!b.failed && write(STDERR_FILENO, b.ptr, b.len) < 0) {
-        /* Nobody can be told that standard error is gone. */
-    }
-    sl_buf_deinit(&b);
+void sl_log_write_each(sl_log_level level, const char *event, const sl_log_field *fields, int count)
+{
+    write_line(level, event, fields, count, true);
+}
+
+void sl_log_read_counts(sl_log_counts *ret)
+{
+    for (int i = 0; i < SL_LOG_LEVEL_COUNT; i++)
+        ret->lines[i] = atomic_load(&accepted[i]);
+    ret->dropped = atomic_load(&log_dropped);
+    ret->suppressed = atomic_load(&suppressed);
 }

@@ -1,11 +1,7 @@
 /* metric.c - families and series in linked lists that only grow, so that a reader never meets a
  * freed one. Values are doubles kept as bits in 64-bit atomics and changed by compare-and-swap;
  * histogram buckets are plain atomic counts, summed up to cumulative ones when rendered. */
-#include "base/metric.h"
-
-#include <math.h>
-#include <pthread.h>
-#include <stdatomic.h>
+#include "base/metric_int.h"
 
 #include "base/mem.h"
 
@@ -20,40 +16,6 @@ const double metric_seconds_bounds[] = { 0.001, 0.0025, 0.005, 0.01, 0.02, 0.04,
                                          5,     7.5,    10,    20,   40,   80,   160,  320,  600 };
 const size_t metric_seconds_bound_count = SL_COUNT_OF(metric_seconds_bounds);
 
-typedef enum family_kind { KIND_COUNTER, KIND_GAUGE, KIND_HISTOGRAM } family_kind;
-
-static const char *const kind_names[] = { "counter", "gauge", "histogram" };
-
-struct metric_series {
-    metric_family *family;
-    metric_series *next;
-    char *values[METRIC_LABELS_MAX];
-    _Atomic uint64_t bits;     /* counter, gauge: the value; histogram: the sum */
-    _Atomic uint64_t counts[]; /* histogram: [bound_count + 1], the last one for +Inf */
-};
-
-struct metric_family {
-    metric_registry *registry;
-    metric_family *next;
-    family_kind kind;
-    char *name, *help;
-    char *labels[METRIC_LABELS_MAX];
-    size_t label_count;
-    double bounds[METRIC_BOUNDS_MAX];
-    size_t bound_count;
-    double (*fn)(void *ctx);
-    void *fn_ctx;
-    /* under registry->mutex */
-    metric_series *head, *tail;
-    size_t series_count;
-};
-
-struct metric_registry {
-    pthread_mutex_t mutex; /* the lists below; rank: leaf */
-    metric_family *head, *tail;
-    size_t family_count;
-};
-
 static uint64_t bits_of(double v)
 {
     uint64_t bits;
@@ -62,7 +24,7 @@ static uint64_t bits_of(double v)
     return bits;
 }
 
-static double double_of(uint64_t bits)
+double metric_double_of(uint64_t bits)
 {
     double v;
 
@@ -73,9 +35,14 @@ static double double_of(uint64_t bits)
 metric_registry *metric_registry_create(void)
 {
     metric_registry *r = sl_calloc(1, sizeof *r);
+    pthread_mutexattr_t attr;
 
-    if (r)
-        pthread_mutex_init(&r->mutex, NULL);
+    if (!r)
+        return NULL;
+    pthread_mutexattr_init(&attr);
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&r->mutex, &attr);
+    pthread_mutexattr_destroy(&attr);
     return r;
 }
 
@@ -102,6 +69,7 @@ static void family_destroy(metric_family *f)
         sl_free(f->labels[i]);
     sl_free(f->name);
     sl_free(f->help);
+    sl_free(f->view);
     sl_free(f);
 }
 
@@ -121,7 +89,7 @@ void metric_registry_destroy(metric_registry *r)
 
 /* ---- families and series ------------------------------------------------------------------- */
 
-static metric_family *family_create(metric_registry *r, family_kind kind, const char *name,
+static metric_family *family_create(metric_registry *r, metric_kind kind, const char *name,
                                     const char *help, const char *const *labels)
 {
     metric_family *f = sl_calloc(1, sizeof *f);
@@ -148,7 +116,7 @@ fail:
 }
 
 /* Finds or makes a family; the mutex is held. */
-static metric_family *family_get(metric_registry *r, family_kind kind, const char *name,
+static metric_family *family_get(metric_registry *r, metric_kind kind, const char *name,
                                  const char *help, const char *const *labels)
 {
     metric_family *f;
@@ -164,7 +132,7 @@ static metric_family *family_get(metric_registry *r, family_kind kind, const cha
     return f;
 }
 
-static metric_family *family_add(metric_registry *r, family_kind kind, const char *name,
+static metric_family *family_add(metric_registry *r, metric_kind kind, const char *name,
                                  const char *help, const char *const *labels)
 {
     metric_family *f;
@@ -180,13 +148,13 @@ static metric_family *family_add(metric_registry *r, family_kind kind, const cha
 metric_family *metric_counter(metric_registry *r, const char *name, const char *help,
                               const char *const *labels)
 {
-    return family_add(r, KIND_COUNTER, name, help, labels);
+    return family_add(r, METRIC_COUNTER, name, help, labels);
 }
 
 metric_family *metric_gauge(metric_registry *r, const char *name, const char *help,
                             const char *const *labels)
 {
-    return family_add(r, KIND_GAUGE, name, help, labels);
+    return family_add(r, METRIC_GAUGE, name, help, labels);
 }
 
 metric_family *metric_histogram(metric_registry *r, const char *name, const char *help,
@@ -198,7 +166,7 @@ metric_family *metric_histogram(metric_registry *r, const char *name, const char
     if (!r)
         return NULL;
     pthread_mutex_lock(&r->mutex);
-    f = family_get(r, KIND_HISTOGRAM, name, help, labels);
+    f = family_get(r, METRIC_HISTOGRAM, name, help, labels);
     if (f && !f->head) { /* no series yet: nobody reads the bounds */
         memcpy(f->bounds, bounds, count * sizeof *bounds);
         f->bound_count = count;
@@ -207,7 +175,28 @@ metric_family *metric_histogram(metric_registry *r, const char *name, const char
     return f;
 }
 
-static void add_fn(metric_registry *r, family_kind kind, const char *name, const char *help,
+void metric_refine(metric_family *f, const double *bounds, size_t count)
+{
+    if (!f)
+        return;
+    pthread_mutex_lock(&f->registry->mutex);
+    SL_ASSERT(!f->head);
+    for (size_t i = 0, at; i < count; i++) {
+        for (at = 0; at < f->bound_count && f->bounds[at] < bounds[i]; at++)
+            continue;
+        if (at < f->bound_count && f->bounds[at] == bounds[i])
+            continue;
+        SL_ASSERT(f->bound_count < METRIC_BOUNDS_MAX);
+        memmove(f->bounds + at + 1, f->bounds + at, (f->bound_count - at) * sizeof f->bounds[0]);
+        memmove(f->is_hidden + at + 1, f->is_hidden + at, f->bound_count - at);
+        f->bounds[at] = bounds[i];
+        f->is_hidden[at] = true;
+        f->bound_count++;
+    }
+    pthread_mutex_unlock(&f->registry->mutex);
+}
+
+static void add_fn(metric_registry *r, metric_kind kind, const char *name, const char *help,
                    double (*fn)(void *ctx), void *ctx)
 {
     metric_family *f;
@@ -226,23 +215,90 @@ static void add_fn(metric_registry *r, family_kind kind, const char *name, const
 void metric_gauge_fn(metric_registry *r, const char *name, const char *help,
                      double (*fn)(void *ctx), void *ctx)
 {
-    add_fn(r, KIND_GAUGE, name, help, fn, ctx);
+    add_fn(r, METRIC_GAUGE, name, help, fn, ctx);
 }
 
 void metric_counter_fn(metric_registry *r, const char *name, const char *help,
                        double (*fn)(void *ctx), void *ctx)
 {
-    add_fn(r, KIND_COUNTER, name, help, fn, ctx);
+    add_fn(r, METRIC_COUNTER, name, help, fn, ctx);
+}
+
+void metric_collected(metric_registry *r, metric_kind kind, const char *name, const char *help,
+                      const char *const *labels, metric_collect_fn fn, void *ctx)
+{
+    metric_family *f;
+
+    SL_ASSERT(kind != METRIC_HISTOGRAM);
+    if (!r)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    f = family_get(r, kind, name, help, labels);
+    if (f) {
+        f->collect = fn;
+        f->fn_ctx = ctx;
+    }
+    pthread_mutex_unlock(&r->mutex);
+}
+
+void metric_add_view(metric_registry *r, const metric_view *v)
+{
+    const char *labels[METRIC_LABELS_MAX + 1] = { NULL };
+    metric_view *copy = sl_malloc(sizeof *copy);
+    metric_kind kind;
+    metric_family *f = NULL;
+
+    if (!r || !v->of || !copy) {
+        sl_free(copy);
+        return;
+    }
+    *copy = *v;
+    kind = v->what == METRIC_VIEW_SAME ? v->of->kind : METRIC_COUNTER;
+    for (size_t i = 0; i < v->label_count; i++)
+        labels[i] = v->labels[i].name;
+    pthread_mutex_lock(&r->mutex);
+    f = family_get(r, kind, v->name, v->help, labels);
+    if (f && !f->view) {
+        f->view = copy;
+        copy = NULL;
+    }
+    pthread_mutex_unlock(&r->mutex);
+    sl_free(copy);
+}
+
+double metric_total(const metric_family *f, int only, const char *only_value)
+{
+    double sum = 0;
+
+    if (!f)
+        return 0;
+    pthread_mutex_lock(&f->registry->mutex);
+    for (const metric_series *s = f->head; s; s = s->next)
+        if (!only_value || strcmp(s->values[only], only_value) == 0)
+            sum += metric_double_of(atomic_load_explicit(&s->bits, memory_order_relaxed));
+    pthread_mutex_unlock(&f->registry->mutex);
+    return sum;
+}
+
+static uint32_t hash_of(const metric_family *f, const char *const *values)
+{
+    uint32_t h = 2166136261u;
+
+    for (size_t i = 0; i < f->label_count; i++)
+        for (size_t k = 0; k < VALUE_BYTES_MAX && (k == 0 || values[i][k - 1]); k++)
+            h = (h ^ (unsigned char)values[i][k]) * 16777619u;
+    return h;
 }
 
 static metric_series *series_create(metric_family *f, const char *const *values)
 {
-    size_t counts = f->kind == KIND_HISTOGRAM ? f->bound_count + 1 : 0;
+    size_t counts = f->kind == METRIC_HISTOGRAM ? f->bound_count + 1 : 0;
     metric_series *s = sl_calloc(1, sizeof *s + counts * sizeof s->counts[0]);
 
     if (!s)
         return NULL;
     s->family = f;
+    s->hash = hash_of(f, values);
     for (size_t i = 0; i < f->label_count; i++) {
         s->values[i] = sl_strndup(values[i], SL_MIN(strlen(values[i]), (size_t)VALUE_BYTES_MAX));
         if (!s->values[i]) {
@@ -258,9 +314,13 @@ static metric_series *series_create(metric_family *f, const char *const *values)
 
 static metric_series *series_find(const metric_family *f, const char *const *values)
 {
+    uint32_t hash = hash_of(f, values);
+
     for (metric_series *s = f->head; s; s = s->next) {
         size_t i = 0;
 
+        if (s->hash != hash)
+            continue;
         while (i < f->label_count && strncmp(s->values[i], values[i], VALUE_BYTES_MAX) == 0)
             i++;
         if (i == f->label_count)
@@ -315,7 +375,8 @@ void metric_add(metric_series *s, double amount)
     if (!s)
         return;
     old = atomic_load_explicit(&s->bits, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&s->bits, &old, bits_of(double_of(old) + amount),
+    while (!atomic_compare_exchange_weak_explicit(&s->bits, &old,
+                                                  bits_of(metric_double_of(old) + amount),
                                                   memory_order_relaxed, memory_order_relaxed)) {
     }
 }
@@ -328,13 +389,19 @@ void metric_set(metric_series *s, double value)
 
 void metric_observe(metric_series *s, double value)
 {
-    size_t i = 0;
+    size_t low = 0, high;
 
-    if (!s || s->family->kind != KIND_HISTOGRAM)
+    if (!s || s->family->kind != METRIC_HISTOGRAM)
         return;
-    while (i < s->family->bound_count && value > s->family->bounds[i])
-        i++;
-    atomic_fetch_add_explicit(&s->counts[i], 1, memory_order_relaxed);
+    for (high = s->family->bound_count; low < high;) { /* the first bound that is not below */
+        size_t mid = (low + high) / 2;
+
+        if (value > s->family->bounds[mid])
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    atomic_fetch_add_explicit(&s->counts[low], 1, memory_order_relaxed);
     metric_add(s, value);
 }
 
@@ -344,106 +411,9 @@ double metric_value(const metric_series *s)
 
     if (!s)
         return 0;
-    if (s->family->kind != KIND_HISTOGRAM)
-        return double_of(atomic_load_explicit(&s->bits, memory_order_relaxed));
+    if (s->family->kind != METRIC_HISTOGRAM)
+        return metric_double_of(atomic_load_explicit(&s->bits, memory_order_relaxed));
     for (size_t i = 0; i <= s->family->bound_count; i++)
         count += atomic_load_explicit(&s->counts[i], memory_order_relaxed);
     return (double)count;
-}
-
-/* ---- text ---------------------------------------------------------------------------------- */
-
-static void put_number(sl_buf *out, double v)
-{
-    if (isnan(v))
-        sl_buf_puts(out, "NaN");
-    else if (isinf(v))
-        sl_buf_puts(out, v > 0 ? "+Inf" : "-Inf");
-    else if (v == rint(v) && fabs(v) < 1e15)
-        sl_buf_printf(out, "%.0f", v);
-    else
-        sl_buf_printf(out, "%.9g", v);
-}
-
-static void put_escaped(sl_buf *out, const char *text, bool quotes)
-{
-    for (; *text; text++) {
-        if (*text == '\n')
-            sl_buf_puts(out, "\\n");
-        else if (*text == '\\' || (quotes && *text == '"'))
-            sl_buf_printf(out, "\\%c", *text);
-        else
-            sl_buf_putc(out, *text);
-    }
-}
-
-/* name_suffix{labels,le="bound"} ; le NULL: no such label. */
-static void put_name(sl_buf *out, const metric_series *s, const char *suffix, const double *le)
-{
-    const metric_family *f = s->family;
-    bool open = false;
-
-    sl_buf_printf(out, "%s%s", f->name, suffix);
-    for (size_t i = 0; i < f->label_count; i++) {
-        sl_buf_printf(out, "%s%s=\"", open ? "," : "{", f->labels[i]);
-        put_escaped(out, s->values[i], true);
-        sl_buf_putc(out, '"');
-        open = true;
-    }
-    if (le) {
-        sl_buf_puts(out, open ? ",le=\"" : "{le=\"");
-        put_number(out, *le);
-        sl_buf_putc(out, '"');
-        open = true;
-    }
-    sl_buf_puts(out, open ? "} " : " ");
-}
-
-static void put_histogram(sl_buf *out, const metric_series *s)
-{
-    const metric_family *f = s->family;
-    double inf = INFINITY;
-    uint64_t sum = 0;
-
-    for (size_t i = 0; i <= f->bound_count; i++) {
-        sum += atomic_load_explicit(&s->counts[i], memory_order_relaxed);
-        put_name(out, s, "_bucket", i < f->bound_count ? &f->bounds[i] : &inf);
-        sl_buf_printf(out, "%llu\n", (unsigned long long)sum);
-    }
-    put_name(out, s, "_sum", NULL);
-    put_number(out, double_of(atomic_load_explicit(&s->bits, memory_order_relaxed)));
-    sl_buf_putc(out, '\n');
-    put_name(out, s, "_count", NULL);
-    sl_buf_printf(out, "%llu\n", (unsigned long long)sum);
-}
-
-static void put_family(sl_buf *out, const metric_family *f)
-{
-    sl_buf_printf(out, "# HELP %s ", f->name);
-    put_escaped(out, f->help, false);
-    sl_buf_printf(out, "\n# TYPE %s %s\n", f->name, kind_names[f->kind]);
-    if (f->fn) {
-        sl_buf_printf(out, "%s ", f->name);
-        put_number(out, f->fn(f->fn_ctx));
-        sl_buf_putc(out, '\n');
-    }
-    for (const metric_series *s = f->head; s; s = s->next) {
-        if (f->kind == KIND_HISTOGRAM) {
-            put_histogram(out, s);
-            continue;
-        }
-        put_name(out, s, "", NULL);
-        put_number(out, double_of(atomic_load_explicit(&s->bits, memory_order_relaxed)));
-        sl_buf_putc(out, '\n');
-    }
-}
-
-void metric_render(metric_registry *r, sl_buf *out)
-{
-    if (!r)
-        return;
-    pthread_mutex_lock(&r->mutex);
-    for (const metric_family *f = r->head; f; f = f->next)
-        put_family(out, f);
-    pthread_mutex_unlock(&r->mutex);
 }

@@ -168,7 +168,7 @@ sl_status cli_config(const cli_common *common, bool quiet, config **ret, sl_err 
         config_destroy(c);
         return status;
     }
-    sl_log_set_plain(quiet);
+    sl_log_set_format(quiet ? SL_LOG_PLAIN : SL_LOG_JSON);
     sl_log_set_level(level);
     *ret = c;
     return SL_OK;

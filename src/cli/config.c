@@ -13,6 +13,7 @@ static sl_status check(const config *c, sl_err *err)
     SL_TRY(app_check_auth(c, err));
     SL_TRY(app_check_books(c, err));
     SL_TRY(app_check_server(c, err));
+    SL_TRY(app_check_watch(c, err));
     printf("the configuration is right: listen %s, data %s, %u models\n", c->listen, c->data,
            c->models_count);
     return SL_OK;

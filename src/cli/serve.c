@@ -1,6 +1,7 @@
 /* serve.c - sluice serve. */
 #include <signal.h>
 
+#include "base/log.h"
 #include "cli/cli.h"
 
 /* What the command line says beside the configuration. */
@@ -64,13 +65,14 @@ int cmd_serve(int argc, char **argv)
         "[--threads N]",
         "Serves models over HTTP: OpenAI's chat, completions, embeddings and models, documents "
         "with\n"
-        "citations, /health, /ready and /metrics. Logs are JSON lines on standard error.",
+        "citations, /health, /ready and /metrics. Logs go to standard error: JSON lines, or "
+        "text on a terminal.",
         options,
         "An address beyond this machine needs an API key: --api-key, SLUICE_API_KEY or api_keys in "
         "the\n"
         "configuration. SIGTERM stops accepting, lets running answers finish, then ends. SIGHUP "
         "reloads\nwhat can change while serving (sluice config schema: x-reloads) and the TLS "
-        "certificate.",
+        "certificate.\nSIGUSR1 opens log.file anew.",
     };
     sigset_t set;
     config *c = NULL;
@@ -88,6 +90,7 @@ int cmd_serve(int argc, char **argv)
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
     sigprocmask(SIG_BLOCK, &set, NULL);
     status = cli_config(&f.common, false, &c, &err);
     if (status == SL_OK)
@@ -95,10 +98,13 @@ int cmd_serve(int argc, char **argv)
     if (status == SL_OK)
         status = app_check_listen(c, &err);
     if (status == SL_OK)
+        status = app_start_log(c, &err);
+    if (status == SL_OK)
         status = app_create(c, APP_CHAT | APP_EMBED, &a, &err);
     if (status == SL_OK)
         status = app_serve(a, remake_config, &f, &err);
     app_destroy(a);
+    sl_log_stop();
     config_destroy(c);
     return status == SL_OK ? CLI_OK : cli_fail(&err);
 }

@@ -53,3 +53,14 @@ uint32_t llm_permission_of(const char *name)
             return 1u << i;
     return 0;
 }
+
+int llm_caller_fields(const llm_caller *c, sl_log_field *fields)
+{
+    int n = 0;
+
+    if (c && c->id[0])
+        fields[n++] = SL_F_STR("key", c->id);
+    if (c && c->name && c->name[0] && strcmp(c->name, c->id) != 0)
+        fields[n++] = SL_F_STR("key_name", c->name);
+    return n;
+}

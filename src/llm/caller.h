@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/log.h"
+
 /* What a caller may do. Scopes of keys and tokens carry these names (llm_permission_name); roles
  * are sets of them. */
 #define LLM_PERMISSION_MAP(X)                                                                      \
@@ -69,6 +71,9 @@ struct llm_caller {
 
 llm_caller *llm_caller_ref(llm_caller *c); /* accepts and returns NULL */
 void llm_caller_unref(llm_caller *c);      /* accepts NULL */
+/* Who it is, for lines of the log, into fields[LLM_CALLER_FIELDS]; how many. Accepts NULL. */
+#define LLM_CALLER_FIELDS 2
+int llm_caller_fields(const llm_caller *c, sl_log_field *fields);
 /* NULL is everybody where keys are off: may do all. */
 bool llm_caller_may(const llm_caller *c, uint32_t permission);
 bool llm_caller_may_use(const llm_caller *c, const char *model);

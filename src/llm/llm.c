@@ -197,25 +197,55 @@ void llm_refuse(llm_request *req, llm_sink sink, const sl_err *why)
 typedef struct chain_run {
     llm_chain *chain;
     llm_sink sink;
+    sl_log_field fields[LLM_CALLER_FIELDS + 3]; /* context of log lines; strings of the request */
+    int field_count;
 } chain_run;
 
-static void chain_on_event(void *ctx, llm_request *req, const llm_event *ev)
+static void set_context(chain_run *run, const llm_request *req)
 {
-    chain_run *run = ctx;
-    const llm_chain *chain = run->chain;
+    sl_log_field *f = run->fields;
+    int n = 0;
 
+    f[n++] = SL_F_STR("request_id", req->id);
+    n += llm_caller_fields(req->caller, f + n);
+    f[n++] = SL_F_STR("model", req->model);
+    if (req->trace.id[0])
+        f[n++] = SL_F_STR("trace_id", req->trace.id);
+    run->field_count = n;
+}
+
+/* False: a stage dropped the event. */
+static bool pass_stages(const llm_chain *chain, llm_request *req, const llm_event *ev)
+{
     for (size_t i = chain->stage_count; i-- > 0;) {
         const llm_stage *s = &chain->stages[i];
 
         if (s->ops->on_event && s->ops->on_event(s->ctx, req, ev) == LLM_REFUSE)
-            return;
+            return false;
     }
     if (ev->kind == LLM_EV_DONE && req->admitted) {
         for (size_t i = chain->stage_count; i-- > 0;)
             if (chain->stages[i].ops->on_done)
                 chain->stages[i].ops->on_done(chain->stages[i].ctx, req, &ev->usage);
     }
-    run->sink.fn(run->sink.ctx, req, ev); /* after DONE the sink may have destroyed req and run */
+    return true;
+}
+
+static void chain_on_event(void *ctx, llm_request *req, const llm_event *ev)
+{
+    chain_run *run = ctx;
+    const llm_sink sink = run->sink;
+    bool is_last = ev->kind == LLM_EV_DONE; /* the sink may destroy req, and run with it */
+    sl_log_scope scope;
+    bool pass;
+
+    sl_log_push(&scope, run->fields, run->field_count);
+    pass = pass_stages(run->chain, req, ev);
+    if (pass && !is_last)
+        sink.fn(sink.ctx, req, ev);
+    sl_log_pop(&scope);
+    if (pass && is_last)
+        sink.fn(sink.ctx, req, ev);
 }
 
 sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl_err *err)
@@ -238,10 +268,11 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
                        llm_chain_name(chain, b));
     if (!run)
         return sl_fail(err, SL_ENOMEM, "request too large");
-    *run = (chain_run){ chain, sink };
+    *run = (chain_run){ .chain = chain, .sink = sink };
     req->chain = chain;
     route = llm_chain_route(chain, req->model);
     req->model = route ? route->name : llm_chain_name(chain, b); /* the tag says nothing */
+    set_context(run, req);
     for (size_t i = 0; i < chain->stage_count; i++) {
         const llm_stage *s = &chain->stages[i];
 

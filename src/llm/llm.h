@@ -19,6 +19,7 @@
 #include "llm/accounts.h"
 #include "llm/caller.h"
 #include "llm/report.h"
+#include "llm/trace.h"
 
 /* ---- request ---------------------------------------------------------------------------- */
 
@@ -136,6 +137,7 @@ typedef struct llm_request {
     llm_caller *caller; /* who asks, referenced; NULL: everybody, where keys are off */
     const char *tenant; /* shares prefixes with nobody else; NULL: the caller's id. In the arena */
     int32_t priority;   /* lower goes first; 0: as usual */
+    llm_trace trace;    /* that it belongs to */
     const char *route;  /* the route it came by, for the ledger; static, or "" */
     llm_quota quota;    /* set on admission or refusal */
     void *hold;         /* the limiter's, in the arena */
@@ -429,6 +431,9 @@ typedef struct llm_docs_query {
     float temperature;
     bool search_only;       /* no answer, only passages */
     llm_caller *caller;     /* who asks, borrowed; or NULL */
+    const char *request_id; /* for logs and the ledger; NULL: a fresh one */
+    const char *route;      /* it came by, for the ledger; static, or NULL */
+    llm_trace trace;
     atomic_bool *cancelled; /* or NULL; polled */
 } llm_docs_query;
 

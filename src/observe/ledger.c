@@ -360,6 +360,8 @@ static void on_done(void *ctx, const llm_request *req, const llm_usage *u)
     if (l->o.cost_nusd)
         r.cost_nusd = l->o.cost_nusd(l->o.cost_ctx, req->model, &r.tokens);
     ledger_add(l, &r);
+    if (l->o.on_record)
+        l->o.on_record(l->o.record_ctx, &r);
 }
 
 const llm_stage_ops ledger_stage = {

@@ -25,8 +25,11 @@ typedef struct ledger_options {
     /* Billionths of a dollar, at the prices of now. NULL: everything is free. */
     int64_t (*cost_nusd)(void *ctx, const char *model, const llm_tokens *tokens);
     void *cost_ctx;
-    int keep_days;  /* 0: 90; older records become sums per day */
-    bool only_read; /* for reports beside a running server */
+    int keep_days;             /* 0: 90; older records become sums per day */
+    bool only_read;            /* for reports beside a running server */
+    /* Told of each record of a request, on the backend's thread; may be NULL. */
+    void (*on_record)(void *ctx, const ledger_record *r);
+    void *record_ctx;
 } ledger_options;
 
 SL_NODISCARD sl_status ledger_open(const ledger_options *options, ledger **ret, sl_err *err);

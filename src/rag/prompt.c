@@ -135,6 +135,10 @@ static sl_status make_request(const llm_docs_query *q, const rag_hits *hits, con
         return sl_fail(err, SL_ENOMEM, "out of memory for the prompt");
     }
     req->caller = llm_caller_ref(q->caller);
+    req->trace = q->trace;
+    req->route = q->route ? q->route : "";
+    if (q->request_id)
+        snprintf(req->id, sizeof req->id, "%s", q->request_id);
     req->max_tokens = q->max_tokens;
     req->sampling.temperature = q->temperature;
     req->sampling.frequency_penalty = FREQUENCY_PENALTY;

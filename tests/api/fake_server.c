@@ -22,9 +22,10 @@ static void debug(void *ctx, http_exchange *x)
     http_respond(x, 200, "application/json", text, (size_t)len);
 }
 
-static void stats(void *ctx, api_stats *ret)
+static size_t stats(void *ctx, api_stats *ret, size_t max)
 {
-    ret->requests_running = atomic_load(&backend.running);
+    ret[0] = (api_stats){ .model = "fake", .requests_running = atomic_load(&backend.running) };
+    return 1;
 }
 
 int main(int argc, char **argv)

@@ -257,10 +257,11 @@ def test_operator_routes(fake):
         c.post("/v1/chat/completions", json=say("hi"))
         r = c.get("/metrics")
         assert r.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-        assert 'sluice_generation_tokens_total{model_name="fake"}' in r.text
-        assert 'sluice_time_to_first_token_seconds_bucket{model_name="fake",le="+Inf"}' in r.text
-        assert 'sluice_http_requests_total{route="/v1/chat/completions",status="200"}' in r.text
-        assert "\nsluice_num_requests_running " in r.text
+        route = 'route="/v1/chat/completions"'
+        assert f'sluice_tokens_total{{model_name="fake",{route},bucket="output"}}' in r.text
+        assert f'sluice_time_to_first_token_seconds_bucket{{model_name="fake",{route},le="+Inf"}}' in r.text
+        assert f'sluice_http_requests_total{{{route},method="POST",status="200"}}' in r.text
+        assert '\nsluice_num_requests_running{model_name="fake"} ' in r.text
         assert c.get("/v1/nothing").json()["error"]["code"] == "unknown_url"
         assert c.get("/v1/chat/completions").status_code == 405
         assert c.get("/health", headers={"x-request-id": "abc"}).headers["x-request-id"] == "abc"

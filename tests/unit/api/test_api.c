@@ -1,4 +1,4 @@
-/* test_api.c - parsing, encoding and metrics without HTTP, and one storm over the whole api. */
+/* test_api.c - parsing and encoding without HTTP, and one storm over the whole api. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -167,45 +167,6 @@ static void test_encode_whole(void **state)
     llm_request_destroy(c.req);
 }
 
-/* ---- metrics ------------------------------------------------------------------------------- */
-
-static double seven(void *ctx)
-{
-    return 7;
-}
-
-static void test_metrics(void **state)
-{
-    static const char *const labels[] = { "l", NULL };
-    static const double bounds[] = { 1, 2 };
-    metric_registry *r = metric_registry_create();
-    metric_family *f = metric_counter(r, "c_total", "Help\n\\.", labels);
-    metric_series *h = metric_only(metric_histogram(r, "h", "H.", NULL, bounds, 2));
-    char name[16];
-    sl_buf b;
-
-    metric_gauge_fn(r, "g", "G.", seven, NULL);
-    metric_add(metric_with1(f, "a\"b"), 2.5);
-    metric_add(metric_with1(f, "a\"b"), 1);
-    metric_observe(h, 1);
-    metric_observe(h, 1.5);
-    metric_observe(h, 9);
-    sl_buf_init(&b, 1 << 20);
-    metric_render(r, &b);
-    assert_string_equal(sl_buf_str(&b),
-                        "# HELP c_total Help\\n\\\\.\n# TYPE c_total counter\n"
-                        "c_total{l=\"a\\\"b\"} 3.5\n# HELP h H.\n# TYPE h histogram\n"
-                        "h_bucket{le=\"1\"} 1\nh_bucket{le=\"2\"} 2\nh_bucket{le=\"+Inf\"} 3\n"
-                        "h_sum 11.5\nh_count 3\n# HELP g G.\n# TYPE g gauge\ng 7\n");
-    for (int i = 0; i < METRIC_SERIES_MAX + 50; i++) {
-        snprintf(name, sizeof name, "%d", i);
-        metric_add(metric_with1(f, name), 1);
-    }
-    assert_true(metric_value(metric_with1(f, "other")) >= 50);
-    sl_buf_deinit(&b);
-    metric_registry_destroy(r);
-}
-
 /* ---- the whole api under load ---------------------------------------------------------------- */
 
 static http_server *server;
@@ -274,7 +235,6 @@ int main(void)
         cmocka_unit_test(test_parse_out_of_memory),
         cmocka_unit_test(test_encode_stream),
         cmocka_unit_test(test_encode_whole),
-        cmocka_unit_test(test_metrics),
         cmocka_unit_test(test_storm),
     };
 

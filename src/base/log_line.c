@@ -1,0 +1,327 @@
+/* log_line.c - the text of a line: JSON or for people, without secrets.
+ *
+ * The caller of a log line pays for this, so the usual cases take no printf: whole numbers, numbers
+ * with three decimals, strings without anything to escape or to hide. */
+#include "base/log_int.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define HIDDEN "[redacted]"
+
+/* ---- secrets ------------------------------------------------------------------------------- */
+
+/* Fields whose whole value is hidden. */
+static bool is_secret_key(const char *key)
+{
+    static const char *const names[] = {
+        "authorization", "api_key", "apikey",        "x-api-key",          "password",
+        "passwd",        "secret",  "token",         "access_token",       "refresh_token",
+        "cookie",        "jwt",     "client_secret", "proxy-authorization"
+    };
+
+    if (!strchr("aAxXpPsStTrRcCjJ", key[0]))
+        return false;
+    for (size_t i = 0; i < SL_COUNT_OF(names); i++)
+        if (strcasecmp(names[i], key) == 0)
+            return true;
+    return false;
+}
+
+static size_t token_len(const char *p)
+{
+    size_t n = 0;
+
+    while (isalnum((unsigned char)p[n]) || (p[n] && strchr("-_.=+/~", p[n])))
+        n++;
+    return n;
+}
+
+/* "basic knowledge" is none. */
+static bool looks_coded(const char *p, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (isdigit((unsigned char)p[i]) || p[i] == '=')
+            return true;
+    return false;
+}
+
+/* What begins like a secret, and how much of a token must follow for it to be one. */
+static const struct {
+    const char *prefix;
+    size_t shown, rest_min; /* bytes of the prefix that stay; of the token behind it, at least */
+} marks[] = {
+    { "bearer ", 7, 4 }, { "basic ", 6, 8 }, { "eyJ", 0, 17 }, /* a JSON object in base64 */
+    { "sk-", 3, 13 },    { "sk_", 3, 13 },   { "hf_", 3, 17 },
+    { "ghp_", 4, 20 },   { "xoxb-", 5, 10 }, { "AKIA", 4, 12 },
+};
+
+/* Length of the secret that begins at p, 0: none. *ret_shown: of it, how much may be seen. */
+static size_t secret_at(const char *p, size_t *ret_shown)
+{
+    for (size_t i = 0; i < SL_COUNT_OF(marks); i++) {
+        size_t len = strlen(marks[i].prefix), rest;
+        bool is_scheme = marks[i].prefix[len - 1] == ' ';
+
+        if ((is_scheme ? strncasecmp : strncmp)(p, marks[i].prefix, len) != 0)
+            continue;
+        rest = token_len(p + len);
+        if (rest < marks[i].rest_min ||
+            (strcasecmp(marks[i].prefix, "basic ") == 0 && !looks_coded(p + len, rest)))
+            continue;
+        *ret_shown = marks[i].shown;
+        return len + rest;
+    }
+    return 0;
+}
+
+/* The next secret in [text, text + len); NULL: none. */
+static const char *find_secret(const char *text, size_t len, size_t *ret_len, size_t *ret_shown)
+{
+    static const bool begins[256] = { ['b'] = true, ['B'] = true, ['e'] = true, ['s'] = true,
+                                      ['h'] = true, ['g'] = true, ['x'] = true, ['A'] = true };
+
+    for (size_t i = 0; i + 8 < len; i++) {
+        if (SL_LIKELY(!begins[(unsigned char)text[i]]) ||
+            (i > 0 && isalnum((unsigned char)text[i - 1])))
+            continue;
+        *ret_len = secret_at(text + i, ret_shown);
+        if (*ret_len)
+            return text + i;
+    }
+    return NULL;
+}
+
+/* ---- values -------------------------------------------------------------------------------- */
+
+static bool is_clean(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
+            return false;
+    }
+    return true;
+}
+
+static void put_json(sl_buf *out, const char *text, size_t len)
+{
+    if (!is_clean(text, len)) {
+        sl_buf_put_json(out, text, len);
+        return;
+    }
+    sl_buf_putc(out, '"');
+    sl_buf_put(out, text, len);
+    sl_buf_putc(out, '"');
+}
+
+/* Words stand bare, everything else, control bytes above all, as JSON. */
+static void put_word(sl_buf *out, const char *text, size_t len, bool is_json)
+{
+    if (!is_json && len > 0 && is_clean(text, len) && !memchr(text, ' ', len))
+        sl_buf_put(out, text, len);
+    else
+        put_json(out, text, len);
+}
+
+static void put_str(sl_buf *out, const char *text, bool is_json)
+{
+    size_t len = strlen(text), cut = SL_MIN(len, (size_t)LOG_VALUE_BYTES_MAX);
+    size_t secret, shown;
+    const char *at;
+    sl_buf b;
+
+    cut = cut < len ? sl_utf8_complete(text, cut) : len;
+    at = find_secret(text, cut, &secret, &shown);
+    if (SL_LIKELY(!at && cut == len)) {
+        put_word(out, text, len, is_json);
+        return;
+    }
+    sl_buf_init(&b, LOG_LINE_BYTES_MAX);
+    for (const char *p = text; p < text + cut;) {
+        const char *end = at ? at + shown : text + cut;
+
+        sl_buf_put(&b, p, (size_t)(end - p));
+        if (!at)
+            break;
+        sl_buf_puts(&b, HIDDEN);
+        p = at + secret;
+        at = p < text + cut ? find_secret(p, (size_t)(text + cut - p), &secret, &shown) : NULL;
+    }
+    if (cut < len)
+        sl_buf_printf(&b, "... (%zu bytes more)", len - cut);
+    put_word(out, sl_buf_str(&b), b.len, is_json);
+    sl_buf_deinit(&b);
+}
+
+static size_t digits_of(char *end, uint64_t v)
+{
+    size_t n = 0;
+
+    do
+        end[-(ptrdiff_t)++n] = (char)('0' + v % 10);
+    while (v /= 10);
+    return n;
+}
+
+/* Whole numbers as they are, others with up to three decimals, tiny ones with six digits. */
+static void put_num(sl_buf *out, double v)
+{
+    double size = fabs(v);
+    char text[40], *end = text + sizeof text;
+    size_t n;
+
+    if (!isfinite(v)) {
+        sl_buf_puts(out, "null");
+        return;
+    }
+    if (size >= 1e15 || (size < 1 && size != 0)) {
+        sl_buf_printf(out, "%.6g", v);
+        return;
+    }
+    if (v < 0)
+        sl_buf_putc(out, '-');
+    if (size == rint(size)) {
+        n = digits_of(end, (uint64_t)size);
+    } else {
+        uint64_t milli = (uint64_t)rint(size * 1000);
+
+        for (n = 0; n < 3; n++, milli /= 10)
+            end[-(ptrdiff_t)n - 1] = (char)('0' + milli % 10);
+        end[-(ptrdiff_t)++n] = '.';
+        n += digits_of(end - n, milli);
+        for (; end[-1] == '0'; end--, n--)
+            continue;
+        if (end[-1] == '.')
+            end--, n--;
+    }
+    sl_buf_put(out, end - n, n);
+}
+
+void log_put_time(char out[24], int64_t ms)
+{
+    /* Days to a date by eras of 400 years that begin in March. */
+    int64_t days = ms / 86400000, of_day = ms % 86400000;
+    int64_t z = days + 719468, era = z / 146097, doe = z - era * 146097;
+    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
+    int64_t month = mp < 10 ? mp + 3 : mp - 9;
+    const int64_t parts[] = { yoe + era * 400 + (month <= 2),
+                              month,
+                              doy - (153 * mp + 2) / 5 + 1,
+                              of_day / 3600000,
+                              of_day / 60000 % 60,
+                              of_day / 1000 % 60,
+                              of_day % 1000 };
+    static const struct {
+        int at, digits;
+    } places[] = { { 0, 4 }, { 5, 2 }, { 8, 2 }, { 11, 2 }, { 14, 2 }, { 17, 2 }, { 20, 3 } };
+
+    memcpy(out, "0000-00-00T00:00:00.000Z", 24);
+    for (size_t i = 0; i < SL_COUNT_OF(places); i++) {
+        int64_t v = parts[i];
+
+        for (int k = places[i].digits - 1; k >= 0; k--, v /= 10)
+            out[places[i].at + k] = (char)('0' + v % 10);
+    }
+}
+
+/* ---- lines --------------------------------------------------------------------------------- */
+
+static const char *const colours[SL_LOG_LEVEL_COUNT] = { "\x1b[36m", "\x1b[32m", "\x1b[33m",
+                                                         "\x1b[31m" };
+#define DIM   "\x1b[2m"
+#define BOLD  "\x1b[1m"
+#define RESET "\x1b[0m"
+
+static void put_head(sl_buf *out, const log_style *style, const log_record *r)
+{
+    static const char *const padded[SL_LOG_LEVEL_COUNT] = { "debug", "info ", "warn ", "error" };
+    char time[24];
+
+    log_put_time(time, r->time_ms);
+    switch (style->format) {
+    case SL_LOG_PLAIN:
+        sl_buf_puts(out, log_level_names[r->level]);
+        sl_buf_puts(out, ": ");
+        sl_buf_puts(out, r->event);
+        break;
+    case SL_LOG_TEXT:
+        sl_buf_puts(out, style->colour ? DIM : "");
+        sl_buf_put(out, time, sizeof time);
+        sl_buf_puts(out, style->colour ? RESET " " : " ");
+        sl_buf_puts(out, style->colour ? colours[r->level] : "");
+        sl_buf_puts(out, padded[r->level]);
+        sl_buf_puts(out, style->colour ? RESET " " BOLD : " ");
+        sl_buf_puts(out, r->event);
+        sl_buf_puts(out, style->colour ? RESET : "");
+        break;
+    default:
+        sl_buf_puts(out, "{\"time\":\"");
+        sl_buf_put(out, time, sizeof time);
+        sl_buf_puts(out, "\",\"level\":\"");
+        sl_buf_puts(out, log_level_names[r->level]);
+        sl_buf_puts(out, "\",\"event\":");
+        put_json(out, r->event, strlen(r->event));
+    }
+}
+
+static void put_field(sl_buf *out, const log_style *style, const sl_log_field *f)
+{
+    bool is_json = style->format == SL_LOG_JSON;
+
+    if (is_json) {
+        sl_buf_puts(out, ",\"");
+        sl_buf_puts(out, f->key);
+        sl_buf_puts(out, "\":");
+    } else {
+        sl_buf_puts(out, style->colour ? " " DIM : " ");
+        sl_buf_puts(out, f->key);
+        sl_buf_puts(out, style->colour ? "=" RESET : "=");
+    }
+    if (!f->str)
+        put_num(out, f->num);
+    else if (is_secret_key(f->key))
+        put_word(out, HIDDEN, sizeof HIDDEN - 1, is_json);
+    else if (style->format == SL_LOG_PLAIN &&
+             find_secret(f->str, strlen(f->str), &(size_t){ 0 }, &(size_t){ 0 }) == NULL)
+        sl_buf_puts(out, f->str); /* a sentence for somebody at a terminal */
+    else
+        put_str(out, f->str, is_json);
+}
+
+static bool has_key(const sl_log_field *fields, int count, const char *key)
+{
+    for (int i = 0; i < count; i++)
+        if (fields[i].key == key || strcmp(fields[i].key, key) == 0)
+            return true;
+    return false;
+}
+
+/* Fields of scopes that neither the line nor a scope inside has. */
+static void put_scopes(sl_buf *out, const log_style *style, const log_record *r)
+{
+    for (const sl_log_scope *s = r->scope; s; s = s->outer)
+        for (int i = 0; i < s->count; i++) {
+            bool is_told = has_key(r->fields, r->count, s->fields[i].key);
+
+            for (const sl_log_scope *in = r->scope; in != s && !is_told; in = in->outer)
+                is_told = has_key(in->fields, in->count, s->fields[i].key);
+            if (!is_told)
+                put_field(out, style, &s->fields[i]);
+        }
+}
+
+void log_put_line(sl_buf *out, const log_style *style, const log_record *r)
+{
+    put_head(out, style, r);
+    for (int i = 0; i < r->count; i++)
+        put_field(out, style, &r->fields[i]);
+    put_scopes(out, style, r);
+    sl_buf_puts(out, style->format == SL_LOG_JSON ? "}\n" : "\n");
+}
