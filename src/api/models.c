@@ -35,7 +35,8 @@ void models_list(api *a, http_exchange *x)
     sl_buf_init(&b, SL_MIB);
     sl_buf_puts(&b, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; i < count; i++) {
-        if (chain->routes[i].is_alias || atomic_load(&chain->routes[i].hidden))
+        if (chain->routes[i].is_alias || atomic_load(&chain->routes[i].hidden) ||
+            !llm_caller_may_use(api_caller(x), chain->routes[i].name))
             continue;
         if (!first)
             sl_buf_putc(&b, ',');
@@ -58,7 +59,7 @@ void models_get(api *a, http_exchange *x)
         anthropic_models_get(a, x);
         return;
     }
-    if (!r || atomic_load(&r->hidden)) {
+    if (!r || atomic_load(&r->hidden) || !llm_caller_may_use(api_caller(x), r->name)) {
         snprintf(text, sizeof text, "The model '%.200s' does not exist", name);
         http_respond_error(x, 404, "invalid_request_error", "model", "model_not_found", text);
         return;

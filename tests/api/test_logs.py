@@ -198,7 +198,7 @@ def test_text_on_a_terminal(serve, no_color):
     server.process.terminate()
     line = [x for x in seen.decode().splitlines() if "server.ready" in x][0]
     plain = re.sub(r"\x1b\[\d+m", "", line)
-    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z info  server.ready address=127.0.0.1:\d+ models=1 version=", plain)
+    assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z info  server.ready address=127.0.0.1:\d+ addresses=\S+ models=1 version=", plain)
     assert ("\x1b[" in line) != no_color
     try:
         while os.read(master, 4096):
