@@ -177,7 +177,8 @@ void anthropic_models_list(api *a, http_exchange *x)
         return;
     route_count = atomic_load(&chain->route_count);
     for (size_t i = 0; i < route_count; i++)
-        if (!chain->routes[i].is_alias && !atomic_load(&chain->routes[i].hidden))
+        if (!chain->routes[i].is_alias && !atomic_load(&chain->routes[i].hidden) &&
+            llm_caller_may_use(api_caller(x), chain->routes[i].name))
             list[count++] = &chain->routes[i];
     from = after ? find_name(list, count, after) + 1 : 0;
     end = SL_MIN(from + limit, count);
