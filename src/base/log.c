@@ -170,16 +170,22 @@ static bool is_repeat(const log_record *r)
         return false;
     atomic_fetch_add(&p->suppressed, 1);
     atomic_fetch_add_explicit(&suppressed, 1, memory_order_relaxed);
-    atomic_store(&is_suppressing, true);
+    if (!atomic_exchange(&is_suppressing, true))
+        log_wake(); /* to tell, even if no other line comes */
     return true;
 }
 
-bool log_tell_suppressed(int64_t now_ms, void (*emit)(const log_record *r))
+bool log_is_suppressing(void)
+{
+    return atomic_load(&is_suppressing);
+}
+
+void log_tell_suppressed(int64_t now_ms, void (*emit)(const log_record *r))
 {
     bool more = false;
 
     if (!atomic_exchange(&is_suppressing, false))
-        return false;
+        return;
     for (size_t i = 0; i < REPEAT_SLOTS; i++) {
         const char *event = atomic_load_explicit(&repeats[i].event, memory_order_acquire);
 
@@ -197,7 +203,6 @@ bool log_tell_suppressed(int64_t now_ms, void (*emit)(const log_record *r))
     }
     if (more)
         atomic_store(&is_suppressing, true);
-    return more;
 }
 
 /* ---- lines --------------------------------------------------------------------------------- */

@@ -37,12 +37,15 @@ void log_put_time(char out[24], int64_t ms);
 /* log_queue.c */
 /* The line is written, or waits, or is dropped and counted. */
 void log_submit(const log_record *r);
+/* Wakes the writer if there is one and it sleeps. */
+void log_wake(void);
 
 /* log.c */
 extern atomic_llong log_dropped;
-/* The lines "log.suppressed" that are due, written by the writer's thread; true while more may
- * come. */
-bool log_tell_suppressed(int64_t now_ms, void (*emit)(const log_record *r));
+/* Whether lines were suppressed that no "log.suppressed" told of yet. */
+bool log_is_suppressing(void);
+/* Writes those that are due: of seconds that are over. */
+void log_tell_suppressed(int64_t now_ms, void (*emit)(const log_record *r));
 void log_set_repeats(int max);
 
 #endif

@@ -24,7 +24,13 @@ static bool is_secret_key(const char *key)
         "cookie",        "jwt",     "client_secret", "proxy-authorization"
     };
 
-    if (!strchr("aAxXpPsStTrRcCjJ", key[0]))
+    static const bool begins[256] = {
+        ['a'] = true, ['A'] = true, ['x'] = true, ['X'] = true, ['p'] = true, ['P'] = true,
+        ['s'] = true, ['S'] = true, ['t'] = true, ['T'] = true, ['r'] = true, ['R'] = true,
+        ['c'] = true, ['C'] = true, ['j'] = true, ['J'] = true
+    };
+
+    if (!begins[(unsigned char)key[0]])
         return false;
     for (size_t i = 0; i < SL_COUNT_OF(names); i++)
         if (strcasecmp(names[i], key) == 0)
@@ -79,84 +85,92 @@ static size_t secret_at(const char *p, size_t *ret_shown)
     return 0;
 }
 
-/* The next secret in [text, text + len); NULL: none. */
-static const char *find_secret(const char *text, size_t len, size_t *ret_len, size_t *ret_shown)
-{
-    static const bool begins[256] = { ['b'] = true, ['B'] = true, ['e'] = true, ['s'] = true,
-                                      ['h'] = true, ['g'] = true, ['x'] = true, ['A'] = true };
+/* What a byte may mean. */
+enum { PLAIN = 0, ESCAPED = 1, BEGINS = 2, SPACE = 4 };
+static const unsigned char meanings[256] = {
+    [0 ... 0x1f] = ESCAPED, ['"'] = ESCAPED, ['\\'] = ESCAPED, [0x7f ... 0xff] = ESCAPED,
+    [' '] = SPACE,          ['b'] = BEGINS,  ['B'] = BEGINS,   ['e'] = BEGINS,
+    ['s'] = BEGINS,         ['h'] = BEGINS,  ['g'] = BEGINS,   ['x'] = BEGINS,
+    ['A'] = BEGINS,
+};
 
-    for (size_t i = 0; i + 8 < len; i++) {
-        if (SL_LIKELY(!begins[(unsigned char)text[i]]) ||
-            (i > 0 && isalnum((unsigned char)text[i - 1])))
+/* The next secret in [text, text + len), of which no byte before is looked at again; NULL: none.
+ * *ret_seen: what bytes there were up to it. */
+static const char *find_secret(const char *text, size_t len, size_t *ret_len, size_t *ret_shown,
+                               unsigned *ret_seen)
+{
+    unsigned seen = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned m = meanings[(unsigned char)text[i]];
+
+        seen |= m;
+        if (SL_LIKELY(!(m & BEGINS)) || (i > 0 && isalnum((unsigned char)text[i - 1])))
             continue;
         *ret_len = secret_at(text + i, ret_shown);
-        if (*ret_len)
+        if (*ret_len) {
+            *ret_seen = seen;
             return text + i;
+        }
     }
+    *ret_seen = seen;
     return NULL;
 }
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-static bool is_clean(const char *text, size_t len)
+static void put_quoted(sl_buf *out, const char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-
-        if (c < 0x20 || c >= 0x7f || c == '"' || c == '\\')
-            return false;
-    }
-    return true;
-}
-
-static void put_json(sl_buf *out, const char *text, size_t len)
-{
-    if (!is_clean(text, len)) {
-        sl_buf_put_json(out, text, len);
-        return;
-    }
     sl_buf_putc(out, '"');
     sl_buf_put(out, text, len);
     sl_buf_putc(out, '"');
 }
 
 /* Words stand bare, everything else, control bytes above all, as JSON. */
-static void put_word(sl_buf *out, const char *text, size_t len, bool is_json)
+static void put_word(sl_buf *out, const char *text, size_t len, unsigned seen, bool is_json)
 {
-    if (!is_json && len > 0 && is_clean(text, len) && !memchr(text, ' ', len))
-        sl_buf_put(out, text, len);
+    if (seen & ESCAPED)
+        sl_buf_put_json(out, text, len);
+    else if (is_json || len == 0 || (seen & SPACE))
+        put_quoted(out, text, len);
     else
-        put_json(out, text, len);
+        sl_buf_put(out, text, len);
 }
 
-static void put_str(sl_buf *out, const char *text, bool is_json)
+/* The text without its secrets, and no more than a line shows. */
+static void put_cut(sl_buf *out, const char *text, size_t len, bool is_json)
 {
-    size_t len = strlen(text), cut = SL_MIN(len, (size_t)LOG_VALUE_BYTES_MAX);
-    size_t secret, shown;
-    const char *at;
+    size_t cut = SL_MIN(len, (size_t)LOG_VALUE_BYTES_MAX), secret, shown;
+    unsigned seen, all = 0;
     sl_buf b;
 
     cut = cut < len ? sl_utf8_complete(text, cut) : len;
-    at = find_secret(text, cut, &secret, &shown);
-    if (SL_LIKELY(!at && cut == len)) {
-        put_word(out, text, len, is_json);
-        return;
-    }
     sl_buf_init(&b, LOG_LINE_BYTES_MAX);
     for (const char *p = text; p < text + cut;) {
-        const char *end = at ? at + shown : text + cut;
+        const char *at = find_secret(p, (size_t)(text + cut - p), &secret, &shown, &seen);
 
-        sl_buf_put(&b, p, (size_t)(end - p));
+        all |= seen;
+        sl_buf_put(&b, p, (size_t)((at ? at + shown : text + cut) - p));
         if (!at)
             break;
         sl_buf_puts(&b, HIDDEN);
         p = at + secret;
-        at = p < text + cut ? find_secret(p, (size_t)(text + cut - p), &secret, &shown) : NULL;
     }
     if (cut < len)
         sl_buf_printf(&b, "... (%zu bytes more)", len - cut);
-    put_word(out, sl_buf_str(&b), b.len, is_json);
+    put_word(out, sl_buf_str(&b), b.len, cut < len ? all | SPACE : all, is_json);
     sl_buf_deinit(&b);
+}
+
+static void put_str(sl_buf *out, const char *text, bool is_json)
+{
+    size_t len = strlen(text), secret, shown;
+    unsigned seen;
+
+    if (SL_LIKELY(len <= LOG_VALUE_BYTES_MAX && !find_secret(text, len, &secret, &shown, &seen)))
+        put_word(out, text, len, seen, is_json);
+    else
+        put_cut(out, text, len, is_json);
 }
 
 static size_t digits_of(char *end, uint64_t v)
@@ -267,8 +281,20 @@ static void put_head(sl_buf *out, const log_style *style, const log_record *r)
         sl_buf_puts(out, "\",\"level\":\"");
         sl_buf_puts(out, log_level_names[r->level]);
         sl_buf_puts(out, "\",\"event\":");
-        put_json(out, r->event, strlen(r->event));
+        put_quoted(out, r->event, strlen(r->event)); /* a name of ours */
     }
+}
+
+/* As it is, for somebody at a terminal. */
+static void put_sentence(sl_buf *out, const char *text)
+{
+    size_t len = strlen(text), secret, shown;
+    unsigned seen;
+
+    if (find_secret(text, len, &secret, &shown, &seen))
+        put_cut(out, text, len, false);
+    else
+        sl_buf_put(out, text, len);
 }
 
 static void put_field(sl_buf *out, const log_style *style, const sl_log_field *f)
@@ -287,10 +313,9 @@ static void put_field(sl_buf *out, const log_style *style, const sl_log_field *f
     if (!f->str)
         put_num(out, f->num);
     else if (is_secret_key(f->key))
-        put_word(out, HIDDEN, sizeof HIDDEN - 1, is_json);
-    else if (style->format == SL_LOG_PLAIN &&
-             find_secret(f->str, strlen(f->str), &(size_t){ 0 }, &(size_t){ 0 }) == NULL)
-        sl_buf_puts(out, f->str); /* a sentence for somebody at a terminal */
+        put_word(out, HIDDEN, sizeof HIDDEN - 1, PLAIN, is_json);
+    else if (style->format == SL_LOG_PLAIN)
+        put_sentence(out, f->str);
     else
         put_str(out, f->str, is_json);
 }

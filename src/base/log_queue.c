@@ -228,11 +228,11 @@ static void doze(int timeout_ms)
 }
 
 /* Sleeps until there is something to do. */
-static void sleep_writer(bool is_telling)
+static void sleep_writer(void)
 {
     atomic_store(&q.is_asleep, true);
     if (!atomic_load(&q.stack) && !atomic_load(&q.must_stop) && !atomic_load(&q.must_reopen))
-        doze(is_telling ? TELL_MS : -1);
+        doze(log_is_suppressing() ? TELL_MS : -1);
     atomic_store(&q.is_asleep, false);
     if (!atomic_load(&q.must_stop))
         doze(LINGER_MS);
@@ -240,8 +240,6 @@ static void sleep_writer(bool is_telling)
 
 static void *writer_main(void *ctx)
 {
-    bool is_telling = false;
-
     is_writer = true;
     for (;;) {
         bool is_last = atomic_load(&q.must_stop);
@@ -251,14 +249,14 @@ static void *writer_main(void *ctx)
             reopen();
         if (l)
             write_lines(l);
-        is_telling = log_tell_suppressed(sl_clock_wall_ms(), emit);
+        log_tell_suppressed(sl_clock_wall_ms(), emit);
         flush_batch();
         if (!atomic_load(&q.stack))
             tell_dropped();
         if (is_last && !atomic_load(&q.stack))
             return NULL;
         if (!is_last)
-            sleep_writer(is_telling);
+            sleep_writer();
     }
 }
 
@@ -273,6 +271,12 @@ static void wake(void)
 
 /* ---- producers ----------------------------------------------------------------------------- */
 
+void log_wake(void)
+{
+    if (atomic_load(&q.is_asleep) && atomic_exchange(&q.is_asleep, false))
+        wake();
+}
+
 static void push(log_line *l)
 {
     log_line *head = atomic_load_explicit(&q.stack, memory_order_relaxed);
@@ -281,8 +285,7 @@ static void push(log_line *l)
     do
         l->next = head;
     while (!atomic_compare_exchange_weak(&q.stack, &head, l));
-    if (atomic_load(&q.is_asleep) && atomic_exchange(&q.is_asleep, false))
-        wake();
+    log_wake();
 }
 
 static void write_now(const log_record *r)
@@ -327,7 +330,7 @@ void log_submit(const log_record *r)
         return;
     }
     write_now(r);
-    (void)log_tell_suppressed(r->time_ms, write_now);
+    log_tell_suppressed(r->time_ms, write_now);
 }
 
 /* ---- a crash ------------------------------------------------------------------------------- */

@@ -211,12 +211,17 @@ static void test_repeats(void **state)
         start(&(sl_log_options){ .repeats_max = 5 });
         sl_log_read_counts(&before);
         second = sl_clock_wall_ms() / 1000;
+        for (int i = 0; i < 40; i++)
+            sl_log_write_each(SL_LOG_INFO, "r.storm", &SL_F_NUM("each", i), 1);
+        SL_LOG(SL_LOG_INFO, "r.calm", SL_F_NUM("n", 1));
         for (int i = 0; i < 40; i++) {
             SL_LOG(SL_LOG_INFO, "r.storm", SL_F_NUM("n", i));
             SL_LOG(SL_LOG_WARN, "r.storm", SL_F_NUM("n", i));
-            sl_log_write_each(SL_LOG_INFO, "r.storm", &SL_F_NUM("each", i), 1);
+            if (i == 4) { /* the writer sleeps, and no other line wakes it */
+                sl_log_flush();
+                usleep(20000);
+            }
         }
-        SL_LOG(SL_LOG_INFO, "r.calm", SL_F_NUM("n", 1));
         sl_log_read_counts(&after);
         if (second == sl_clock_wall_ms() / 1000)
             break;
