@@ -194,6 +194,12 @@ llm_chain *app_chain(app *a)
     return &a->chain;
 }
 
+sl_status app_run_batch(app *a, jobs_local *o, jobs_progress *ret, sl_err *err)
+{
+    o->runner = api_line_runner(&a->chain);
+    return jobs_run_local(o, ret, err);
+}
+
 llm_docs app_docs(app *a)
 {
     return a->rag ? rag_docs(a->rag) : (llm_docs){ 0 };

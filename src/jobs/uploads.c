@@ -10,7 +10,9 @@
 #define UPLOAD_BYTES_MAX ((int64_t)8 << 30) /* OpenAI's */
 #define PART_BYTES_MAX   ((int64_t)64 << 20)
 #define COPY_BYTES       (256 * SL_KIB)
-#define COLUMNS          "seq, owner, id, purpose, filename, bytes, created, expires, status, keep, file"
+#define COLUMNS                                                                                    \
+    "seq, owner, id, purpose, filename, bytes, created, expires,"                                  \
+    " status, keep, file"
 
 /* A row, for what goes on without the lock. */
 typedef struct upload {
