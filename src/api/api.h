@@ -79,7 +79,7 @@ typedef struct api_options {
 
 SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,
                                   sl_err *err);
-/* Runs the lines of batches as their HTTP routes would run them, at the lowest priority. */
+/* Runs the lines of batches as their HTTP routes would run them. */
 llm_line_runner api_line_runner(llm_chain *chain);
 /* The OpenAPI 3.1 document of all routes, as JSON. */
 void api_write_openapi(const char *version_text, sl_buf *out);

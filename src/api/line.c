@@ -169,7 +169,7 @@ static sl_status parse(llm_chain *chain, const llm_line *line, const struct line
         return SL_ENOMEM;
     }
     call.req->caller = llm_caller_ref(line->caller);
-    call.req->priority = LLM_PRIORITY_BATCH;
+    call.req->priority = line->priority;
     call.req->route = r->route;
     *ret = call.req;
     return SL_OK;

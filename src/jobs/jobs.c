@@ -1,9 +1,9 @@
 /* jobs.c - the room's life, and the thread that runs batches between the requests of others.
  *
- * How lines give way: none is started while a request of somebody else is under way. Those already
- * under way stay, at the lowest priority; the engine computes them with what is left over. A batch
- * that has used most of its 24 hours may have one line under way whatever happens, so that steady
- * traffic does not starve it. */
+ * How lines give way: none is started while a request of somebody else is under way, and those
+ * already under way have LLM_PRIORITY_IDLE: the engine lets them rest meanwhile. A batch that has used
+ * most of its 24 hours may have one line under way whatever happens, at LLM_PRIORITY_BATCH, so that
+ * steady traffic does not starve it. */
 #include "jobs/jobs_int.h"
 
 #include <errno.h>
@@ -104,7 +104,9 @@ static bool may_start(const jobs *j, const batch_run *r)
 static bool start_line(jobs *j, batch_run *r)
 {
     size_t at = r->again_count > 0 ? r->again[--r->again_count] : r->next_line++;
-    llm_line line = { .url = r->endpoint, .caller = r->caller };
+    llm_line line = { .url = r->endpoint,
+                      .caller = r->caller,
+                      .priority = is_urgent(j, r) ? LLM_PRIORITY_BATCH : LLM_PRIORITY_IDLE };
     sl_err err = { 0 };
     sl_buf body;
     bool ok;

@@ -14,8 +14,10 @@
 #include "base/buf.h"
 #include "llm/caller.h"
 
-/* llm_request.priority of a batch job's requests: after everybody who waits for an answer. */
+/* llm_request.priority of a batch job's requests: after everybody who waits for an answer. From
+ * LLM_PRIORITY_IDLE on, a backend computes nothing of them while it has others. */
 #define LLM_PRIORITY_BATCH 1000000
+#define LLM_PRIORITY_IDLE  (LLM_PRIORITY_BATCH + 1)
 
 /* ---- running one line ---------------------------------------------------------------------- */
 
@@ -24,6 +26,7 @@ typedef struct llm_line {
     const char *url; /* "/v1/chat/completions" */
     sl_span body;    /* JSON */
     llm_caller *caller;
+    int32_t priority;
 } llm_line;
 
 /* Valid during the call only. */
