@@ -176,7 +176,8 @@ static int compare_lines(const void *a, const void *b)
 
 void input_order(input *in)
 {
-    qsort(in->lines, in->count, sizeof *in->lines, compare_lines);
+    if (in->count > 1)
+        qsort(in->lines, in->count, sizeof *in->lines, compare_lines);
 }
 
 /* ---- one line ------------------------------------------------------------------------------- */

@@ -1,9 +1,9 @@
 /* jobs.c - the room's life, and the thread that runs batches between the requests of others.
  *
  * How lines give way: none is started while a request of somebody else is under way, and those
- * already under way have LLM_PRIORITY_IDLE: the engine lets them rest meanwhile. A batch that has used
- * most of its 24 hours may have one line under way whatever happens, at LLM_PRIORITY_BATCH, so that
- * steady traffic does not starve it. */
+ * already under way have LLM_PRIORITY_IDLE: the engine lets them rest meanwhile. A batch that has
+ * used most of its 24 hours may have one line under way whatever happens, at LLM_PRIORITY_BATCH, so
+ * that steady traffic does not starve it. */
 #include "jobs/jobs_int.h"
 
 #include <errno.h>

@@ -54,6 +54,15 @@ static void add_member(const char *key)
     m->permissions &= ~(uint32_t)LLM_MAY_ADMIN;
 }
 
+static sl_status open_gate(char **keys, int count, sl_err *err)
+{
+    SL_TRY(access_create((const char *const *)keys, (size_t)count, &gate_state.access, err));
+    for (int i = 0; i < count; i++)
+        if (strncmp(keys[i], "member-", 7) == 0)
+            add_member(keys[i]);
+    return SL_OK;
+}
+
 static sl_status gate(void *ctx, const http_exchange *x, llm_caller **ret, sl_err *err)
 {
     sl_status status = access_enter(gate_state.access, x, ret, err);
@@ -95,9 +104,7 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     fake_chain(&backend, &chain);
-    if (access_create((const char *const *)argv + 1, (size_t)argc - 1, &gate_state.access, &err) !=
-            SL_OK ||
-        open_jobs(&chain, &j, &err) != SL_OK ||
+    if (open_gate(argv + 1, argc - 1, &err) != SL_OK || open_jobs(&chain, &j, &err) != SL_OK ||
         http_server_create(
             &(http_server_options){ .address = "127.0.0.1:0", .body_bytes_max = 1 << 20 }, &server,
             &err) != SL_OK ||
@@ -114,9 +121,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    for (int i = 1; i < argc; i++)
-        if (strncmp(argv[i], "member-", 7) == 0)
-            add_member(argv[i]);
     api_set_ready(a, true);
     printf("%d\n", http_server_port(server));
     fflush(stdout);

@@ -1,6 +1,7 @@
 """Batch jobs through the official client: over the scripted server, killed and started again."""
 import io
 import json
+import os
 import random
 import signal
 import time
@@ -8,6 +9,7 @@ import time
 import openai
 import pytest
 
+from conftest import sluice
 from test_files import client_of, wait_until
 
 
@@ -258,3 +260,42 @@ def test_killed_at_random(start, tmp_path):
     assert b.usage is None or (b.usage["output_tokens"] if isinstance(b.usage, dict) else b.usage.output_tokens) == 3 * len(good)
     files = {f.id for f in ai.files.list().data}
     assert files == {b.input_file_id, b.output_file_id, b.error_file_id}
+
+
+def test_real_model_beside_live_requests(real_factory, tmp_path):
+    """Lines that rested and were given up again and again say what they say alone, and are charged."""
+    source = os.environ.get("SLUICE_DATA")
+    if not source:
+        pytest.skip("SLUICE_DATA is not set")
+    os.symlink(os.path.join(source, "models"), tmp_path / "models")
+    server = real_factory("--model", "smollm2", "--data", str(tmp_path), "--api-key", "secret")
+    ai = client_of(server, "secret")
+
+    def body(i):
+        return dict(model="smollm2", temperature=0, max_tokens=24,
+                    messages=[{"role": "system", "content": "You are a storyteller. " * 10},
+                              {"role": "user", "content": f"Tell me about the number {i}."}])
+
+    count, live, done = 12, 0, -1
+    b = send(ai, [{"custom_id": str(i), "url": "/v1/chat/completions", "body": body(i)} for i in range(count)])
+    while (b := ai.batches.retrieve(b.id)).status not in ENDS:
+        if b.request_counts.completed == done:
+            time.sleep(0.01)
+            continue
+        done = b.request_counts.completed  # into the midst of the lines that still run
+        ai.completions.create(model="smollm2", prompt="Once upon a time", max_tokens=2)
+        live += 1
+    assert b.status == "completed" and b.request_counts.completed == count and live > 1
+    out = {x["custom_id"]: x["response"]["body"] for x in read(ai, b.output_file_id)}
+    for i in range(count):
+        alone = ai.chat.completions.create(**body(i))
+        assert out[str(i)]["choices"][0]["message"]["content"] == alone.choices[0].message.content
+    usage = b.usage if isinstance(b.usage, dict) else b.usage.model_dump()
+    assert usage["output_tokens"] == sum(x["usage"]["completion_tokens"] for x in out.values())
+    assert usage["input_tokens_details"]["cached_tokens"] > 0  # of what the lines have in common
+    assert server.stop() == 0
+    rows = json.loads(sluice("usage", "--by", "route,key", "--json", "--data", str(tmp_path)).stdout)
+    ledger = {r["route"]: r for r in rows}
+    mine = ledger["batch:/v1/chat/completions"]
+    assert mine["requests"] == count and mine["output_tokens"] == usage["output_tokens"]
+    assert mine["key"] == ledger["/v1/completions"]["key"] != ""
