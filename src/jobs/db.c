@@ -37,7 +37,7 @@ static const char *const migrations[] = {
     " bad INTEGER NOT NULL, text BLOB NOT NULL, UNIQUE (batch, number));",
 };
 
-sl_status db_open(jobs *j, sl_err *err)
+sl_status jobs_db_open(jobs *j, sl_err *err)
 {
     char path[PATH_BYTES + 32];
 
@@ -61,8 +61,8 @@ static void bind(store_stmt *st, const char *types, va_list args)
     }
 }
 
-sl_status db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql, const char *types,
-                     ...)
+sl_status jobs_db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
+                          const char *types, ...)
 {
     va_list args;
 
@@ -73,7 +73,7 @@ sl_status db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql, co
     return SL_OK;
 }
 
-sl_status db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...)
+sl_status jobs_db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...)
 {
     store_stmt *st = NULL;
     sl_status status;
@@ -88,7 +88,8 @@ sl_status db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...)
     return status;
 }
 
-sl_status db_first(jobs *j, store_stmt **ret, sl_err *err, const char *sql, const char *types, ...)
+sl_status jobs_db_first(jobs *j, store_stmt **ret, sl_err *err, const char *sql, const char *types,
+                        ...)
 {
     store_stmt *st = NULL;
     bool has_row = false;
@@ -152,7 +153,7 @@ static sl_status find_after(jobs *j, const llm_caller *who, const llm_page *page
     if (!page->after)
         return SL_OK;
     snprintf(sql, sizeof sql, "SELECT seq, owner FROM %s WHERE id = ?", table);
-    SL_TRY(db_first(j, &st, err, sql, "s", page->after));
+    SL_TRY(jobs_db_first(j, &st, err, sql, "s", page->after));
     if (st && owner_seen_by(store_text(st, 1), who))
         *ret = store_int(st, 0);
     store_finish(st);
@@ -160,8 +161,8 @@ static sl_status find_after(jobs *j, const llm_caller *who, const llm_page *page
                 : sl_fail(err, SL_EINVAL, "Invalid 'after': there is no '%.60s'", page->after);
 }
 
-static sl_status read_rows(store_stmt *st, int limit, db_row_fn row, json_t *data, bool *ret_more,
-                           sl_err *err)
+static sl_status read_rows(store_stmt *st, int limit, jobs_db_row_fn row, json_t *data,
+                           bool *ret_more, sl_err *err)
 {
     bool has_row = false;
 
@@ -189,8 +190,8 @@ static json_t *list_json(json_t *data, bool has_more)
                      "last_id", last, "has_more", has_more);
 }
 
-sl_status db_list(jobs *j, const llm_caller *who, const llm_page *page, const char *table,
-                  const char *columns, db_row_fn row, json_t **ret, sl_err *err)
+sl_status jobs_db_list(jobs *j, const llm_caller *who, const llm_page *page, const char *table,
+                       const char *columns, jobs_db_row_fn row, json_t **ret, sl_err *err)
 {
     bool is_file = strcmp(table, "file") == 0, has_more = false;
     char own[OWNER_BYTES], sql[700];
@@ -210,9 +211,9 @@ sl_status db_list(jobs *j, const llm_caller *who, const llm_page *page, const ch
     if (status == SL_OK)
         status = find_after(j, who, page, table, &after, err);
     if (status == SL_OK)
-        status =
-            db_prepare(j, &st, err, sql, "isisii", (int64_t)all, own, after,
-                       page->purpose ? page->purpose : "", jobs_now_s(j), (int64_t)page->limit + 1);
+        status = jobs_db_prepare(j, &st, err, sql, "isisii", (int64_t)all, own, after,
+                                 page->purpose ? page->purpose : "", jobs_now_s(j),
+                                 (int64_t)page->limit + 1);
     if (status == SL_OK)
         status = read_rows(st, page->limit, row, data, &has_more, err);
     store_finish(st);

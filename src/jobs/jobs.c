@@ -280,7 +280,7 @@ sl_status jobs_open(const jobs_options *options, jobs **ret, sl_err *err)
     else
         status = sl_mkdirs(j->dir, err);
     if (status == SL_OK)
-        status = db_open(j, err);
+        status = jobs_db_open(j, err);
     if (status == SL_OK)
         *ret = j;
     else

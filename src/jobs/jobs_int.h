@@ -61,22 +61,22 @@ int64_t jobs_now_ms(const jobs *j);
 void jobs_make_id(char ret[ID_BYTES], const char *prefix);
 
 /* db.c: types has a letter per parameter: s const char * (NULL too), i int64_t, b sl_span. */
-sl_status db_open(jobs *j, sl_err *err);
-SL_NODISCARD sl_status db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
-                                  const char *types, ...);
+sl_status jobs_db_open(jobs *j, sl_err *err);
+SL_NODISCARD sl_status jobs_db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
+                                       const char *types, ...);
 /* Runs a statement that gives no rows; the lock is held. */
-SL_NODISCARD sl_status db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...);
+SL_NODISCARD sl_status jobs_db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...);
 /* The first row, or *ret NULL when there is none. */
-SL_NODISCARD sl_status db_first(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
-                                const char *types, ...);
+SL_NODISCARD sl_status jobs_db_first(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
+                                     const char *types, ...);
 /* Whose something is. SL_EINVAL: the caller's names are too long. */
 sl_status owner_of(const llm_caller *who, char ret[OWNER_BYTES], sl_err *err);
 bool owner_seen_by(const char *owner, const llm_caller *who);
 /* A list in OpenAI's shape, of the table "file" or "batch". columns begins with seq and owner; row
  * makes an item of them. */
-typedef json_t *(*db_row_fn)(store_stmt *st);
-sl_status db_list(jobs *j, const llm_caller *who, const llm_page *page, const char *table,
-                  const char *columns, db_row_fn row, json_t **ret, sl_err *err);
+typedef json_t *(*jobs_db_row_fn)(store_stmt *st);
+sl_status jobs_db_list(jobs *j, const llm_caller *who, const llm_page *page, const char *table,
+                       const char *columns, jobs_db_row_fn row, json_t **ret, sl_err *err);
 
 /* caller.c */
 char *caller_to_text(const llm_caller *c); /* NULL: out of memory */

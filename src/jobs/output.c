@@ -66,16 +66,17 @@ static sl_status save_line(jobs *j, const flight *f, sl_buf *text, sl_err *err)
     sl_buf_clear(text);
     output_line(text, line->custom_id, f);
     SL_TRY(sl_buf_ok(text, "answer", err));
-    SL_TRY(db_run(j, err, "INSERT OR IGNORE INTO line (batch, number, bad, text) VALUES (?,?,?,?)",
-                  "iiib", r->seq, (int64_t)line->number, bad, sl_span_of(text->ptr, text->len)));
+    SL_TRY(jobs_db_run(
+        j, err, "INSERT OR IGNORE INTO line (batch, number, bad, text) VALUES (?,?,?,?)", "iiib",
+        r->seq, (int64_t)line->number, bad, sl_span_of(text->ptr, text->len)));
     if (store_changes(j->db) == 0)
         return SL_OK; /* it has an answer already */
-    return db_run(j, err,
-                  "UPDATE batch SET good = good + ?, bad = bad + ?, prompt_tokens = prompt_tokens +"
-                  " ?, cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ? WHERE"
-                  " seq = ?",
-                  "iiiiii", 1 - bad, bad, f->prompt_tokens, f->cached_tokens, f->output_tokens,
-                  r->seq);
+    return jobs_db_run(
+        j, err,
+        "UPDATE batch SET good = good + ?, bad = bad + ?, prompt_tokens = prompt_tokens +"
+        " ?, cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ? WHERE"
+        " seq = ?",
+        "iiiiii", 1 - bad, bad, f->prompt_tokens, f->cached_tokens, f->output_tokens, r->seq);
 }
 
 static sl_status save_all(jobs *j, sl_err *err)
@@ -135,7 +136,8 @@ static sl_status copy_rows(jobs *j, const batch_run *r, bool bad, int64_t *numbe
 
     *ret_count = 0;
     store_lock(j->db);
-    status = db_prepare(j, &st, err,
+    status =
+        jobs_db_prepare(j, &st, err,
                         "SELECT number, text FROM line WHERE batch = ? AND number > ? AND bad = ?"
                         " ORDER BY number LIMIT ?",
                         "iiii", r->seq, *number, (int64_t)bad, (int64_t)ROWS_AT_ONCE);
@@ -243,9 +245,9 @@ static sl_status record_end(jobs *j, const batch_run *r, char ids[2][ID_BYTES],
     if (status == SL_OK)
         status = insert_output(j, r, ids[1], bytes[1], "error", err);
     if (status == SL_OK)
-        status = db_run(j, err, sql, "issii", jobs_now_s(j), ids[0], ids[1], left, r->seq);
+        status = jobs_db_run(j, err, sql, "issii", jobs_now_s(j), ids[0], ids[1], left, r->seq);
     if (status == SL_OK)
-        status = db_run(j, err, "DELETE FROM line WHERE batch = ?", "i", r->seq);
+        status = jobs_db_run(j, err, "DELETE FROM line WHERE batch = ?", "i", r->seq);
     if (status == SL_OK)
         status = store_commit(j->db, err);
     else
