@@ -98,9 +98,10 @@ static void run_complete(api *a, http_exchange *x)
     sl_arena_deinit(&arena);
 }
 
+/* Copies up to gigabytes: not where the quick ones wait, if that can be helped. */
 static void upload_complete(api *a, http_exchange *x)
 {
-    if (jobs_available(a, x))
+    if (jobs_available(a, x) && !(a->slow_pool && api_pool_push(a->slow_pool, run_complete, x)))
         api_run_later(a, x, run_complete);
 }
 

@@ -370,10 +370,11 @@ static sl_status open_kept(app *a, sl_err *err)
 }
 
 /* Files and batches; batches give way to what else goes through the chain. */
-static sl_status open_jobs(app *a, sl_err *err)
+static sl_status open_jobs(app *a, access_control *access, sl_err *err)
 {
     jobs_options o = { .dir = a->c->data,
                        .runner = api_line_runner(&a->chain),
+                       .accounts = access_accounts(access),
                        .concurrency = a->c->jobs.concurrency };
     uint64_t bytes = 0;
 
@@ -406,9 +407,9 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
         status = open_kept(a, err);
     }
     if (status == SL_OK)
-        status = open_jobs(a, err);
-    if (status == SL_OK)
         status = identity_open(c, false, &access, err);
+    if (status == SL_OK)
+        status = open_jobs(a, access, err);
     if (status == SL_OK)
         status = serving_check(&sv, access_is_closed(access), err);
     if (status == SL_OK)

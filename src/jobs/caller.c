@@ -1,5 +1,5 @@
 /* caller.c - callers as text, for jobs that outlive the process: who made a batch is charged for
- * its lines, with the limits he had then. */
+ * its lines, with the limits he had then, for as long as his key is in force. */
 #include "jobs/jobs_int.h"
 
 #include <stdlib.h>
@@ -123,4 +123,29 @@ sl_status caller_from_text(const char *text, llm_caller **ret, sl_err *err)
         return sl_fail(err, SL_ENOMEM, "out of memory for a batch");
     *ret = &k->base;
     return SL_OK;
+}
+
+/* SL_ENOTFOUND: there is no such account. */
+static sl_status account_status(const llm_accounts *accounts, llm_account_kind kind,
+                                const char *name, bool *ret_active)
+{
+    json_t *account = NULL;
+    const char *state;
+
+    SL_TRY(accounts->ops->get(accounts->ctx, kind, name, &account, NULL));
+    state = json_string_value(json_object_get(account, "status"));
+    *ret_active = state && strcmp(state, "active") == 0;
+    json_decref(account);
+    return SL_OK;
+}
+
+bool caller_in_force(const llm_accounts *accounts, const llm_caller *c)
+{
+    bool active = true;
+
+    if (!accounts->ops || !c || account_status(accounts, LLM_ACCOUNT_KEY, c->id, &active) != SL_OK)
+        return true; /* of the configuration or of an issuer, or nobody can say */
+    if (active && c->user[0])
+        (void)account_status(accounts, LLM_ACCOUNT_USER, c->user, &active);
+    return active;
 }

@@ -166,6 +166,7 @@ static void sweep(jobs *j)
     if (jobs_now_ms(j) < j->sweep_ms)
         return;
     j->sweep_ms = jobs_now_ms(j) + SWEEP_MS;
+    runs_review(j);
     uploads_expire(j);
     files_expire(j);
 }
@@ -201,7 +202,6 @@ int64_t jobs_tick(jobs *j)
 {
     if (!is_leader(j))
         return LOOK_MS;
-    sweep(j);
     take_finished(j);
     if (!output_save(j))
         return next_round(j);
@@ -209,6 +209,7 @@ int64_t jobs_tick(jobs *j)
         j->look_ms = jobs_now_ms(j) + LOOK_MS;
         runs_look(j);
     }
+    sweep(j);
     advance_all(j);
     start_lines(j);
     return next_round(j);

@@ -15,6 +15,7 @@ typedef struct jobs jobs;
 typedef struct jobs_options {
     const char *dir;           /* the data directory */
     llm_line_runner runner;    /* ops NULL: batches are refused */
+    llm_accounts accounts;     /* who lost his key loses his batches; ops NULL: nobody is asked */
     int64_t file_bytes_max;    /* 0: 512 MiB */
     int concurrency;           /* 0: 8; lines under way at once while nobody else asks */
     int64_t (*clock_ms)(void); /* NULL: the wall clock; for tests */

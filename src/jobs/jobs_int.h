@@ -81,6 +81,8 @@ sl_status jobs_db_list(jobs *j, const llm_caller *who, const llm_page *page, con
 /* caller.c */
 char *caller_to_text(const llm_caller *c); /* NULL: out of memory */
 sl_status caller_from_text(const char *text, llm_caller **ret, sl_err *err);
+/* False: the key, or its user, is known and no longer in force. c may be NULL: true. */
+bool caller_in_force(const llm_accounts *accounts, const llm_caller *c);
 
 /* blobs.c: bytes on the disk. */
 struct llm_draft {
@@ -141,6 +143,8 @@ sl_status batch_cancel(void *ctx, const llm_caller *who, const char *id, json_t 
 void runs_look(jobs *j);
 void run_advance(jobs *j, batch_run *r);
 void run_forget(jobs *j, batch_run *r);
+/* Cancels the batches of those who may no longer ask. */
+void runs_review(jobs *j);
 
 /* output.c */
 /* A finished line as the output has it, without the line end. */

@@ -117,6 +117,26 @@ void runs_look(jobs *j)
         SL_LOG(SL_LOG_ERROR, "batch.not_read", SL_F_STR("error", err.text));
 }
 
+void runs_review(jobs *j)
+{
+    for (batch_run *r = j->runs; r; r = r->next) {
+        sl_err err = { 0 };
+        sl_status status;
+
+        if (r->is_cancelling || caller_in_force(&j->o.accounts, r->caller))
+            continue;
+        store_lock(j->db);
+        status = jobs_db_run(j, &err,
+                             "UPDATE batch SET status = 'cancelling', cancelling = ? WHERE seq = ?"
+                             " AND status IN ('validating', 'in_progress')",
+                             "ii", jobs_now_s(j), r->seq);
+        r->is_cancelling = status == SL_OK && store_changes(j->db) > 0;
+        store_unlock(j->db);
+        SL_LOG(SL_LOG_WARN, "batch.owner_gone", SL_F_STR("batch", r->id),
+               SL_F_STR("caller", r->caller->id), SL_F_STR("error", err.text));
+    }
+}
+
 /* ---- the input ------------------------------------------------------------------------------ */
 
 static sl_status add_input_error(batch_run *r, const char *code, const char *message, sl_err *err)

@@ -299,3 +299,32 @@ def test_real_model_beside_live_requests(real_factory, tmp_path):
     mine = ledger["batch:/v1/chat/completions"]
     assert mine["requests"] == count and mine["output_tokens"] == usage["output_tokens"]
     assert mine["key"] == ledger["/v1/completions"]["key"] != ""
+
+
+def test_real_keys(real_factory, tmp_path):
+    """Teams share, others see nothing, and who loses his key loses what he left running."""
+    source = os.environ.get("SLUICE_DATA")
+    if not source:
+        pytest.skip("SLUICE_DATA is not set")
+    os.symlink(os.path.join(source, "models"), tmp_path / "models")
+
+    def key(name, *more):
+        return json.loads(sluice("key", "create", name, "--json", "--data", str(tmp_path), *more).stdout)
+
+    sluice("team", "add", "lab", "--data", str(tmp_path))
+    made = {n: key(n, *m) for n, m in {"ann": ("--team", "lab"), "ben": ("--team", "lab"), "eve": ()}.items()}
+    server = real_factory("--model", "smollm2", "--data", str(tmp_path), "--api-key", "boss")
+    ann, ben, eve = (client_of(server, made[n]["key"]) for n in ("ann", "ben", "eve"))
+    b = send(ann, [line(str(i), model="smollm2", max_tokens=400, ignore_eos=True,
+                        messages=[{"role": "user", "content": "Write a book."}]) for i in range(2000)])
+    assert wait(ann, b, {"in_progress"}) and ben.batches.retrieve(b.id).id == b.id
+    for call in (eve.batches.retrieve, eve.batches.cancel):
+        with pytest.raises(openai.NotFoundError):
+            call(b.id)
+    assert eve.files.list().data == [] and [f.id for f in ben.files.list().data] == [b.input_file_id]
+    server.process.send_signal(signal.SIGKILL)  # the batch is looked at anew when the server starts
+    server.process.wait()
+    sluice("key", "revoke", "ann", "--data", str(tmp_path))
+    server = real_factory("--model", "smollm2", "--data", str(tmp_path), "--api-key", "boss")
+    boss = client_of(server, "boss")
+    assert wait(boss, b, seconds=60).status == "cancelled"

@@ -33,6 +33,8 @@ static jobs *j;
 static llm_jobs door;
 static char dir[64];
 static sl_err err;
+static const llm_caller *who;  /* asks; NULL: keys are off */
+static const char *key_status; /* of his key; NULL: nobody knows it */
 
 static int64_t clock_ms(void)
 {
@@ -78,6 +80,16 @@ static void release(void *handle)
 {
 }
 
+static sl_status get_account(void *ctx, llm_account_kind kind, const char *name, json_t **ret,
+                             sl_err *e)
+{
+    if (kind != LLM_ACCOUNT_KEY || !key_status)
+        return sl_fail(e, SL_ENOTFOUND, "no account");
+    *ret = json_pack("{s:s}", "status", key_status);
+    return SL_OK;
+}
+
+static const llm_accounts_ops account_ops = { .get = get_account };
 static const llm_line_ops ops = { check, run, cancel, release };
 
 /* The lines that run now. */
@@ -121,6 +133,7 @@ static void open_room(int concurrency)
 {
     const jobs_options o = { .dir = dir,
                              .runner = { &ops, NULL },
+                             .accounts = { &account_ops, NULL },
                              .concurrency = concurrency,
                              .clock_ms = clock_ms,
                              .is_manual = true };
@@ -136,6 +149,8 @@ static int setup(void **state)
     assert_non_null(mkdtemp(dir));
     now_ms = 1800000000000;
     line_count = 0;
+    who = NULL;
+    key_status = NULL;
     open_room(4);
     return 0;
 }
@@ -159,7 +174,7 @@ static void put_file(const char *text, const char *purpose, int64_t expires_s, c
 
     assert_int_equal(door.ops->draft_open(j, &d, &err), SL_OK);
     assert_int_equal(door.ops->draft_write(d, text, strlen(text), &err), SL_OK);
-    assert_int_equal(door.ops->file_create(j, NULL, &spec, d, &file, &err), SL_OK);
+    assert_int_equal(door.ops->file_create(j, who, &spec, d, &file, &err), SL_OK);
     snprintf(id, ID_BYTES, "%s", json_string_value(json_object_get(file, "id")));
     json_decref(file);
 }
@@ -181,7 +196,7 @@ static void make_batch(int count, char id[ID_BYTES])
     put_file(sl_buf_str(&text), "batch", 0, file);
     sl_buf_deinit(&text);
     spec.input_file_id = file;
-    assert_int_equal(door.ops->batch_create(j, NULL, &spec, &batch, &err), SL_OK);
+    assert_int_equal(door.ops->batch_create(j, who, &spec, &batch, &err), SL_OK);
     snprintf(id, ID_BYTES, "%s", json_string_value(json_object_get(batch, "id")));
     assert_string_equal(json_string_value(json_object_get(batch, "status")), "validating");
     json_decref(batch);
@@ -595,6 +610,39 @@ static void test_inputs_of_batches_stay(void **state)
     assert_false(sl_file_exists(path));
 }
 
+/* Whoever loses his key loses what he left running; those whom nobody keeps stay. */
+static void test_a_key_is_revoked(void **state)
+{
+    const llm_caller ann = { .id = "key_1",
+                             .name = "ann",
+                             .user = "",
+                             .team = "",
+                             .role = "member",
+                             .permissions = LLM_MAY_FILES | LLM_MAY_GENERATE };
+    char id[ID_BYTES];
+
+    who = &ann;
+    make_batch(6, id);
+    who = NULL; /* look() sees all */
+    jobs_tick(j);
+    now_ms += 120000;
+    jobs_tick(j);
+    assert_string_equal(look(id), "in_progress");
+    key_status = "active";
+    now_ms += 120000;
+    jobs_tick(j);
+    good(lines[0].id);
+    jobs_tick(j);
+    assert_string_equal(look(id), "in_progress");
+    key_status = "revoked";
+    now_ms += 60000;
+    jobs_tick(j);
+    jobs_tick(j);
+    assert_string_equal(look(id), "cancelled");
+    counts(6, 1, 5);
+    end_seen();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -610,6 +658,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_one_leads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_things_expire, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inputs_of_batches_stay, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_key_is_revoked, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
