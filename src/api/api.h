@@ -79,8 +79,14 @@ typedef struct api_options {
 
 SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,
                                   sl_err *err);
-/* Runs the lines of batches as their HTTP routes would run them. */
-llm_line_runner api_line_runner(llm_chain *chain);
+/* What the lines of batches need. */
+typedef struct api_lines {
+    llm_chain *chain;
+    api_kept responses;
+} api_lines;
+
+/* Runs lines as their HTTP routes would run them. lines must outlive the runner. */
+llm_line_runner api_line_runner(api_lines *lines);
 /* The OpenAPI 3.1 document of all routes, as JSON. */
 void api_write_openapi(const char *version_text, sl_buf *out);
 /* /ready answers 200 while true, 503 otherwise. Starts false. */

@@ -136,7 +136,7 @@ static const field_rule batch_rules[] = {
       .required = true,
       .max = 64,
       IN_CALL(llm_batch_spec, endpoint),
-      .help = "/v1/chat/completions, /v1/completions or /v1/embeddings" },
+      .help = "/v1/chat/completions, /v1/completions, /v1/embeddings or /v1/responses" },
     { .name = "completion_window",
       .kind = FIELD_STR,
       .required = true,

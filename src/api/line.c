@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "api/api_int.h"
+#include "api/responses.h"
 
 typedef struct line_job {
     atomic_int refs;
@@ -25,10 +26,12 @@ static const struct line_route {
     const char *route; /* as the ledger names it */
     llm_task task;
     uint32_t permission;
+    bool is_response;
 } line_routes[] = {
-    { "/v1/chat/completions", "batch:/v1/chat/completions", LLM_CHAT, LLM_MAY_GENERATE },
-    { "/v1/completions", "batch:/v1/completions", LLM_COMPLETE, LLM_MAY_GENERATE },
-    { "/v1/embeddings", "batch:/v1/embeddings", LLM_EMBED, LLM_MAY_EMBED },
+    { "/v1/chat/completions", "batch:/v1/chat/completions", LLM_CHAT, LLM_MAY_GENERATE, false },
+    { "/v1/completions", "batch:/v1/completions", LLM_COMPLETE, LLM_MAY_GENERATE, false },
+    { "/v1/embeddings", "batch:/v1/embeddings", LLM_EMBED, LLM_MAY_EMBED, false },
+    { "/v1/responses", "batch:/v1/responses", LLM_CHAT, LLM_MAY_GENERATE, true },
 };
 
 static const struct line_route *find_route(const char *url)
@@ -42,20 +45,21 @@ static const struct line_route *find_route(const char *url)
 static sl_status line_check(void *ctx, const char *url, const char *model, const llm_caller *caller,
                             sl_err *err)
 {
+    const api_lines *lines = ctx;
     const struct line_route *r = find_route(url);
     const llm_backend *b;
     llm_model_info info;
 
     if (!r)
         return sl_fail(err, SL_EINVAL,
-                       "Invalid 'endpoint': expected /v1/chat/completions, /v1/completions or "
-                       "/v1/embeddings");
+                       "Invalid 'endpoint': expected /v1/chat/completions, /v1/completions, "
+                       "/v1/embeddings or /v1/responses");
     if (!llm_caller_may(caller, r->permission))
         return sl_fail(err, SL_EFORBIDDEN, "This key lacks the permission '%s', which %s needs",
                        llm_permission_name(__builtin_ctz(r->permission)), url);
     if (!model)
         return SL_OK;
-    b = llm_chain_find(ctx, model, r->task);
+    b = llm_chain_find(lines->chain, model, r->task);
     if (!b)
         return sl_fail(err, SL_ENOTFOUND, "The model '%.100s' does not exist", model);
     b->ops->info(b->ctx, &info);
@@ -117,9 +121,9 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     j->answer.output_tokens = ev->usage.output_tokens;
     j->answer.is_cancelled = j->answer.is_cancelled || j->error == SL_ECANCELLED;
     j->answer.again = j->error == SL_EBUSY && !j->enc->started;
-    j->answer.status = j->enc->failed ? j->enc->error.http : 200;
-    if (j->out.failed)
-        tell_error(j, &too_large);
+    j->answer.status = 200;
+    if (j->enc->failed || j->out.failed)
+        tell_error(j, j->enc->failed ? &j->enc->error : &too_large);
     else
         tell(j);
 }
@@ -150,33 +154,66 @@ static void submit(llm_chain *chain, line_job *j, llm_request *req)
     tell_error(j, &e);
 }
 
-static sl_status parse(llm_chain *chain, const llm_line *line, const struct line_route *r,
+/* The encoder of a parsed line. A call that is not kept goes with its request. */
+static sl_status take_call(line_job *j, openai_call *call, encoder *enc, openai_error *e)
+{
+    if (call->stream) {
+        if (enc)
+            enc->ops->destroy(enc);
+        return openai_refuse(e, "stream", "unsupported_value",
+                             "Invalid 'stream': the lines of a batch are not streamed");
+    }
+    if (!enc) {
+        openai_error_from(&(sl_err){ .status = SL_ENOMEM }, LLM_CHAT, e);
+        return SL_ENOMEM;
+    }
+    j->enc = enc;
+    return SL_OK;
+}
+
+static sl_status parse_response(const api_lines *lines, const llm_line *line, line_job *j,
+                                llm_request **ret, openai_error *e)
+{
+    const char *owner = line->caller ? line->caller->id : "", *model = NULL;
+    responses_call call;
+    sl_status status;
+
+    SL_TRY(responses_parse((const char *)line->body.ptr, line->body.len, &call, e));
+    status = responses_prepare(lines->chain, &lines->responses, owner, &call, &model, e);
+    if (status == SL_OK)
+        status = take_call(j, &call.base,
+                           responses_encoder_create(&call, model, sl_clock_wall_ms() / 1000,
+                                                    lines->responses, owner),
+                           e);
+    if (status == SL_OK) {
+        *ret = call.base.req;
+        call.base.req = NULL;
+    }
+    responses_call_deinit(&call);
+    return status;
+}
+
+static sl_status parse(const api_lines *lines, const llm_line *line, const struct line_route *r,
                        line_job *j, llm_request **ret, openai_error *e)
 {
     const char *model = NULL;
     openai_call call;
+    sl_status status;
 
-    SL_TRY(openai_prepare(chain, line->caller, r->task, line->body, &call, &model, e));
-    if (call.stream) {
+    if (r->is_response)
+        return parse_response(lines, line, j, ret, e);
+    SL_TRY(openai_prepare(lines->chain, line->caller, r->task, line->body, &call, &model, e));
+    status = take_call(j, &call, openai_encoder_create(&call, model, sl_clock_wall_ms() / 1000), e);
+    if (status == SL_OK)
+        *ret = call.req;
+    else
         llm_request_destroy(call.req);
-        return openai_refuse(e, "stream", "unsupported_value",
-                             "Invalid 'stream': the lines of a batch are not streamed");
-    }
-    j->enc = openai_encoder_create(&call, model, sl_clock_wall_ms() / 1000);
-    if (!j->enc) {
-        llm_request_destroy(call.req);
-        openai_error_from(&(sl_err){ .status = SL_ENOMEM }, r->task, e);
-        return SL_ENOMEM;
-    }
-    call.req->caller = llm_caller_ref(line->caller);
-    call.req->priority = line->priority;
-    call.req->route = r->route;
-    *ret = call.req;
-    return SL_OK;
+    return status;
 }
 
 static void *line_run(void *ctx, const llm_line *line, llm_line_fn fn, void *fn_ctx)
 {
+    const api_lines *lines = ctx;
     const struct line_route *r = find_route(line->url);
     line_job *j = sl_calloc(1, sizeof *j);
     llm_request *req = NULL;
@@ -195,10 +232,13 @@ static void *line_run(void *ctx, const llm_line *line, llm_line_fn fn, void *fn_
     if (!r) {
         (void)line_check(ctx, line->url, NULL, NULL, &err);
         openai_refuse(&e, "url", "invalid_value", "%s", err.text);
-    } else if (parse(ctx, line, r, j, &req, &e) == SL_OK) {
+    } else if (parse(lines, line, r, j, &req, &e) == SL_OK) {
+        req->caller = llm_caller_ref(line->caller);
+        req->priority = line->priority;
+        req->route = r->route;
         snprintf(j->request_id, sizeof j->request_id, "%s", req->id);
         j->req = req;
-        submit(ctx, j, req);
+        submit(lines->chain, j, req);
         return j;
     }
     tell_error(j, &e);
@@ -221,9 +261,9 @@ static void line_release(void *handle)
         job_unref(handle);
 }
 
-llm_line_runner api_line_runner(llm_chain *chain)
+llm_line_runner api_line_runner(api_lines *lines)
 {
     static const llm_line_ops ops = { line_check, line_run, line_cancel, line_release };
 
-    return (llm_line_runner){ &ops, chain };
+    return (llm_line_runner){ &ops, lines };
 }

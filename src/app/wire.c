@@ -31,9 +31,10 @@ struct app {
     llm_chain chain;
     models *models;
     rag *rag;
-    books *books; /* while serving */
-    kept *kept;   /* the same */
-    jobs *jobs;   /* the same */
+    books *books;    /* while serving */
+    kept *kept;      /* the same */
+    jobs *jobs;      /* the same */
+    api_lines lines; /* of batches */
     metric_registry *metrics;
 };
 
@@ -196,7 +197,8 @@ llm_chain *app_chain(app *a)
 
 sl_status app_run_batch(app *a, jobs_local *o, jobs_progress *ret, sl_err *err)
 {
-    o->runner = api_line_runner(&a->chain);
+    a->lines.chain = &a->chain;
+    o->runner = api_line_runner(&a->lines);
     return jobs_run_local(o, ret, err);
 }
 
@@ -373,11 +375,12 @@ static sl_status open_kept(app *a, sl_err *err)
 static sl_status open_jobs(app *a, access_control *access, sl_err *err)
 {
     jobs_options o = { .dir = a->c->data,
-                       .runner = api_line_runner(&a->chain),
+                       .runner = api_line_runner(&a->lines),
                        .accounts = access_accounts(access),
                        .concurrency = a->c->jobs.concurrency };
     uint64_t bytes = 0;
 
+    a->lines = (api_lines){ &a->chain, kept_responses(a->kept) };
     if (a->c->jobs.file_max)
         SL_TRY(config_bytes(a->c->jobs.file_max, &bytes, err));
     o.file_bytes_max = (int64_t)bytes;

@@ -74,13 +74,15 @@ static sl_status gate(void *ctx, const http_exchange *x, llm_caller **ret, sl_er
 }
 
 /* Files and batches, where FAKE_DATA says so. */
-static sl_status open_jobs(llm_chain *chain, jobs **ret, sl_err *err)
+static sl_status open_jobs(llm_chain *chain, kept *answers, jobs **ret, sl_err *err)
 {
+    static api_lines lines;
     const char *max = getenv("FAKE_FILE_BYTES_MAX");
     jobs_options o = { .dir = getenv("FAKE_DATA"),
-                       .runner = api_line_runner(chain),
+                       .runner = api_line_runner(&lines),
                        .file_bytes_max = max ? atoll(max) : 0 };
 
+    lines = (api_lines){ chain, kept_responses(answers) };
     if (!o.dir)
         return SL_OK;
     SL_TRY(jobs_open(&o, ret, err));
@@ -104,11 +106,12 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     fake_chain(&backend, &chain);
-    if (open_gate(argv + 1, argc - 1, &err) != SL_OK || open_jobs(&chain, &j, &err) != SL_OK ||
+    if (open_gate(argv + 1, argc - 1, &err) != SL_OK ||
         http_server_create(
             &(http_server_options){ .address = "127.0.0.1:0", .body_bytes_max = 1 << 20 }, &server,
             &err) != SL_OK ||
         kept_open(":memory:", &answers, &err) != SL_OK ||
+        open_jobs(&chain, answers, &j, &err) != SL_OK ||
         api_create(&(api_options){ .chain = &chain,
                                    .docs = { &fake_docs_ops, &backend },
                                    .responses = kept_responses(answers),

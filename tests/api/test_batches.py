@@ -87,6 +87,20 @@ def test_completions_and_embeddings(ai):
     assert {x["custom_id"]: len(x["response"]["body"]["data"]) for x in read(ai, b.output_file_id)} == {"a": 2, "b": 1}
 
 
+def test_responses(ai):
+    b = wait(ai, send(ai, [line("a", url="/v1/responses", model="fake", input="hi", instructions="be brief"),
+                           line("gone", url="/v1/responses", model="fake", input="hi", previous_response_id="resp_none"),
+                           line("streams", url="/v1/responses", model="fake", input="hi", stream=True)], "/v1/responses"))
+    body = read(ai, b.output_file_id)[0]["response"]["body"]
+    assert body["object"] == "response" and body["output"][0]["content"][0]["text"] == "w0 w1 w2 w3 w4 "
+    assert ai.responses.retrieve(body["id"]).id == body["id"]  # kept for who made the batch
+    errors = {x["custom_id"]: x["response"]["body"]["error"] for x in read(ai, b.error_file_id)}
+    assert errors["gone"]["param"] == "previous_response_id" and errors["streams"]["param"] == "stream"
+    more = wait(ai, send(ai, [line("b", url="/v1/responses", model="fake", input="and?", previous_response_id=body["id"])],
+                         "/v1/responses"))
+    assert read(ai, more.output_file_id)[0]["response"]["body"]["previous_response_id"] == body["id"]
+
+
 def test_lines_that_fail(ai):
     b = wait(ai, send(ai, [line("good"), line("bad", temperature=9), line("tools", response_format={"type": "json_schema"}),
                            line("streams", stream=True), line("context", "context"), line("breaks", "error")],
