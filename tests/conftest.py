@@ -54,11 +54,12 @@ class Server:
             raise
 
 
-def start_fake(*keys):
+def start_fake(*keys, env=None):
     binary = os.environ.get("SLUICE_FAKE_SERVER")
     if not binary:
         pytest.skip("SLUICE_FAKE_SERVER names no test server")
-    process = subprocess.Popen([binary, *keys], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([binary, *keys], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               env={**os.environ, **(env or {})})
     port = int(process.stdout.readline())
     return Server(process, f"http://127.0.0.1:{port}")
 
@@ -74,8 +75,8 @@ def fake():
 def fake_factory():
     started = []
 
-    def make(*keys):
-        started.append(start_fake(*keys))
+    def make(*keys, **kw):
+        started.append(start_fake(*keys, **kw))
         return started[-1]
 
     yield make

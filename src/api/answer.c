@@ -188,7 +188,12 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
 
 const char *answer_model(const api *a, const llm_request *req, llm_model_info *ret_info)
 {
-    const llm_backend *b = llm_chain_find(a->options.chain, req->model, req->task);
+    return chain_model(a->options.chain, req, ret_info);
+}
+
+const char *chain_model(const llm_chain *chain, const llm_request *req, llm_model_info *ret_info)
+{
+    const llm_backend *b = llm_chain_find(chain, req->model, req->task);
 
     *ret_info = (llm_model_info){ 0 };
     if (!b)

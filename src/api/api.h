@@ -62,6 +62,7 @@ typedef struct api_options {
     api_kept responses;
     llm_accounts accounts;    /* ops NULL: /admin and /auth answer 501 */
     llm_usage_source usage;   /* ops NULL: the usage routes answer 501 */
+    llm_jobs jobs;            /* ops NULL: the routes of files and batches answer 501 */
     metric_registry *metrics; /* NULL: the api makes its own; not rendered after api_destroy */
     const char *version;      /* for /version and the hello page */
     /* Fills ret[max], one per loaded model, and returns how many. Any thread, must not block; NULL:
@@ -78,6 +79,14 @@ typedef struct api_options {
 
 SL_NODISCARD sl_status api_create(const api_options *options, http_server *server, api **ret_api,
                                   sl_err *err);
+/* What the lines of batches need. */
+typedef struct api_lines {
+    llm_chain *chain;
+    api_kept responses;
+} api_lines;
+
+/* Runs lines as their HTTP routes would run them. lines must outlive the runner. */
+llm_line_runner api_line_runner(api_lines *lines);
 /* The OpenAPI 3.1 document of all routes, as JSON. */
 void api_write_openapi(const char *version_text, sl_buf *out);
 /* /ready answers 200 while true, 503 otherwise. Starts false. */

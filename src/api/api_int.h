@@ -61,6 +61,8 @@ struct api {
 /* The name that answers, logs and metrics carry: what the caller said, or the default model's;
  * "unknown" when there is no such model, and then *ret_info is empty. */
 const char *answer_model(const api *a, const llm_request *req, llm_model_info *ret_info);
+/* The same where there is no api. */
+const char *chain_model(const llm_chain *chain, const llm_request *req, llm_model_info *ret_info);
 /* Submits the request and answers through enc, later. Takes req and enc (NULL: out of memory, which
  * is answered). */
 void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model);
@@ -70,6 +72,13 @@ extern const api_endpoints llamacpp_endpoints, rag_endpoints, usage_endpoints, o
 extern const api_endpoints tgi_endpoints, tokenize_endpoints, admin_endpoints;
 /* openai.c: answers a body of one of its three routes. */
 void openai_handle(api *a, http_exchange *x, llm_task task);
+extern const api_endpoints files_endpoints, batches_endpoints;
+
+/* openai.c: parses a body and checks it against its model, for every way in. *ret_model: what logs
+ * and answers call it. On failure nothing is kept and *err is filled. */
+sl_status openai_prepare(const llm_chain *chain, const llm_caller *caller, llm_task task,
+                         sl_span body, openai_call *ret, const char **ret_model, openai_error *err);
+
 /* models.c */
 void models_list(api *a, http_exchange *x);
 void models_get(api *a, http_exchange *x);

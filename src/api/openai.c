@@ -14,23 +14,27 @@ static bool check_model(const openai_call *call, const llm_model_info *info, ope
     return true;
 }
 
+sl_status openai_prepare(const llm_chain *chain, const llm_caller *caller, llm_task task,
+                         sl_span body, openai_call *ret, const char **ret_model, openai_error *err)
+{
+    llm_model_info info;
+
+    SL_TRY(openai_parse(task, (const char *)body.ptr, body.len, ret, err));
+    *ret_model = chain_model(chain, ret->req, &info);
+    if (check_model(ret, &info, err) && openai_settle(ret, caller ? caller->id : "", err) == SL_OK)
+        return SL_OK;
+    llm_request_destroy(ret->req);
+    return SL_EINVAL;
+}
+
 void openai_handle(api *a, http_exchange *x, llm_task task)
 {
-    const llm_caller *caller = api_caller(x);
-    sl_span body = http_body(x);
     openai_error error = { 0 };
+    const char *model = NULL;
     openai_call call;
-    llm_model_info info;
-    const char *model;
 
-    if (openai_parse(task, (const char *)body.ptr, body.len, &call, &error) != SL_OK) {
-        api_respond_error(a, x, &error);
-        return;
-    }
-    model = answer_model(a, call.req, &info);
-    if (!check_model(&call, &info, &error) ||
-        openai_settle(&call, caller ? caller->id : "", &error) != SL_OK) {
-        llm_request_destroy(call.req);
+    if (openai_prepare(a->options.chain, api_caller(x), task, http_body(x), &call, &model,
+                       &error) != SL_OK) {
         api_respond_error(a, x, &error);
         return;
     }

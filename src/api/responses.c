@@ -32,18 +32,17 @@ static void respond_json(api *a, http_exchange *x, const json_t *root)
 
 /* ---- what is kept -------------------------------------------------------------------------- */
 
-/* The record of a response of this caller; the caller's. */
-static sl_status load(const api *a, const http_exchange *x, const char *id, json_t **ret,
+/* The record of a response of this owner; the caller's. */
+static sl_status load(const api_kept *k, const char *owner, const char *id, json_t **ret,
                       sl_err *err)
 {
-    const api_kept *k = &a->options.responses;
     json_t *root = NULL;
     sl_status status = SL_ENOTFOUND;
     sl_buf b;
 
     sl_buf_init(&b, SL_RESPONSE_BYTES_MAX);
     if (k->ops)
-        status = k->ops->get(k->ctx, owner_of(x), id, &b, err);
+        status = k->ops->get(k->ctx, owner, id, &b, err);
     if (status == SL_OK && !(root = json_loadb(sl_buf_str(&b), b.len, 0, NULL)))
         status = sl_fail(err, SL_EINTERNAL, "the kept response is damaged");
     if (status == SL_ENOTFOUND)
@@ -60,7 +59,7 @@ static json_t *load_or_answer(api *a, http_exchange *x)
     json_t *record = NULL;
     sl_err err = { .status = SL_EINTERNAL };
 
-    err.status = load(a, x, http_param(x, "id"), &record, &err);
+    err.status = load(&a->options.responses, owner_of(x), http_param(x, "id"), &record, &err);
     if (err.status == SL_OK)
         return record;
     api_respond_status(a, x, &err);
@@ -192,7 +191,8 @@ static void run_items(api *a, http_exchange *x)
 /* ---- creating ------------------------------------------------------------------------------ */
 
 /* Puts the previous conversation in front. */
-static sl_status take_previous(api *a, http_exchange *x, responses_call *call, openai_error *e)
+static sl_status take_previous(const api_kept *kept, const char *owner, responses_call *call,
+                               openai_error *e)
 {
     sl_err err = { 0 };
     json_t *record = NULL;
@@ -200,7 +200,7 @@ static sl_status take_previous(api *a, http_exchange *x, responses_call *call, o
 
     if (!call->previous_id)
         return SL_OK;
-    status = load(a, x, call->previous_id, &record, &err);
+    status = load(kept, owner, call->previous_id, &record, &err);
     if (status == SL_ENOTFOUND)
         return openai_refuse(e, "previous_response_id", "previous_response_not_found",
                              "Previous response with id '%.64s' not found.", call->previous_id);
@@ -213,12 +213,21 @@ static sl_status take_previous(api *a, http_exchange *x, responses_call *call, o
     return status;
 }
 
-static sl_status prepare(api *a, http_exchange *x, responses_call *call, llm_model_info *ret_info,
-                         const char **ret_model, openai_error *e)
+sl_status responses_prepare(const llm_chain *chain, const api_kept *kept, const char *owner,
+                            responses_call *call, const char **ret_model, openai_error *e)
 {
-    SL_TRY(take_previous(a, x, call, e));
-    *ret_model = answer_model(a, call->base.req, ret_info);
-    return openai_settle(&call->base, owner_of(x), e);
+    llm_model_info info;
+
+    SL_TRY(take_previous(kept, owner, call, e));
+    *ret_model = chain_model(chain, call->base.req, &info);
+    return openai_settle(&call->base, owner, e);
+}
+
+static sl_status prepare(api *a, http_exchange *x, responses_call *call, const char **ret_model,
+                         openai_error *e)
+{
+    return responses_prepare(a->options.chain, &a->options.responses, owner_of(x), call, ret_model,
+                             e);
 }
 
 /* Parses the body, or answers. */
@@ -236,12 +245,11 @@ static bool parse_or_answer(api *a, http_exchange *x, responses_call *ret)
 static void start(api *a, http_exchange *x, responses_call *call)
 {
     openai_error e = { 0 };
-    llm_model_info info;
     const char *model;
     llm_request *req;
     encoder *enc;
 
-    if (prepare(a, x, call, &info, &model, &e) != SL_OK) {
+    if (prepare(a, x, call, &model, &e) != SL_OK) {
         api_respond_error(a, x, &e);
         return;
     }
@@ -280,7 +288,6 @@ static void run_count(api *a, http_exchange *x)
 {
     openai_error e = { 0 };
     sl_err err = { 0 };
-    llm_model_info info;
     responses_call call;
     const char *model;
     size_t count = 0;
@@ -288,7 +295,7 @@ static void run_count(api *a, http_exchange *x)
 
     if (!parse_or_answer(a, x, &call))
         return;
-    if (prepare(a, x, &call, &info, &model, &e) != SL_OK) {
+    if (prepare(a, x, &call, &model, &e) != SL_OK) {
         api_respond_error(a, x, &e);
         responses_call_deinit(&call);
         return;

@@ -34,6 +34,11 @@ void responses_call_deinit(responses_call *call);
 /* Puts the conversation of a kept record in front of the call's input. SL_EFORMAT: it is none. */
 SL_NODISCARD sl_status responses_continue(responses_call *call, const json_t *record,
                                           openai_error *err);
+/* Puts the previous response in front, which may block, and settles what depends on the model, for
+ * every way in. *ret_model: as openai_prepare. */
+SL_NODISCARD sl_status responses_prepare(const llm_chain *chain, const api_kept *kept,
+                                         const char *owner, responses_call *call,
+                                         const char **ret_model, openai_error *e);
 /* "prefix" and random hexadecimal digits. */
 void responses_make_id(char out[RESPONSES_ID_BYTES], const char *prefix);
 

@@ -5,6 +5,7 @@
 #include "app/config.h"
 #include "app/pull.h"
 #include "app/recipe.h"
+#include "jobs/jobs.h"
 #include "llm/llm.h"
 #include "model/model.h"
 
@@ -63,6 +64,8 @@ SL_NODISCARD sl_status app_open_model(const config *c, const char *name, model_f
 SL_NODISCARD sl_status app_usage(const config *c, const llm_usage_query *q,
                                  void (*on_row)(void *ctx, const llm_usage_row *row), void *ctx,
                                  sl_err *err);
+/* jobs_run_local on the app's models; sets o->runner. */
+SL_NODISCARD sl_status app_run_batch(app *a, jobs_local *o, jobs_progress *ret, sl_err *err);
 /* The OpenAPI document that a server of this version answers with. */
 void app_write_openapi(sl_buf *out);
 

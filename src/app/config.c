@@ -113,6 +113,11 @@ static const cyaml_schema_field_t usage_fields[] = {
     CYAML_FIELD_INT("keep_days", OPT, config_usage, keep_days),
     CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t jobs_fields[] = {
+    STR("file_max", config_jobs, file_max),
+    CYAML_FIELD_INT("concurrency", OPT, config_jobs, concurrency),
+    CYAML_FIELD_END,
+};
 #define LOG_ROOM(name) STR(#name, config_log_levels, name),
 static const cyaml_schema_field_t log_levels_fields[] = { CONFIG_LOG_ROOMS(LOG_ROOM)
                                                               CYAML_FIELD_END };
@@ -149,6 +154,7 @@ const cyaml_schema_field_t config_root_fields[] = {
     CYAML_FIELD_MAPPING("usage", OPT, config, usage, usage_fields),
     CYAML_FIELD_MAPPING("metrics", OPT, config, metrics, metrics_fields),
     CYAML_FIELD_MAPPING("log", OPT, config, log, log_fields),
+    CYAML_FIELD_MAPPING("jobs", OPT, config, jobs, jobs_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t root_schema = {

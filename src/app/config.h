@@ -116,6 +116,12 @@ typedef struct config_metrics {
     unsigned compat_count;
 } config_metrics;
 
+/* Stored files and batches. */
+typedef struct config_jobs {
+    char *file_max;  /* "512MiB" (NULL); of one file */
+    int concurrency; /* 0: 8; lines of batches under way at once */
+} config_jobs;
+
 typedef struct config_server {
     int io_threads, connections, drain_seconds;             /* 0: 2, 10,000, 30; of each address */
     int request_timeout, body_timeout, write_timeout, ping; /* seconds; 0: 30, 300, 60, 15 */
@@ -151,6 +157,7 @@ typedef struct config {
     config_usage usage;
     config_metrics metrics;
     config_log log;
+    config_jobs jobs;
 } config;
 
 /* path NULL: only defaults and the environment. SL_EINVAL names line and key. */

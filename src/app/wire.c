@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "http/http.h"
+#include "jobs/jobs.h"
 #include "rag/rag.h"
 
 #define DRAIN_SECONDS_DEFAULT 30
@@ -30,8 +31,10 @@ struct app {
     llm_chain chain;
     models *models;
     rag *rag;
-    books *books; /* while serving */
-    kept *kept;   /* the same */
+    books *books;    /* while serving */
+    kept *kept;      /* the same */
+    jobs *jobs;      /* the same */
+    api_lines lines; /* of batches */
     metric_registry *metrics;
 };
 
@@ -179,6 +182,7 @@ void app_destroy(app *a)
     rag_close(a->rag);
     models_destroy(a->models);
     scripted_close(a->script);
+    jobs_close(a->jobs);
     books_close(a->books);
     kept_close(a->kept);
     config_destroy(a->reloaded);
@@ -189,6 +193,13 @@ void app_destroy(app *a)
 llm_chain *app_chain(app *a)
 {
     return &a->chain;
+}
+
+sl_status app_run_batch(app *a, jobs_local *o, jobs_progress *ret, sl_err *err)
+{
+    a->lines.chain = &a->chain;
+    o->runner = api_line_runner(&a->lines);
+    return jobs_run_local(o, ret, err);
 }
 
 llm_docs app_docs(app *a)
@@ -312,6 +323,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
                       .usage = books_usage(a->books),
                       .responses = kept_responses(a->kept),
                       .metrics = a->metrics,
+                      .jobs = jobs_service(a->jobs),
                       .stats = read_stats,
                       .stats_ctx = a };
     int drain = a->c->server.drain_seconds > 0 ? a->c->server.drain_seconds : DRAIN_SECONDS_DEFAULT;
@@ -324,6 +336,8 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     if (status == SL_OK)
         status = api_create(&o, server, &front, err);
     if (status == SL_OK)
+        status = jobs_start(a->jobs, err);
+    if (status == SL_OK)
         status = http_server_start(server, err);
     if (status == SL_OK) {
         api_set_ready(front, true);
@@ -333,6 +347,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
         dropped = http_server_drain(server, (int64_t)drain * 1000);
         SL_LOG(SL_LOG_INFO, "server.stopped", SL_F_NUM("dropped", dropped));
     }
+    jobs_stop(a->jobs);
     /* Requests of dropped clients still deliver into the api: end them first. */
     models_stop(a->models);
     if (a->script)
@@ -356,6 +371,25 @@ static sl_status open_kept(app *a, sl_err *err)
     return status;
 }
 
+/* Files and batches; batches give way to what else goes through the chain. */
+static sl_status open_jobs(app *a, access_control *access, sl_err *err)
+{
+    jobs_options o = { .dir = a->c->data,
+                       .runner = api_line_runner(&a->lines),
+                       .accounts = access_accounts(access),
+                       .concurrency = a->c->jobs.concurrency };
+    uint64_t bytes = 0;
+
+    a->lines = (api_lines){ &a->chain, kept_responses(a->kept) };
+    if (a->c->jobs.file_max)
+        SL_TRY(config_bytes(a->c->jobs.file_max, &bytes, err));
+    o.file_bytes_max = (int64_t)bytes;
+    SL_TRY(jobs_open(&o, &a->jobs, err));
+    SL_ASSERT(a->chain.stage_count < LLM_STAGES_MAX);
+    a->chain.stages[a->chain.stage_count++] = (llm_stage){ &jobs_stage, a->jobs };
+    return SL_OK;
+}
+
 sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
 {
     const config *c = a->c;
@@ -377,6 +411,8 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
     }
     if (status == SL_OK)
         status = identity_open(c, false, &access, err);
+    if (status == SL_OK)
+        status = open_jobs(a, access, err);
     if (status == SL_OK)
         status = serving_check(&sv, access_is_closed(access), err);
     if (status == SL_OK)

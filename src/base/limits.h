@@ -61,6 +61,13 @@
 #define SL_RESPONSES_BYTES_MAX     (256 * SL_MIB)
 #define SL_RESPONSES_UNWRITTEN_MAX (64 * SL_MIB)
 
+/* Batch jobs: OpenAI's bounds. */
+#define SL_BATCH_LINES_MAX  50000
+#define SL_BATCH_BYTES_MAX  (200 * SL_MIB)
+#define SL_BATCH_ERRORS_MAX 100  /* told of an input that is wrong */
+#define SL_BATCHES_LOADED   16   /* run at the same time; the others wait their turn on the disk */
+#define SL_PARTS_MAX        1024 /* of an upload: 64 GiB in parts of 64 MiB */
+
 /* Engine. */
 #define SL_THREADS_MAX     256
 #define SL_KV_BLOCK_TOKENS 16

@@ -33,6 +33,7 @@ int cmd_team(int argc, char **argv);
 int cmd_audit(int argc, char **argv);
 int cmd_config(int argc, char **argv);
 int cmd_usage(int argc, char **argv);
+int cmd_batch(int argc, char **argv);
 int cmd_openapi(int argc, char **argv);
 
 /* ---- options -----------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ static const struct {
     { "cp", cmd_cp, "give a model another name" },
     { "ps", cmd_ps, "list what a running server has loaded" },
     { "rag", cmd_rag, "add documents and ask about them" },
+    { "batch", cmd_batch, "run a file of requests, here or on a server" },
     { "usage", cmd_usage, "what was used and what it cost" },
     { "key", cmd_key, "make, list, rotate and revoke API keys" },
     { "user", cmd_user, "people who log in with a password" },

@@ -72,7 +72,9 @@ struct decoder {
     int task_count, task_cap, join_count;
     float *parts; /* [part_cap] */
     size_t part_used, part_cap;
-    work (*work)[WORK_COUNT]; /* [layers] */
+    const atomic_bool *give_up; /* or NULL; looked at by member 0 */
+    bool given_up;              /* as all members saw it behind the layer's first barrier */
+    work (*work)[WORK_COUNT];   /* [layers] */
     work head_work;
 };
 
@@ -458,7 +460,11 @@ static void step_member(void *ctx, int me, int n)
 
         residual_share(d, d->tokens, i > 0, i > 0 ? w->layers[i - 1].post_ffn_norm : NULL,
                        l->attn_norm, kinds, me, n);
+        if (me == 0 && d->give_up)
+            d->given_up = atomic_load_explicit(d->give_up, memory_order_relaxed);
         team_barrier(d->t);
+        if (d->given_up)
+            return;
         layer(d, i, me, n);
     }
     if (d->rows == 0)
@@ -519,8 +525,11 @@ static void list_tasks(decoder *d, int run, int first_token, int count)
         }
 }
 
-void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count)
+bool decoder_try_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count,
+                      const atomic_bool *give_up)
 {
+    d->give_up = give_up;
+    d->given_up = false;
     d->pool = pool;
     d->runs = runs;
     d->tokens = d->rows = d->task_count = d->join_count = 0;
@@ -546,14 +555,20 @@ void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count)
         list_tasks(d, r, first, run->count);
     }
     if (d->tokens == 0)
-        return;
+        return true;
     for (int i = 0; i < d->w->params.layers; i++)
         for (int j = 0; j < WORK_COUNT; j++)
             atomic_store_explicit(&d->work[i][j].next, 0, memory_order_relaxed);
     atomic_store_explicit(&d->head_work.next, 0, memory_order_relaxed);
     team_run(d->t, step_member, d);
-    for (int r = 0; r < run_count; r++)
+    for (int r = 0; r < run_count && !d->given_up; r++)
         runs[r].seq->len += runs[r].count;
+    return !d->given_up;
+}
+
+void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count)
+{
+    (void)decoder_try_step(d, pool, runs, run_count, NULL);
 }
 
 float *decoder_logits(decoder *d, int i)

@@ -8,6 +8,8 @@
 #ifndef SL_ENGINE_DECODER_H
 #define SL_ENGINE_DECODER_H
 
+#include <stdatomic.h>
+
 #include "engine/kv.h"
 #include "engine/weights.h"
 
@@ -38,6 +40,9 @@ kv_shape decoder_kv_shape(const model_params *p, kernels_kv type);
 /* Runs one step. Token ids must be below the vocabulary size, the sum of counts at most tokens_max,
  * the logit rows at most logit_rows_max. */
 void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count);
+/* The same, but false as soon as a layer ends and *give_up is true: then nothing was computed. */
+bool decoder_try_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count,
+                      const atomic_bool *give_up);
 
 /* Row i of the last step's logits, [vocab]; rows follow the order of the tokens that asked. */
 float *decoder_logits(decoder *d, int i);

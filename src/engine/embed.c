@@ -1,25 +1,33 @@
 /* embed.c - one round of embeddings: the waiting texts that fit one batch, in order of length, so
- * that few short texts wait for a long one. */
+ * that few short texts wait for a long one. Background texts come after all others, never beside
+ * them, and few at a time, so that whoever comes next waits briefly. */
 #include "engine/engine_int.h"
 
 #include <stdlib.h>
+
+#define BACKGROUND_TOKENS 128
 
 static int by_length(const void *a, const void *b)
 {
     const seq *x = *(seq *const *)a, *y = *(seq *const *)b;
 
+    if (seq_is_background(x) != seq_is_background(y))
+        return seq_is_background(x) ? 1 : -1;
     return (x->count > y->count) - (x->count < y->count);
 }
 
 void embed_round(engine *e)
 {
-    int tokens = 0, texts = 0;
+    int tokens = 0, texts = 0, most;
+    bool background;
 
     qsort(e->live, e->live_count, sizeof(seq *), by_length);
+    background = seq_is_background(e->live[0]);
+    most = background ? SL_MIN(e->limits.step_tokens, BACKGROUND_TOKENS) : e->limits.step_tokens;
     while ((size_t)texts < e->live_count) {
         seq *s = e->live[texts];
 
-        if (texts > 0 && tokens + s->count > e->limits.step_tokens)
+        if (texts > 0 && (tokens + s->count > most || seq_is_background(s) != background))
             break;
         if (!s->job->started)
             job_start(e, s->job);

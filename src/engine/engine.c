@@ -93,7 +93,8 @@ void seq_end(engine *e, size_t live_idx)
         job_start(e, j);
     }
     now_ns = sl_clock_mono_ns();
-    load_end(&e->load, now_ns, now_ns - j->started_ns); /* whoever hears DONE may come again */
+    /* Whoever hears DONE may come again. */
+    load_end(&e->load, now_ns, seq_is_background(s) ? 0 : now_ns - j->started_ns);
     emit_done(j);
     job_destroy(e, j);
 }
@@ -161,6 +162,7 @@ static bool take_inbox(engine *e)
         pthread_cond_wait(&e->wake, &e->lock);
     first = e->inbox_first;
     e->inbox_first = e->inbox_last = NULL;
+    atomic_store_explicit(&e->has_arrivals, false, memory_order_relaxed);
     stop = e->stop;
     pthread_mutex_unlock(&e->lock);
     while (first) {
@@ -230,6 +232,8 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     else
         e->inbox_first = j;
     e->inbox_last = j;
+    if (req->priority < LLM_PRIORITY_IDLE)
+        atomic_store_explicit(&e->has_arrivals, true, memory_order_relaxed);
     pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
     return SL_OK;

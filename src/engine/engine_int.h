@@ -114,6 +114,8 @@ struct engine {
     int64_t promoted_ns;          /* when somebody who waited long was let in last */
     double decode_ns, prefill_ns; /* a step of decodes; what a prompt token adds; 0: not known */
     int brief_tokens;             /* a prompt of so many is brief */
+    bool only_background;         /* of the live sequences, so that steps are short */
+    atomic_bool has_arrivals;     /* the inbox has what is not background */
 
     /* statistics, written by the engine thread */
     atomic_int running, waiting, kv_used;
@@ -125,6 +127,12 @@ struct engine {
 static inline bool seq_wants_rows(const seq *s)
 {
     return s->needs_echo && ((s->job->req->echo && s->job->req->logprobs) || s->tells_probs);
+}
+
+/* Work that rests while there is other. */
+static inline bool seq_is_background(const seq *s)
+{
+    return s->job->req->priority >= LLM_PRIORITY_IDLE;
 }
 
 /* submit.c: from a request to a job. On failure nothing is kept. */

@@ -250,14 +250,15 @@ static void deliver_rows(engine *e)
 /* ---- how much of a prompt goes beside decodes -------------------------------------------------
  */
 
-#define MIXED_RATIO   1.6 /* a step with tokens of a long prompt takes so many times one without */
-#define MIXED_MIN     1   /* long prompts go on, whatever the clock says */
-#define MIXED_MAX     512
-#define MIXED_DEFAULT 24
-#define BRIEF_DEFAULT 256
-#define BRIEF_GAP_NS  50e6  /* a step with brief prompts may take so long: 20 tokens a second */
-#define BRIEF_NS      500e6 /* a prompt that is computed in less is brief */
-#define LEAST_KNOWN   0.01  /* of a decode step: a prompt token cannot seem to take less */
+#define MIXED_RATIO    1.6 /* a step with tokens of a long prompt takes so many times one without */
+#define MIXED_MIN      1   /* long prompts go on, whatever the clock says */
+#define MIXED_MAX      512
+#define MIXED_DEFAULT  24
+#define BRIEF_DEFAULT  256
+#define BRIEF_GAP_NS   50e6  /* a step with brief prompts may take so long: 20 tokens a second */
+#define BRIEF_NS       500e6 /* a prompt that is computed in less is brief */
+#define BACKGROUND_MIN 16    /* fewer prompt tokens take hardly less time than so many */
+#define LEAST_KNOWN    0.01  /* of a decode step: a prompt token cannot seem to take less */
 
 static void smooth(double *mean, double x)
 {
@@ -299,24 +300,44 @@ static void mixed_limits(engine *e)
     l->mixed_brief = SL_MAX(tokens_in(e, BRIEF_GAP_NS - e->decode_ns), l->mixed_prefill);
 }
 
+/* Whoever comes while only background work is computed finds it ready to give up its step, and that
+ * step short, so that little is computed twice. */
+static int plan(engine *e, int decodes)
+{
+    sched_limits l = e->limits;
+
+    if (e->only_background)
+        l.step_tokens = SL_MIN(l.step_tokens, decodes + SL_MAX(l.mixed_prefill, BACKGROUND_MIN));
+    return sched_plan(e->views, (int)e->live_count, e->pool->full.free_count, &l);
+}
+
+/* False: background work was given up for somebody who came; it is planned again. */
+static bool compute(engine *e, int decodes, int planned, int runs)
+{
+    int64_t start = sl_clock_mono_ns();
+
+    if (!e->only_background)
+        decoder_step(e->dec, e->pool, e->runs, runs);
+    else if (!decoder_try_step(e->dec, e->pool, e->runs, runs, &e->has_arrivals))
+        return false;
+    if (decodes > 0 || !e->only_background) /* a short prefill alone is no measure */
+        learn(e, decodes, planned, sl_clock_mono_ns() - start);
+    atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
+    return true;
+}
+
 void generate_round(engine *e)
 {
     int planned, runs, decodes = 0;
-    int64_t start;
 
     mixed_limits(e);
     fill_views(e);
     for (size_t i = 0; i < e->live_count; i++)
-        decodes += e->views[i].decoding;
-    planned = sched_plan(e->views, (int)e->live_count, e->pool->full.free_count, &e->limits);
+        decodes += e->views[i].decoding && !e->views[i].idle;
+    planned = plan(e, decodes);
     runs = apply_plan(e);
-    if (runs > 0) {
-        start = sl_clock_mono_ns();
-        decoder_step(e->dec, e->pool, e->runs, runs);
-        learn(e, decodes, planned, sl_clock_mono_ns() - start);
-        atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
+    if (runs > 0 && compute(e, decodes, planned, runs))
         deliver_rows(e);
-    }
     atomic_store_explicit(&e->running, runs, memory_order_relaxed);
     atomic_store_explicit(&e->waiting, (int)e->live_count - runs, memory_order_relaxed);
     for (size_t i = e->live_count; i-- > 0;)

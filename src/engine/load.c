@@ -137,6 +137,7 @@ void load_end(load_meter *m, int64_t now_ns, int64_t service_ns)
     turn(m, now_ns);
     m->ticks[m->tick % LOAD_TICKS].ended++;
     m->running--;
-    mean_add(&m->service_ns, (double)service_ns);
+    if (service_ns > 0)
+        mean_add(&m->service_ns, (double)service_ns);
     pthread_mutex_unlock(&m->lock);
 }

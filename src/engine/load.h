@@ -50,7 +50,7 @@ SL_NODISCARD sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_re
 /* Gives back what load_enter took, of a request that did not begin. */
 void load_leave(load_meter *m);
 void load_begin(load_meter *m, int64_t now_ns);
-/* A request that began ended, after service_ns. */
+/* A request that began ended, after service_ns; 0: its time says nothing, it rested. */
 void load_end(load_meter *m, int64_t now_ns, int64_t service_ns);
 
 #endif

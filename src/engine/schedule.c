@@ -24,25 +24,28 @@ static int rows_of(const sched_seq *s)
     return s->all_rows || s->decoding ? s->count : s->count > 0 && s->count == s->pending;
 }
 
+/* Takes the blocks of a holder. */
+static void preempt(planner *p, sched_seq *s)
+{
+    p->tokens -= s->count;
+    p->prefill[s->brief] -= s->decoding ? 0 : s->count;
+    p->rows -= rows_of(s);
+    p->free_blocks += s->own;
+    p->holders--;
+    s->pending += s->len;
+    s->len = s->blocks = s->own = s->count = s->draft = 0;
+    s->decoding = false;
+    s->preempt = p->preempted = true;
+}
+
 /* Takes the blocks of the last holder; returns its index, or -1 when nobody holds any. */
 static int preempt_last(planner *p)
 {
-    for (int i = p->count - 1; i >= 0; i--) {
-        sched_seq *s = &p->seqs[i];
-
-        if (s->blocks == 0)
-            continue;
-        p->tokens -= s->count;
-        p->prefill[s->brief] -= s->decoding ? 0 : s->count;
-        p->rows -= rows_of(s);
-        p->free_blocks += s->own;
-        p->holders--;
-        s->pending += s->len;
-        s->len = s->blocks = s->own = s->count = s->draft = 0;
-        s->decoding = false;
-        s->preempt = p->preempted = true;
-        return i;
-    }
+    for (int i = p->count - 1; i >= 0; i--)
+        if (p->seqs[i].blocks > 0) {
+            preempt(p, &p->seqs[i]);
+            return i;
+        }
     return -1;
 }
 
@@ -68,6 +71,8 @@ static void plan_decodes(planner *p)
          i++) {
         sched_seq *s = &p->seqs[i];
 
+        if (s->idle)
+            continue;
         while (s->decoding && blocks_for(p, s, 1) > p->free_blocks)
             if (preempt_last(p) == i)
                 break;
@@ -98,6 +103,16 @@ static bool may_begin(const planner *p, const sched_seq *s)
     return p->holders < p->l->seqs_max && (p->holders == 0 || need <= p->free_blocks);
 }
 
+/* Takes the blocks of idle ones, the last first, until s may begin or none is left. */
+static void make_room(planner *p, const sched_seq *s)
+{
+    for (int i = p->count - 1; i >= 0 && !may_begin(p, s); i--) {
+        if (!p->seqs[i].idle || p->seqs[i].blocks == 0)
+            continue;
+        preempt(p, &p->seqs[i]);
+    }
+}
+
 static void plan_prefills(planner *p)
 {
     bool mixed = p->tokens > p->prefill[false] + p->prefill[true];
@@ -110,11 +125,13 @@ static void plan_prefills(planner *p)
                                 : p->l->mixed_prefill;
         int tokens, room;
 
-        if (s->decoding || s->preempt || s->count > 0 || p->prefill[s->brief] >= budget)
+        if (s->decoding || s->preempt || s->idle || s->count > 0 || p->prefill[s->brief] >= budget)
             continue;
         if (s->blocks == 0) {
             if (s->leader >= 0)
                 continue;
+            if (!p->preempted)
+                make_room(p, s);
             /* Nobody overtakes for blocks. And after a preemption the hits of those that wait are
              * not what they were: what somebody held may be free now, and counted already. */
             if (p->preempted || !may_begin(p, s))

@@ -7,7 +7,8 @@
  * one of their own, for their first token is worth a gap that nobody feels; (3) a prompt whose next
  * block somebody before it is about to compute waits for that block instead of computing it twice;
  * (4) out of blocks, the last sequence in order gives its blocks back and is computed again later;
- * (5) somebody always goes on, because each sequence fits the pool alone. */
+ * (5) somebody always goes on, because each sequence fits the pool alone; (6) idle ones rest while
+ * there are others, and give their blocks back for one that waits to begin. */
 #ifndef SL_ENGINE_SCHED_H
 #define SL_ENGINE_SCHED_H
 
@@ -22,6 +23,7 @@ typedef struct sched_seq {
     bool decoding; /* pending is the one token just sampled */
     int draft;     /* decoding: guessed tokens that may be computed with it */
     bool brief;    /* a prompt that is soon computed */
+    bool idle;     /* gives way: not computed in this step; what it holds is for the others */
     bool all_rows; /* wants logits of every token, not only of the last */
     int hit;       /* holding nothing: tokens found in the prefix cache, a multiple of a block */
     int hit_free;  /* blocks of those that nobody holds */

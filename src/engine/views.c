@@ -76,6 +76,8 @@ static void promote_forgotten(engine *e, size_t waits)
     for (size_t i = 0; i < waits; i++) {
         const seq *s = e->live[e->waits[i].idx];
 
+        if (seq_is_background(s)) /* it may */
+            continue;
         if (s->promoted) {
             e->waits[i].priority = INT_MIN;
             return;
@@ -128,6 +130,20 @@ static void order_live(engine *e)
     memcpy(e->live, e->order, e->live_count * sizeof *e->live);
 }
 
+/* Moves the background behind the others, among the holders of blocks and among those that wait. */
+static void put_background_back(engine *e)
+{
+    size_t count = 0;
+
+    for (int holds = 1; holds >= 0; holds--)
+        for (int back = 0; back <= 1; back++)
+            for (size_t i = 0; i < e->live_count; i++)
+                if ((e->live[i]->kv.block_count > 0) == holds &&
+                    seq_is_background(e->live[i]) == back)
+                    e->order[count++] = e->live[i];
+    memcpy(e->live, e->order, e->live_count * sizeof *e->live);
+}
+
 /* ---- prefix cache ---------------------------------------------------------------------------- */
 
 /* The sequence before number i that is about to compute the block that i needs next, or -1. Hashes
@@ -142,7 +158,8 @@ static int find_leader(const engine *e, size_t i)
     for (size_t j = 0; j < i; j++) {
         const seq *other = e->live[j];
 
-        if (other->kv.root == s->kv.root && other->kv.len < (block + 1) * SL_KV_BLOCK_TOKENS &&
+        if (!e->views[j].idle && other->kv.root == s->kv.root &&
+            other->kv.len < (block + 1) * SL_KV_BLOCK_TOKENS &&
             (block + 1) * SL_KV_BLOCK_TOKENS <= other->prompt_count &&
             other->block_hashes[block] == s->block_hashes[block])
             return (int)j;
@@ -220,8 +237,13 @@ void guess_result(seq *s, int guessed, int right)
 void fill_views(engine *e)
 {
     int looked_at = 0;
+    bool has_live = false;
 
     order_live(e);
+    put_background_back(e);
+    for (size_t i = 0; i < e->live_count && !has_live; i++)
+        has_live = !seq_is_background(e->live[i]);
+    e->only_background = !has_live;
     for (size_t i = 0; i < e->live_count; i++) {
         seq *s = e->live[i];
         sched_seq *v = &e->views[i];
@@ -234,9 +256,10 @@ void fill_views(engine *e)
             .decoding = s->sampled && s->count - s->kv.len == 1 && s->kv.block_count > 0,
             .all_rows = seq_wants_rows(s),
             .brief = s->brief,
+            .idle = has_live && seq_is_background(s),
             .leader = -1,
         };
-        if (v->decoding)
+        if (v->decoding && !v->idle)
             v->draft = guess(e, s);
         if (v->blocks > 0)
             continue;

@@ -11,6 +11,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <strings.h>
+#include <unistd.h>
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
@@ -89,6 +90,7 @@ http_exchange *exchange_create(http_server *s, struct MHD_Connection *conn, bool
     x->started_ns = sl_clock_mono_ns();
     x->conn = conn;
     x->uri_too_long = uri_too_long;
+    x->file = -1;
     sl_arena_init(&x->arena, ARENA_BYTES_MAX);
     sl_arena_init(&x->extra_arena, ARENA_BYTES_MAX);
     sl_buf_init(&x->body, s->options.body_bytes_max);
@@ -128,6 +130,8 @@ void http_unref(http_exchange *x)
         x->context_destroy(x->context);
     exchange_uncount(x);
     queue_count(x, 0);
+    if (x->file >= 0)
+        close(x->file);
     sl_buf_deinit(&x->body);
     sl_buf_deinit(&x->out);
     sl_free(x->content_type);
@@ -352,6 +356,20 @@ void http_respond(http_exchange *x, int status, const char *content_type, const 
     unlock_and_wake(x);
 }
 
+void http_respond_file(http_exchange *x, int status, const char *content_type, int fd,
+                       uint64_t bytes)
+{
+    pthread_mutex_lock(&x->mutex);
+    SL_ASSERT(x->kind == ANSWER_NONE);
+    x->kind = ANSWER_FILE;
+    x->status = status;
+    x->content_type = sl_strdup(content_type);
+    x->file = fd;
+    x->file_bytes = bytes;
+    x->complete = true;
+    unlock_and_wake(x);
+}
+
 void http_respond_error(http_exchange *x, int status, const char *type, const char *param,
                         const char *code, const char *message)
 {
@@ -534,6 +552,10 @@ static enum MHD_Result queue_answer(http_exchange *x)
                                               stream_free);
         if (!r)
             http_unref(x);
+    } else if (x->kind == ANSWER_FILE) {
+        r = MHD_create_response_from_fd64(x->file_bytes, x->file);
+        if (r)
+            x->file = -1; /* the response closes it */
     } else {
         r = MHD_create_response_from_buffer(x->out.len, (void *)(uintptr_t)sl_buf_str(&x->out),
                                             MHD_RESPMEM_MUST_COPY);

@@ -140,6 +140,9 @@ void http_set_header(http_exchange *x, const char *name, const char *value);
 /* One body; copied. Once per exchange, from any thread. */
 void http_respond(http_exchange *x, int status, const char *content_type, const void *body,
                   size_t len);
+/* The bytes of an open file, which is taken and closed; not read into memory. */
+void http_respond_file(http_exchange *x, int status, const char *content_type, int fd,
+                       uint64_t bytes);
 /* The error object that all routes share (OpenAI's). param and code may be NULL. */
 void http_respond_error(http_exchange *x, int status, const char *type, const char *param,
                         const char *code, const char *message);
@@ -163,6 +166,26 @@ SL_NODISCARD sl_status http_multipart(const char *content_type, sl_span body,
                                       sl_status (*fn)(void *ctx, const http_part *part,
                                                       sl_err *err),
                                       void *ctx, sl_err *err);
+
+/* The same of an upload (http_server_upload), piece by piece. */
+typedef struct http_form http_form;
+
+typedef struct http_form_piece {
+    const char *name, *filename, *content_type; /* "" when absent */
+    uint64_t at; /* where in the part the bytes belong; 0: it begins */
+    sl_span bytes;
+} http_form_piece;
+
+/* False ends the reading: http_form_write is false from then on. */
+typedef bool (*http_form_fn)(void *ctx, const http_form_piece *piece);
+
+/* For the request's head in hand, on its io thread. NULL: no multipart/form-data with a boundary,
+ * or out of memory. */
+http_form *http_form_create(http_exchange *x, http_form_fn fn, void *ctx);
+/* False: malformed, or fn said so. */
+bool http_form_write(http_form *f, const void *bytes, size_t len);
+/* Frees; true when the form was whole. f may be NULL: false. */
+bool http_form_end(http_form *f);
 
 /* ---- client -------------------------------------------------------------------------------- */
 

@@ -21,6 +21,7 @@
 #define STREAM_BLOCK      (4 * SL_KIB)   /* for HTTP/1.0; chunks use the connection's memory */
 #define EXTRA_HEADERS_MAX 32
 #define SWEEP_PERIOD_MS   250           /* how exact timeouts and pings are */
+#define FORM_MEMORY_BYTES (64 * SL_KIB) /* heads of parts, and the pieces that are handed on */
 #define BODY_EXCESS_MAX   (16 * SL_MIB) /* read and thrown away so that a 413 reaches the client */
 
 typedef struct http_pair {
@@ -96,6 +97,7 @@ typedef enum answer_kind {
     ANSWER_NONE,
     ANSWER_FIXED,
     ANSWER_STREAM,
+    ANSWER_FILE,
 } answer_kind;
 
 struct http_exchange {
@@ -132,6 +134,8 @@ struct http_exchange {
     sl_buf out; /* the fixed body, or the stream's unsent bytes from out_pos on */
     size_t out_pos;
     size_t queue_counted; /* in server.queue_bytes */
+    int file;             /* ANSWER_FILE: open until MHD takes it; else -1 */
+    uint64_t file_bytes;
     int64_t last_write_ns;
     int64_t stalled_since_ns; /* unsent bytes wait since; 0: none */
     bool is_sse;

@@ -18,6 +18,7 @@
 #include "base/status.h"
 #include "llm/accounts.h"
 #include "llm/caller.h"
+#include "llm/jobs.h"
 #include "llm/report.h"
 #include "llm/trace.h"
 

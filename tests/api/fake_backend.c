@@ -161,6 +161,8 @@ static sl_status fake_submit(void *ctx, llm_request *req, llm_sink sink, sl_err 
         atomic_fetch_xor(&((fake_backend *)ctx)->refused, 1) == 0)
         return sl_fail(err, SL_ERATE, "too many requests");
     if (strcmp(script, "busy") == 0)
+        atomic_fetch_add(&((fake_backend *)ctx)->busy, 1);
+    if (strcmp(script, "busy") == 0)
         return sl_fail(err, SL_EBUSY, "the queue is full (64 requests)");
     if (strcmp(script, "context") == 0)
         return sl_fail(err, SL_ECONTEXT,

@@ -10,7 +10,7 @@
 #include "llm/llm.h"
 
 typedef struct fake_backend {
-    atomic_int running, cancelled, finished;
+    atomic_int running, cancelled, finished, busy;
     atomic_int refused; /* 1: of a script that refuses every other time, the next passes */
 } fake_backend;
 

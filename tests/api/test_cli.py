@@ -18,7 +18,7 @@ def fails(code, *args, stdin=None):
 
 def test_help_everywhere():
     commands = ["serve", "run", "pull", "list", "show", "rm", "create", "cp", "ps", "rag", "key", "user", "team", "audit", "config", "doctor", "bench", "perplexity", "tokenize",
-                "template", "embed"]
+                "template", "embed", "batch"]
     top = sluice("--help").stdout.decode()
     for c in commands:
         assert c in top

@@ -43,8 +43,11 @@ typedef struct sim {
     int64_t now_ns, token_ns;
     long steps;
     int stuck;                          /* steps in which the first in order was given nothing */
+    int empty;                          /* rounds in which nothing was computed */
     int stuck_worst;                    /* since sim_open */
     long prefill_tokens, decode_tokens; /* computed; decodes with their guesses */
+    int64_t arrival_ns; /* of who comes next, to give up background work for; 0: nobody */
+    long given_up;      /* steps */
     float logits[SIM_LIVE_MAX][SIM_VOCAB];
 } sim;
 

@@ -50,6 +50,7 @@ static void random_request(sim_request *r, int tokens_max)
     r->req.logprobs = r->req.echo && one_in(2);
     r->req.no_prefix_cache = one_in(10);
     r->req.spec_tokens = one_in(4) ? -1 : (int32_t)rng(12);
+    r->req.priority = one_in(6) ? LLM_PRIORITY_IDLE : 0;
     r->req.sampling.seed = rng(1000);
     r->req.sampling.temperature = one_in(3) ? 0.8f : 0;
     r->req.prompt_ids = one_in(10);
@@ -486,6 +487,137 @@ static void test_nobody_begins_in_the_place_of_a_preempted(void **state)
     assert_int_equal(seqs[2].count, 0);
 }
 
+/* ---- background work ----------------------------------------------------------------------- */
+
+static void test_idle_ones_rest(void **state)
+{
+    sched_seq seqs[] = {
+        { .len = 32, .pending = 1, .blocks = 3, .own = 3, .decoding = true, .leader = -1 },
+        { .len = 20,
+          .pending = 1,
+          .blocks = 2,
+          .own = 2,
+          .decoding = true,
+          .idle = true,
+          .leader = -1 },
+        { .len = 16, .pending = 9, .blocks = 1, .own = 1, .idle = true, .leader = -1 },
+        { .pending = 9, .idle = true, .leader = -1 },
+    };
+
+    (void)state;
+    assert_int_equal(sched_plan(seqs, 4, 100, &limits), 1);
+    assert_int_equal(seqs[0].count, 1);
+    for (int i = 1; i < 4; i++)
+        assert_true(seqs[i].count == 0 && !seqs[i].preempt);
+}
+
+/* Who waits to begin gets the room of idle ones, the last first, and no more than he needs. */
+static void test_idle_ones_make_room(void **state)
+{
+    sched_seq seqs[] = {
+        { .len = 32, .pending = 1, .blocks = 3, .own = 3, .decoding = true, .leader = -1 },
+        { .len = 20,
+          .pending = 1,
+          .blocks = 2,
+          .own = 2,
+          .decoding = true,
+          .idle = true,
+          .leader = -1 },
+        { .len = 60,
+          .pending = 1,
+          .blocks = 4,
+          .own = 4,
+          .decoding = true,
+          .idle = true,
+          .leader = -1 },
+        { .pending = 40, .leader = -1 },
+    };
+
+    (void)state;
+    assert_int_equal(sched_plan(seqs, 4, 0, &limits), 1);
+    assert_true(!seqs[1].preempt && seqs[2].preempt && seqs[3].count == 0);
+    seqs[2] = (sched_seq){ .pending = 61, .idle = true, .leader = -1 }; /* the next step */
+    assert_true(sched_plan(seqs, 4, 4, &limits) > 1);
+    assert_true(!seqs[1].preempt && seqs[3].count > 0);
+}
+
+#define LIVE 300
+
+/* Times of LIVE requests that come one after another, to their first token, in the fake clock's
+ * nanoseconds; beside as many background requests as there always are. */
+static void run_live(double *ttft, int background)
+{
+    static sim_request live[LIVE], back[8];
+    bool started[8] = { false };
+
+    sim_open(&s, &(sim_options){ .blocks = 200, .seqs_max = 16, .step_tokens = 128 });
+    for (int i = 0; i < LIVE; i++) {
+        sim_request *r = &live[i];
+
+        sim_request_init(r, "live");
+        make_prompt(r, 0, 0, 40 + (int)rng(40));
+        r->req.max_tokens = 6;
+        s.arrival_ns = s.now_ns + (int64_t)rng(100) * 1000000;
+        while (s.now_ns < s.arrival_ns) {
+            for (int b = 0; b < background; b++) {
+                if (started[b] && !back[b].dones)
+                    continue;
+                sim_request_init(&back[b], "back");
+                make_prompt(&back[b], 1, 20, 60);
+                back[b].req.max_tokens = 40;
+                back[b].req.priority = LLM_PRIORITY_IDLE;
+                sim_submit(&s, &back[b]);
+                started[b] = true;
+            }
+            if (background == 0)
+                s.now_ns = s.arrival_ns;
+            sim_step(&s);
+        }
+        sim_submit(&s, r);
+        while (r->got_count[0] == 0)
+            sim_step(&s);
+        ttft[i] = (double)(s.now_ns - s.arrival_ns);
+        while (!r->dones)
+            sim_step(&s);
+        sim_check_answer(&s, r);
+    }
+    s.arrival_ns = 0;
+    while (s.e.live_count > 0)
+        sim_step(&s);
+    for (int b = 0; b < background; b++)
+        sim_check_answer(&s, &back[b]);
+    sim_close(&s);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The 99th percentile of the time to the first token worsens by less than a tenth. */
+static void test_live_requests_hardly_feel_background(void **state)
+{
+    static double alone[LIVE], beside[LIVE];
+    uint64_t start = rng_state;
+
+    (void)state;
+    make_docs();
+    run_live(alone, 0);
+    rng_state = start;
+    make_docs();
+    run_live(beside, 8);
+    qsort(alone, LIVE, sizeof *alone, by_value);
+    qsort(beside, LIVE, sizeof *beside, by_value);
+    printf("# first token after %.2f ms alone, %.2f ms beside background work (p99), %.2f and %.2f "
+           "(p50)\n",
+           alone[LIVE * 99 / 100] / 1e6, beside[LIVE * 99 / 100] / 1e6, alone[LIVE / 2] / 1e6,
+           beside[LIVE / 2] / 1e6);
+    assert_true(beside[LIVE * 99 / 100] < 1.1 * alone[LIVE * 99 / 100]);
+    assert_true(beside[LIVE / 2] < 1.1 * alone[LIVE / 2]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -501,6 +633,9 @@ int main(void)
         cmocka_unit_test(test_decodes_go_first_and_prompts_share_the_rest),
         cmocka_unit_test(test_guesses_fill_small_steps_only),
         cmocka_unit_test(test_nobody_begins_in_the_place_of_a_preempted),
+        cmocka_unit_test(test_idle_ones_rest),
+        cmocka_unit_test(test_idle_ones_make_room),
+        cmocka_unit_test(test_live_requests_hardly_feel_background),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
