@@ -26,6 +26,13 @@ def test_everything_with_scripted_models(fake, tmp_path):
     run(fake, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--continue-on-failure")
 
 
+def test_files_and_batches(fake_factory, tmp_path):
+    (tmp_path / "data").mkdir()
+    server = fake_factory(env={"FAKE_DATA": str(tmp_path / "data")})
+    run(server, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--continue-on-failure",
+        "--include-path-regex", "^/v1/(files|uploads|batches)")
+
+
 def test_pages(fake):
     with fake.client() as http:
         document = http.get("/openapi.json").json()
