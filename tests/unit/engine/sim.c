@@ -95,7 +95,7 @@ void __wrap_decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_c
         runs[r].seq->len += runs[r].count;
 }
 
-/* Gives up when the arrival that the test announced falls into the step. */
+/* Gives up when the arrival that the test announced falls into the step, or before it. */
 bool __wrap_decoder_try_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count,
                              const atomic_bool *give_up);
 bool __wrap_decoder_try_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count,
@@ -106,8 +106,8 @@ bool __wrap_decoder_try_step(decoder *d, kv_pool *pool, decoder_run *runs, int r
 
     for (int r = 0; r < run_count; r++)
         cost += runs[r].count;
-    if (s->arrival_ns > s->now_ns && s->arrival_ns < s->now_ns + s->token_ns * cost) {
-        s->now_ns = s->arrival_ns + s->token_ns; /* the end of a layer */
+    if (s->arrival_ns > 0 && s->arrival_ns < s->now_ns + s->token_ns * cost) {
+        s->now_ns = SL_MAX(s->arrival_ns, s->now_ns) + s->token_ns; /* the end of a layer */
         s->given_up++;
         return false;
     }

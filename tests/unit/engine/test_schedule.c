@@ -552,13 +552,14 @@ static void run_live(double *ttft, int background)
 
     sim_open(&s, &(sim_options){ .blocks = 200, .seqs_max = 16, .step_tokens = 128 });
     for (int i = 0; i < LIVE; i++) {
+        int64_t at = s.now_ns + (int64_t)rng(100) * 1000000;
         sim_request *r = &live[i];
 
         sim_request_init(r, "live");
         make_prompt(r, 0, 0, 40 + (int)rng(40));
         r->req.max_tokens = 6;
-        s.arrival_ns = s.now_ns + (int64_t)rng(100) * 1000000;
-        while (s.now_ns < s.arrival_ns) {
+        s.arrival_ns = at;
+        while (s.now_ns < at) {
             for (int b = 0; b < background; b++) {
                 if (started[b] && !back[b].dones)
                     continue;
@@ -570,18 +571,18 @@ static void run_live(double *ttft, int background)
                 started[b] = true;
             }
             if (background == 0)
-                s.now_ns = s.arrival_ns;
+                s.now_ns = at;
             sim_step(&s);
         }
+        s.arrival_ns = 0;
         sim_submit(&s, r);
         while (r->got_count[0] == 0)
             sim_step(&s);
-        ttft[i] = (double)(s.now_ns - s.arrival_ns);
+        ttft[i] = (double)(s.now_ns - at);
         while (!r->dones)
             sim_step(&s);
         sim_check_answer(&s, r);
     }
-    s.arrival_ns = 0;
     while (s.e.live_count > 0)
         sim_step(&s);
     for (int b = 0; b < background; b++)
