@@ -10,6 +10,10 @@ import httpx
 import pytest
 
 
+# However slow the machine is, servers of tests refuse nobody for waiting too long; test_load.c tests that.
+os.environ.setdefault("SLUICE_ENGINE_WAIT_MS", "600000")
+
+
 class Server:
     def __init__(self, process, base, addresses=()):
         self.process = process

@@ -199,7 +199,7 @@ const char *chain_model(const llm_chain *chain, const llm_request *req, llm_mode
     if (!b)
         return "unknown"; /* labels of metrics must not come from callers */
     b->ops->info(b->ctx, ret_info);
-    return req->model && req->model[0] ? req->model : ret_info->name;
+    return req->model[0] ? req->model : llm_chain_name(chain, b);
 }
 
 /* The model's name for log and metrics, as the ledger has it: without the tag that says nothing. */

@@ -28,7 +28,7 @@ def eventually(ask, seconds=60):
         try:
             if value := ask():
                 return value
-        except httpx.HTTPError:
+        except (httpx.HTTPError, ValueError):  # it says in words that it is not ready
             pass
         time.sleep(0.1)
     raise AssertionError("it did not happen")
