@@ -215,9 +215,12 @@ void listener_quiesce(http_listener *l)
 {
     MHD_socket fd = l->daemon ? MHD_quiesce_daemon(l->daemon) : MHD_INVALID_SOCKET;
 
-    if (fd != MHD_INVALID_SOCKET)
-        l->fd = fd;
-    listener_close(l);
+    if (fd == MHD_INVALID_SOCKET)
+        return;
+    /* Nobody gets in any more, but MHD's threads still take the socket out of their epolls, in their
+     * own time: it stays open until they have ended. */
+    l->fd = fd;
+    (void)shutdown(fd, SHUT_RDWR);
 }
 
 void listener_stop(http_listener *l)
@@ -225,6 +228,7 @@ void listener_stop(http_listener *l)
     if (l->daemon)
         MHD_stop_daemon(l->daemon);
     l->daemon = NULL;
+    listener_close(l);
 }
 
 void listener_close(http_listener *l)

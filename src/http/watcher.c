@@ -12,6 +12,7 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -147,6 +148,16 @@ static bool add_leaver(leavers *l, http_conn *c)
     return true;
 }
 
+/* A client that closed its end in the middle of its body. MHD may miss the end when it comes together
+ * with bytes that it reads. */
+static bool is_half_sent(const http_conn *c)
+{
+    int queued = 0;
+
+    return c->hung_up && c->state == CONN_READING_BODY && c->fd >= 0 &&
+           ioctl(c->fd, FIONREAD, &queued) == 0 && queued == 0;
+}
+
 /* Looks at every connection once; false when some are left over. */
 static bool sweep(http_server *s, leavers *l)
 {
@@ -154,7 +165,8 @@ static bool sweep(http_server *s, leavers *l)
     bool whole = true;
 
     for (http_conn *c = s->conns; c; c = c->next) {
-        bool cut = c->x ? exchange_tick(c->x, now_ns) : is_overdue(s, c, now_ns);
+        bool cut = c->x ? exchange_tick(c->x, now_ns)
+                        : is_overdue(s, c, now_ns) || is_half_sent(c);
 
         if (cut || c->hung_up)
             whole = add_leaver(l, c) && whole;
