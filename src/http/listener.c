@@ -217,8 +217,8 @@ void listener_quiesce(http_listener *l)
 
     if (fd == MHD_INVALID_SOCKET)
         return;
-    /* Nobody gets in any more, but MHD's threads still take the socket out of their epolls, in their
-     * own time: it stays open until they have ended. */
+    /* Nobody gets in any more, but MHD's threads still take the socket out of their epolls, in
+     * their own time: it stays open until they have ended. */
     l->fd = fd;
     (void)shutdown(fd, SHUT_RDWR);
 }

@@ -148,8 +148,8 @@ static bool add_leaver(leavers *l, http_conn *c)
     return true;
 }
 
-/* A client that closed its end in the middle of its body. MHD may miss the end when it comes together
- * with bytes that it reads. */
+/* A client that closed its end in the middle of its body. MHD may miss the end when it comes
+ * together with bytes that it reads. */
 static bool is_half_sent(const http_conn *c)
 {
     int queued = 0;
