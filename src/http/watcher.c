@@ -165,8 +165,7 @@ static bool sweep(http_server *s, leavers *l)
     bool whole = true;
 
     for (http_conn *c = s->conns; c; c = c->next) {
-        bool cut = c->x ? exchange_tick(c->x, now_ns)
-                        : is_overdue(s, c, now_ns) || is_half_sent(c);
+        bool cut = c->x ? exchange_tick(c->x, now_ns) : is_overdue(s, c, now_ns) || is_half_sent(c);
 
         if (cut || c->hung_up)
             whole = add_leaver(l, c) && whole;
