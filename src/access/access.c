@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define DAY_S 86400
 
@@ -77,7 +78,6 @@ static int or_default(int v, int standard)
 static access_control *control_new(const access_options *o)
 {
     access_control *a = sl_calloc(1, sizeof *a);
-    pthread_condattr_t attr;
 
     if (!a)
         return NULL;
@@ -88,11 +88,8 @@ static access_control *control_new(const access_options *o)
     atomic_init(&a->stopping, false);
     pthread_mutex_init(&a->index_lock, NULL);
     pthread_mutex_init(&a->wake_lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&a->wake, &attr);
-    pthread_cond_init(&a->fetch, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&a->wake);
+    sl_cond_init(&a->fetch);
     return a;
 }
 

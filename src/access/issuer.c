@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #define LEEWAY_DEFAULT_S  30
 #define REFRESH_DEFAULT_S 3600
@@ -283,15 +284,12 @@ static void fetch(access_control *a, issuer *i)
 /* Waits until somebody wants keys, or a second. False: it is time to end. */
 static bool wait_for_want(access_control *a)
 {
-    struct timespec until;
+    int64_t until_ns = sl_clock_mono_ns() + 1000000000;
     bool stop;
-    int rc = 0;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 1;
     pthread_mutex_lock(&a->wake_lock);
-    while (!a->stop && !a->want_fetch && rc == 0)
-        rc = pthread_cond_timedwait(&a->fetch, &a->wake_lock, &until);
+    while (!a->stop && !a->want_fetch && sl_cond_wait_until(&a->fetch, &a->wake_lock, until_ns))
+        continue;
     a->want_fetch = false;
     stop = a->stop;
     pthread_mutex_unlock(&a->wake_lock);

@@ -10,19 +10,19 @@
  * works; a hold's subjects stay in the table until it is settled. */
 #include "access/limit.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/os.h"
+#include "base/thread.h"
 #include "store/store.h"
 
 #define BUCKETS       4096
 #define SUBJECTS_MAX  (LLM_SUBJECT_COUNT + 1) /* and the model */
 #define NAME_BYTES    200
+#define FLUSH_NS      1000000000LL
 #define FLUSH_CHUNK   16 /* subjects written under one lock */
 #define CHARGES_AHEAD 8
 #define SECOND_PART   4 /* or what a quarter of a second may bring: what a crash may overcount */
@@ -334,13 +334,10 @@ static void flush_all(limiter *l, bool last)
 static void *flusher_main(void *arg)
 {
     limiter *l = arg;
-    struct timespec until;
 
     pthread_mutex_lock(&l->lock);
     while (!l->stop) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec++;
-        pthread_cond_timedwait(&l->wake, &l->lock, &until);
+        (void)sl_cond_wait_until(&l->wake, &l->lock, sl_clock_mono_ns() + FLUSH_NS);
         if (!l->stop)
             flush_all(l, false);
     }
@@ -674,7 +671,6 @@ static sl_status open_database(limiter *l, sl_err *err)
 sl_status limit_open(const limit_options *options, limiter **ret, sl_err *err)
 {
     limiter *l = sl_calloc(1, sizeof *l);
-    pthread_condattr_t attr;
     sl_status status = SL_OK;
 
     if (!l)
@@ -683,10 +679,7 @@ sl_status limit_open(const limit_options *options, limiter **ret, sl_err *err)
     if (l->o.output_default <= 0)
         l->o.output_default = LIMIT_OUTPUT_DEFAULT;
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&l->wake);
     if (l->o.path)
         status = open_database(l, err);
     if (status == SL_OK && pthread_create(&l->flusher, NULL, flusher_main, l) != 0)

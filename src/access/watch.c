@@ -2,9 +2,8 @@
  * forgets old sessions. It is the only one that does so without being asked. */
 #include "access/access_int.h"
 
-#include <errno.h>
-
 #include "base/log.h"
+#include "base/thread.h"
 
 #define USES_MS  5000
 #define PRUNE_MS (3600 * 1000)
@@ -53,15 +52,11 @@ static void do_locked(access_control *a, sl_status (*fn)(access_control *a, sl_e
 /* Waits for the next round. False: it is time to end. */
 static bool wait_round(access_control *a)
 {
-    struct timespec until;
+    int64_t until_ns = sl_clock_mono_ns() + (int64_t)a->poll_ms * 1000000;
     bool stop;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += (long)(a->poll_ms % 1000) * 1000000;
-    until.tv_sec += a->poll_ms / 1000 + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&a->wake_lock);
-    while (!a->stop && pthread_cond_timedwait(&a->wake, &a->wake_lock, &until) != ETIMEDOUT)
+    while (!a->stop && sl_cond_wait_until(&a->wake, &a->wake_lock, until_ns))
         continue;
     stop = a->stop;
     pthread_mutex_unlock(&a->wake_lock);

@@ -12,6 +12,7 @@
 #include "base/duration.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/thread.h"
 
 #define KEEP_DEFAULT_NS   ((int64_t)300 * 1000000000)
 #define QUEUE_MAX_DEFAULT 512
@@ -41,17 +42,12 @@ static sl_status read_options(models *m, sl_err *err)
 
 static void init_conds(models *m)
 {
-    pthread_condattr_t attr;
-
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->text_lock, NULL);
     pthread_mutex_init(&m->scan_lock, NULL);
     pthread_mutex_init(&m->work_lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&m->to_loader, &attr);
-    pthread_cond_init(&m->to_keeper, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&m->to_loader);
+    sl_cond_init(&m->to_keeper);
 }
 
 sl_status models_create(const config *c, llm_chain *chain, models **ret, sl_err *err)

@@ -12,19 +12,10 @@
 #include "app/models_int.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "base/thread.h"
 
 #define LOOK_FOR_LEAVERS_NS ((int64_t)50 * 1000000)
 #define LOOK_AT_STORE_NS    ((int64_t)1000 * 1000000)
-
-static void wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until_ns)
-{
-    struct timespec ts = { until_ns / 1000000000, until_ns % 1000000000 };
-
-    if (until_ns == INT64_MAX)
-        pthread_cond_wait(cond, lock);
-    else
-        pthread_cond_timedwait(cond, lock, &ts);
-}
 
 /* ---- states -------------------------------------------------------------------------------- */
 
@@ -426,7 +417,7 @@ void *models_keeper(void *arg)
     pthread_mutex_lock(&m->lock);
     while (!m->stop) {
         if (!keep_one(m) && !look_at_store(m))
-            wait_until(&m->to_keeper, &m->lock, next_due(m));
+            (void)sl_cond_wait_until(&m->to_keeper, &m->lock, next_due(m));
     }
     for (size_t i = 0; i < m->count; i++)
         fail_waiting(m->list[i], &ending);

@@ -9,9 +9,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/os.h"
+#include "base/thread.h"
 
 #define RUNS_MAX       16384
 #define OUTPUT_DEFAULT 16
@@ -140,17 +140,12 @@ static void heap_sink(scripted *s)
 static bool take_inbox(scripted *s)
 {
     int64_t due_ns = s->heap_count ? s->heap[0]->due_ns : INT64_MAX;
-    struct timespec until = { due_ns / 1000000000, due_ns % 1000000000 };
     run *list;
     bool stopping;
 
     pthread_mutex_lock(&s->mutex);
-    while (!s->inbox && !s->stopping && sl_clock_mono_ns() < due_ns) {
-        if (s->heap_count)
-            pthread_cond_timedwait(&s->changed, &s->mutex, &until);
-        else
-            pthread_cond_wait(&s->changed, &s->mutex);
-    }
+    while (!s->inbox && !s->stopping && sl_clock_mono_ns() < due_ns)
+        (void)sl_cond_wait_until(&s->changed, &s->mutex, due_ns);
     list = s->inbox;
     s->inbox = NULL;
     stopping = s->stopping;
@@ -267,7 +262,6 @@ llm_backend scripted_backend(scripted *s)
 
 sl_status scripted_open(const char *name, scripted **ret, sl_err *err)
 {
-    pthread_condattr_t attr;
     char *end = "";
     double rate;
     scripted *s;
@@ -283,10 +277,7 @@ sl_status scripted_open(const char *name, scripted **ret, sl_err *err)
     snprintf(s->name, sizeof s->name, "%s", name);
     s->period_ns = rate > 0 ? (int64_t)llround(1e9 / rate) : 0;
     pthread_mutex_init(&s->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&s->changed);
     if (pthread_create(&s->thread, NULL, scripted_main, s) != 0) {
         sl_free(s);
         return sl_fail(err, SL_EIO, "cannot start a thread");

@@ -3,9 +3,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/os.h"
+#include "base/thread.h"
 #include "cli/cli.h"
 
 #define TURN_POLL_NS (50 * 1000 * 1000) /* how soon Ctrl-C is noticed */
@@ -51,13 +52,7 @@ static void wait_turn(turn *t, llm_request *req)
 {
     pthread_mutex_lock(&t->lock);
     while (!t->done) {
-        struct timespec until;
-
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += TURN_POLL_NS;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&t->changed, &t->lock, &until);
+        (void)sl_cond_wait_until(&t->changed, &t->lock, sl_clock_mono_ns() + TURN_POLL_NS);
         if (atomic_load(&cli_interrupted))
             llm_cancel(req);
     }
@@ -94,11 +89,12 @@ static void print_speed(const llm_usage *u)
 static sl_status answer(chat *c, sl_err *err)
 {
     llm_request *req = llm_request_create(LLM_CHAT, SL_HTTP_BODY_BYTES_MAX);
-    turn t = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+    turn t = { .lock = PTHREAD_MUTEX_INITIALIZER };
     sl_status status;
 
     if (!req)
         return sl_fail(err, SL_ENOMEM, "out of memory");
+    sl_cond_init(&t.changed);
     sl_buf_init(&t.text, SL_HTTP_BODY_BYTES_MAX);
     req->messages = json_incref(c->messages);
     req->max_tokens = c->max_tokens;
@@ -118,6 +114,7 @@ static sl_status answer(chat *c, sl_err *err)
     }
     llm_request_destroy(req);
     sl_buf_deinit(&t.text);
+    pthread_cond_destroy(&t.changed);
     atomic_store(&cli_interrupted, false);
     return status;
 }

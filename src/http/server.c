@@ -9,10 +9,10 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 
 #define ABANDON_WAIT_MS   5000 /* for io threads to see that their clients were dropped */
 #define FILES_RESERVED    128  /* open files that are no connections */
@@ -210,7 +210,6 @@ sl_status http_server_create(const http_server_options *options, http_server **r
                              sl_err *err)
 {
     http_server *s = sl_calloc(1, sizeof *s);
-    pthread_condattr_t attr;
     sl_status status;
 
     if (!s)
@@ -221,10 +220,7 @@ sl_status http_server_create(const http_server_options *options, http_server **r
     s->options = *options;
     options_fill(&s->options);
     pthread_mutex_init(&s->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->idle, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&s->idle);
     if ((status = open_watch(s, err)) != SL_OK)
         goto fail;
     if ((status = options_keep(s, err)) != SL_OK)
@@ -522,9 +518,8 @@ sl_status http_server_start(http_server *s, sl_err *err)
 static void wait_idle(http_server *s, int64_t ms)
 {
     int64_t end_ns = sl_clock_mono_ns() + ms * 1000000;
-    struct timespec ts = { end_ns / 1000000000, end_ns % 1000000000 };
 
-    while (s->busy_count > 0 && pthread_cond_timedwait(&s->idle, &s->mutex, &ts) == 0) {
+    while (s->busy_count > 0 && sl_cond_wait_until(&s->idle, &s->mutex, end_ns)) {
     }
 }
 

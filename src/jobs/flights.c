@@ -2,21 +2,18 @@
 #include "jobs/flights.h"
 
 #include <stdio.h>
-#include <time.h>
+
+#include "base/os.h"
+#include "base/thread.h"
 
 #define BODY_BYTES_MAX (256 * SL_MIB) /* what a dialect's encoder writes at most */
 
 void flights_init(flights *s, llm_line_runner runner)
 {
-    pthread_condattr_t attr;
-
     *s = (flights){ .runner = runner };
     s->finished_tail = &s->finished;
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->wake, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&s->wake);
 }
 
 void flights_deinit(flights *s)
@@ -93,15 +90,10 @@ flight *flights_take(flights *s)
 
 void flights_wait(flights *s, int64_t ms)
 {
-    struct timespec until;
+    int64_t until_ns = sl_clock_mono_ns() + ms * 1000000;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += ms % 1000 * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_mutex_lock(&s->lock);
-    while (!s->finished && !s->nudged && pthread_cond_timedwait(&s->wake, &s->lock, &until) == 0)
+    while (!s->finished && !s->nudged && sl_cond_wait_until(&s->wake, &s->lock, until_ns))
         continue;
     s->nudged = false;
     pthread_mutex_unlock(&s->lock);

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/os.h"
+#include "base/thread.h"
 
 #define ENTRIES_MAX 100000 /* waiting in memory, while the database is slow or failing */
 #define DAY_MS      ((int64_t)86400000)
@@ -127,27 +128,20 @@ static void account(ledger *l, entry *e)
     pthread_cond_broadcast(&l->settled);
 }
 
-static struct timespec at_ns(int64_t ns)
-{
-    return (struct timespec){ ns / 1000000000, ns % 1000000000 };
-}
-
 /* Waits for records, for the end, or for `ms`. The lock is held. */
 static void wait_for_work(ledger *l, int64_t ms)
 {
-    struct timespec until = at_ns(sl_clock_mono_ns() + ms * 1000000);
-
-    pthread_cond_timedwait(&l->wake, &l->lock, &until);
+    (void)sl_cond_wait_until(&l->wake, &l->lock, sl_clock_mono_ns() + ms * 1000000);
 }
 
 /* Lets more records come while one transaction follows the other, since each costs as much as many
  * records; the journal has them already. The lock is held. */
 static void gather(ledger *l)
 {
-    struct timespec until = at_ns(l->wrote_ns + (int64_t)GATHER_MS * 1000000);
+    int64_t until_ns = l->wrote_ns + (int64_t)GATHER_MS * 1000000;
 
     while (!l->stop && !l->hurry && l->waiting[0] + l->waiting[1] < GATHER_MAX &&
-           pthread_cond_timedwait(&l->wake, &l->lock, &until) == 0) {
+           sl_cond_wait_until(&l->wake, &l->lock, until_ns)) {
     }
 }
 
@@ -447,7 +441,6 @@ static sl_status set_up(ledger *l, sl_err *err)
 sl_status ledger_open(const ledger_options *options, ledger **ret, sl_err *err)
 {
     ledger *l = sl_calloc(1, sizeof *l);
-    pthread_condattr_t attr;
     sl_status status;
 
     if (!l)
@@ -455,11 +448,8 @@ sl_status ledger_open(const ledger_options *options, ledger **ret, sl_err *err)
     l->o = *options;
     l->journal.fds[0] = l->journal.fds[1] = -1;
     pthread_mutex_init(&l->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&l->wake, &attr);
-    pthread_cond_init(&l->settled, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&l->wake);
+    sl_cond_init(&l->settled);
     status = set_up(l, err);
     if (status != SL_OK) {
         ledger_close(l);

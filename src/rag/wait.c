@@ -5,7 +5,9 @@
 #include "rag/rag_int.h"
 
 #include <pthread.h>
-#include <time.h>
+
+#include "base/os.h"
+#include "base/thread.h"
 
 #define CANCEL_POLL_NS 50000000 /* how late a cancel may be seen */
 
@@ -45,19 +47,13 @@ static void wait_done(waiter *w, llm_request *req, atomic_bool *cancelled)
 {
     pthread_mutex_lock(&w->lock);
     while (!w->done) {
-        struct timespec until;
-
         if (!cancelled) {
             pthread_cond_wait(&w->cond, &w->lock);
             continue;
         }
         if (atomic_load(cancelled))
             llm_cancel(req);
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += CANCEL_POLL_NS;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&w->cond, &w->lock, &until);
+        (void)sl_cond_wait_until(&w->cond, &w->lock, sl_clock_mono_ns() + CANCEL_POLL_NS);
     }
     pthread_mutex_unlock(&w->lock);
 }
@@ -66,7 +62,6 @@ sl_status rag_run(const rag *r, llm_request *req, llm_sink_fn fn, void *ctx, ato
                   llm_usage *ret_usage, sl_err *err)
 {
     waiter w = { .fn = fn, .ctx = ctx };
-    pthread_condattr_t attr;
     sl_status status;
 
     if (cancelled && atomic_load(cancelled)) {
@@ -74,10 +69,7 @@ sl_status rag_run(const rag *r, llm_request *req, llm_sink_fn fn, void *ctx, ato
         return sl_fail(err, SL_ECANCELLED, "cancelled by the caller");
     }
     pthread_mutex_init(&w.lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&w.cond, &attr);
-    pthread_condattr_destroy(&attr);
+    sl_cond_init(&w.cond);
     status = llm_chain_submit(r->o.chain, req, (llm_sink){ on_event, &w }, err);
     if (status == SL_OK) {
         wait_done(&w, req, cancelled);
