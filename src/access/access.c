@@ -37,8 +37,8 @@ static void caller_stays(llm_caller *c)
 static void key_init(static_key *k, const char *text)
 {
     SHA256((const unsigned char *)text, strlen(text), k->digest);
-    snprintf(k->id, sizeof k->id, "key_%02x%02x%02x%02x", k->digest[0], k->digest[1], k->digest[2],
-             k->digest[3]);
+    memcpy(k->id, "key_", 4);
+    sl_hex(k->digest, 4, k->id + 4);
     k->caller = (llm_caller){ .destroy = caller_stays,
                               .id = k->id,
                               .name = k->id,

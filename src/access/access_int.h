@@ -16,6 +16,7 @@
 #define ACCESS_KEY_PREFIX   "sk-sluice-"
 #define ACCESS_RT_PREFIX    "rt-sluice-"
 #define ACCESS_ID_BYTES     32       /* "key_", "user_", "sess_" and 16 hex digits */
+#define ACCESS_ID_RANDOM    8        /* bytes behind them */
 #define ACCESS_TOKEN_BYTES  80       /* a key or refresh token with its NUL */
 #define ACCESS_SELF         "sluice" /* issuer and audience of our own tokens */
 
@@ -36,8 +37,6 @@ void secret_hmac(const unsigned char key[ACCESS_DIGEST_BYTES], const void *bytes
 void secret_make_token(const char *prefix, char ret[ACCESS_TOKEN_BYTES]);
 /* Whether text has the shape of a token of that prefix, its check characters right. */
 bool secret_is_token(const char *prefix, const char *text);
-void secret_make_id(const char *prefix, char ret[ACCESS_ID_BYTES]);
-void secret_to_hex(const unsigned char *bytes, size_t len, char *ret); /* ret: 2 * len + 1 */
 
 /* Strict base64url: no padding, no spaces, unused bits zero. ret holds at least len bytes. */
 bool base64url_decode(const char *text, size_t len, unsigned char *ret, size_t *ret_len);

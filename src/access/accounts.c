@@ -148,7 +148,7 @@ static sl_status give_id(change *c, sl_err *err)
     char prefix[8], id[ACCESS_ID_BYTES];
 
     snprintf(prefix, sizeof prefix, "%s_", account_kind_name(c->row.kind));
-    secret_make_id(prefix, id);
+    sl_random_id(id, sizeof id, prefix, ACCESS_ID_RANDOM);
     return keep_text(c, id, &c->row.id, err);
 }
 

@@ -133,7 +133,7 @@ static json_t *record_json(const record *r, sl_span hash)
     char hex[2 * ACCESS_DIGEST_BYTES + 1] = "";
 
     if (hash.len == ACCESS_DIGEST_BYTES)
-        secret_to_hex(hash.ptr, hash.len, hex);
+        sl_hex(hash.ptr, hash.len, hex);
     return json_pack("{s:s, s:I, s:f, s:s, s:s, s:s, s:s, s:o?, s:s}", "object", "audit.record",
                      "id", (json_int_t)r->id, "at", (double)r->at_ms / 1000, "actor", r->actor,
                      "address", r->address, "action", r->action, "target", r->target, "detail",

@@ -25,12 +25,6 @@ void secret_hmac(const unsigned char key[ACCESS_DIGEST_BYTES], const void *bytes
     SL_ASSERT(len_out == ACCESS_DIGEST_BYTES);
 }
 
-void secret_to_hex(const unsigned char *bytes, size_t len, char *ret)
-{
-    for (size_t i = 0; i < len; i++)
-        snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
-}
-
 static void derive(const char *text, size_t len, access_secret *ret)
 {
     const struct {
@@ -61,7 +55,7 @@ static sl_status make_file(const char *path, sl_err *err)
         return errno == EEXIST ? SL_OK
                                : sl_fail(err, SL_EIO, "cannot make %s: %s", path, strerror(errno));
     sl_random_bytes(raw, sizeof raw);
-    secret_to_hex(raw, sizeof raw, hex);
+    sl_hex(raw, sizeof raw, hex);
     hex[2 * sizeof raw] = '\n';
     ok = write(fd, hex, 2 * sizeof raw + 1) == (ssize_t)(2 * sizeof raw + 1) && fsync(fd) == 0;
     close(fd);
@@ -160,16 +154,6 @@ bool secret_is_token(const char *prefix, const char *text)
         return false;
     put_check(text, end, check);
     return memcmp(check, text + end, CHECK_CHARS) == 0;
-}
-
-void secret_make_id(const char *prefix, char ret[ACCESS_ID_BYTES])
-{
-    unsigned char raw[8];
-    int len = snprintf(ret, ACCESS_ID_BYTES, "%s", prefix);
-
-    SL_ASSERT((size_t)len + 2 * sizeof raw < ACCESS_ID_BYTES);
-    sl_random_bytes(raw, sizeof raw);
-    secret_to_hex(raw, sizeof raw, ret + len);
 }
 
 /* ---- base64url ----------------------------------------------------------------------------- */

@@ -115,7 +115,7 @@ static sl_status open_session(access_control *a, const access_account *user, con
     int64_t now_s = access_now_s();
     sl_status status;
 
-    secret_make_id("sess_", id);
+    sl_random_id(id, sizeof id, "sess_", ACCESS_ID_RANDOM);
     store_lock(a->db);
     status = store_begin(a->db, err);
     if (status == SL_OK)

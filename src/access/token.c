@@ -281,7 +281,7 @@ static sl_status subject_id(const issuer *i, const char *sub, char ret[ACCESS_ID
     SHA256((const unsigned char *)sl_buf_str(&b), b.len, digest);
     sl_buf_deinit(&b);
     memcpy(ret, "jwt_", 4);
-    secret_to_hex(digest, 8, ret + 4);
+    sl_hex(digest, 8, ret + 4);
     return SL_OK;
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/os.h"
 
 #define TEXT_BYTES_MAX (17 * SL_KIB) /* a little more than a line shows, so that it says "more" */
 #define HASH_SHOWN     16            /* bytes */
@@ -59,8 +60,7 @@ static const char *part_text(part *p)
         return sl_buf_str(&p->text);
     EVP_DigestFinal_ex(p->hash, raw, NULL);
     len = snprintf(p->shown, sizeof p->shown, "sha256:");
-    for (size_t i = 0; i < HASH_SHOWN; i++)
-        len += snprintf(p->shown + len, sizeof p->shown - (size_t)len, "%02x", raw[i]);
+    sl_hex(raw, HASH_SHOWN, p->shown + len);
     return p->shown;
 }
 

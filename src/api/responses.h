@@ -11,7 +11,8 @@
 #include "api/api.h"
 #include "api/openai.h"
 
-#define RESPONSES_ID_BYTES 48
+#define RESPONSES_ID_BYTES  48
+#define RESPONSES_ID_RANDOM 16 /* bytes in it */
 
 typedef struct responses_call {
     openai_call base; /* first: the tables of sampling fields point into it. Owns base.req */
@@ -39,9 +40,6 @@ SL_NODISCARD sl_status responses_continue(responses_call *call, const json_t *re
 SL_NODISCARD sl_status responses_prepare(const llm_chain *chain, const api_kept *kept,
                                          const char *owner, responses_call *call,
                                          const char **ret_model, openai_error *e);
-/* "prefix" and random hexadecimal digits. */
-void responses_make_id(char out[RESPONSES_ID_BYTES], const char *prefix);
-
 /* kept: where the answer is kept for owner, if the call says so; ops NULL: nowhere. NULL when out
  * of memory. The call stays the caller's. */
 encoder *responses_encoder_create(const responses_call *call, const char *model, int64_t created_s,

@@ -384,8 +384,8 @@ encoder *responses_encoder_create(const responses_call *call, const char *model,
     e->logprobs = call->base.logprobs;
     e->store = call->store && kept.ops;
     e->kept = kept;
-    responses_make_id(e->id, "resp_");
-    responses_make_id(e->item_id, "msg_");
+    sl_random_id(e->id, sizeof e->id, "resp_", RESPONSES_ID_RANDOM);
+    sl_random_id(e->item_id, sizeof e->item_id, "msg_", RESPONSES_ID_RANDOM);
     snprintf(e->model, sizeof e->model, "%s", model);
     sl_buf *all[] = { &e->settings, &e->input, &e->context, &e->owner, &e->text, &e->probs };
 

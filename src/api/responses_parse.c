@@ -13,16 +13,6 @@
 #define METADATA_KEY_MAX   64
 #define METADATA_VALUE_MAX 512
 
-void responses_make_id(char out[RESPONSES_ID_BYTES], const char *prefix)
-{
-    unsigned char raw[16];
-    int len = snprintf(out, RESPONSES_ID_BYTES, "%.8s", prefix);
-
-    sl_random_bytes(raw, sizeof raw);
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(out + len, RESPONSES_ID_BYTES - (size_t)len, "%02x", raw[i]);
-}
-
 /* ---- input items --------------------------------------------------------------------------- */
 
 static sl_status refuse_part(const char *type, const char *param, openai_error *err)
@@ -95,7 +85,7 @@ static sl_status add_message(responses_call *call, const char *role, const json_
     sl_status status;
     sl_buf text;
 
-    responses_make_id(id, "msg_");
+    sl_random_id(id, sizeof id, "msg_", RESPONSES_ID_RANDOM);
     sl_buf_init(&text, SL_HTTP_BODY_BYTES_MAX);
     status = parts ? add_content(content, role, path, parts, &text, err) : refuse_size(err);
     /* Templates know `system` only. */

@@ -416,14 +416,11 @@ static bool ops_has_blob(void *ctx, const char *sha256)
 static sl_status ops_blob_draft(void *ctx, char *ret, size_t bytes, sl_err *err)
 {
     const models *m = ctx;
-    unsigned char raw[12];
-    char key[40] = "upload-";
+    char key[40];
     sl_buf path;
     sl_status status;
 
-    sl_random_bytes(raw, sizeof raw);
-    for (size_t i = 0; i < sizeof raw; i++)
-        snprintf(key + 7 + i * 2, 3, "%02x", raw[i]);
+    sl_random_id(key, sizeof key, "upload-", 12);
     sl_buf_init(&path, bytes - 1);
     status = model_store_partial(m->store, key, &path, err);
     if (status == SL_OK)

@@ -24,9 +24,7 @@ void pull_key(const char *text, char ret[MODEL_SHA256_HEX])
 
     if (EVP_Digest(text, strlen(text), sum, &len, EVP_sha256(), NULL) != 1)
         len = 0;
-    ret[0] = '\0';
-    for (unsigned i = 0; i < len; i++)
-        snprintf(ret + i * 2, 3, "%02x", sum[i]);
+    sl_hex(sum, len, ret);
 }
 
 void pull_model_name(const char *path, char ret[129])

@@ -227,9 +227,20 @@ void sl_random_bytes(void *out, size_t len)
     memset(ready + left, 0, len);
 }
 
-void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random_bytes)
+void sl_hex(const void *bytes, size_t len, char *ret)
 {
     static const char digits[] = "0123456789abcdef";
+    const unsigned char *p = bytes;
+
+    for (size_t i = 0; i < len; i++) {
+        *ret++ = digits[p[i] >> 4];
+        *ret++ = digits[p[i] & 15];
+    }
+    *ret = '\0';
+}
+
+void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random_bytes)
+{
     unsigned char raw[32];
     size_t len = strlen(prefix);
 
@@ -237,11 +248,7 @@ void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random
     SL_ASSERT(len + 2 * random_bytes < out_bytes);
     memcpy(out, prefix, len);
     sl_random_bytes(raw, random_bytes);
-    for (size_t i = 0; i < random_bytes; i++) {
-        out[len++] = digits[raw[i] >> 4];
-        out[len++] = digits[raw[i] & 15];
-    }
-    out[len] = '\0';
+    sl_hex(raw, random_bytes, out + len);
 }
 
 #define NICE_BEHIND 10

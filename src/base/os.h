@@ -38,6 +38,8 @@ int64_t sl_clock_wall_ns(void);
 
 /* Fills out with bytes from the system's random source. */
 void sl_random_bytes(void *out, size_t len);
+/* bytes[len] in lower-case hex, with its end, into ret[2 * len + 1]. */
+void sl_hex(const void *bytes, size_t len, char *ret);
 /* prefix and so many random bytes in hex, with its end, into out[out_bytes], which has room. */
 void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random_bytes);
 

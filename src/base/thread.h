@@ -1,5 +1,5 @@
-/* thread.h - waiting on conditions by the clock of sl_clock_mono_ns, so that nobody sleeps longer or
- * shorter when the wall clock is set. */
+/* thread.h - waiting on conditions by the clock of sl_clock_mono_ns, so that nobody sleeps longer
+ * or shorter when the wall clock is set. */
 #ifndef SL_BASE_THREAD_H
 #define SL_BASE_THREAD_H
 

@@ -75,8 +75,7 @@ static void note_certificate(tls_identity *id, gnutls_x509_crt_t crt)
 
     id->info.expires_s = (int64_t)gnutls_x509_crt_get_expiration_time(crt);
     if (gnutls_x509_crt_get_serial(crt, serial, &len) == 0)
-        for (size_t i = 0; i < len; i++)
-            snprintf(id->info.serial + 2 * i, 3, "%02x", serial[i]);
+        sl_hex(serial, len, id->info.serial);
 }
 
 static sl_status read_chain(tls_identity *id, const gnutls_datum_t *pem, const char *path,

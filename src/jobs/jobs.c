@@ -34,12 +34,7 @@ int64_t jobs_now_s(const jobs *j)
 
 void jobs_make_id(char ret[ID_BYTES], const char *prefix)
 {
-    unsigned char raw[12];
-    int len = snprintf(ret, ID_BYTES, "%s", prefix);
-
-    sl_random_bytes(raw, sizeof raw);
-    for (size_t i = 0; i < sizeof raw; i++)
-        len += snprintf(ret + len, ID_BYTES - (size_t)len, "%02x", raw[i]);
+    sl_random_id(ret, ID_BYTES, prefix, 12);
 }
 
 /* ---- lines ---------------------------------------------------------------------------------- */

@@ -271,8 +271,7 @@ static sl_status join_parts(jobs *j, const json_t *ids, const char *md5, llm_dra
         status = copy_part(j, json_string_value(json_array_get(ids, i)), d, sum, err);
     if (status == SL_OK && sum) {
         EVP_DigestFinal_ex(sum, raw, &len);
-        for (unsigned i = 0; i < len; i++)
-            snprintf(text + 2 * i, 3, "%02x", raw[i]);
+        sl_hex(raw, len, text);
         if (strcasecmp(text, md5) != 0)
             status =
                 sl_fail(err, SL_EINVAL, "The MD5 sum of the parts is %s, not %.64s", text, md5);

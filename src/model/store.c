@@ -130,8 +130,7 @@ sl_status model_sha256_file(const char *path, char ret[MODEL_SHA256_HEX], uint64
     EVP_MD_CTX_free(md);
     if (!ok)
         return sl_fail(err, SL_EIO, "cannot read %s: %s", path, strerror(errno));
-    for (unsigned i = 0; i < len; i++)
-        snprintf(ret + i * 2, 3, "%02x", sum[i]);
+    sl_hex(sum, len, ret);
     return SL_OK;
 }
 
