@@ -30,8 +30,13 @@ static void answer_json(http_exchange *x, json_t *object)
     json_decref(object);
 }
 
-static void answer_status(api *a, http_exchange *x, sl_status status, sl_err *err)
+/* With what was made, or with why not. */
+static void answer(api *a, http_exchange *x, sl_status status, json_t *object, sl_err *err)
 {
+    if (status == SL_OK) {
+        answer_json(x, object);
+        return;
+    }
     err->status = status;
     api_respond_status(a, x, err);
 }
@@ -114,10 +119,7 @@ static void create(api *a, http_exchange *x, llm_account_kind kind, const body_s
     if (!body_open(a, x, schema, &b))
         return;
     status = acc->ops->create(acc->ctx, kind, &b.call.spec, &who, &out, &err);
-    if (status == SL_OK)
-        answer_json(x, out);
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, out, &err);
     body_close(&b);
 }
 
@@ -128,10 +130,7 @@ static void list(api *a, http_exchange *x, llm_account_kind kind)
     sl_err err = { 0 };
     sl_status status = acc->ops->list(acc->ctx, kind, &out, &err);
 
-    if (status == SL_OK)
-        answer_json(x, list_of(out));
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, status == SL_OK ? list_of(out) : NULL, &err);
 }
 
 static void get(api *a, http_exchange *x, llm_account_kind kind)
@@ -141,10 +140,7 @@ static void get(api *a, http_exchange *x, llm_account_kind kind)
     sl_err err = { 0 };
     sl_status status = acc->ops->get(acc->ctx, kind, http_param(x, "name"), &out, &err);
 
-    if (status == SL_OK)
-        answer_json(x, out);
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, out, &err);
 }
 
 static void update(api *a, http_exchange *x, llm_account_kind kind, const body_schema *schema)
@@ -160,10 +156,7 @@ static void update(api *a, http_exchange *x, llm_account_kind kind, const body_s
         return;
     status =
         acc->ops->update(acc->ctx, kind, http_param(x, "name"), &b.call.spec, &who, &out, &err);
-    if (status == SL_OK)
-        answer_json(x, out);
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, out, &err);
     body_close(&b);
 }
 
@@ -175,10 +168,7 @@ static void remove_account(api *a, http_exchange *x, llm_account_kind kind)
     sl_err err = { 0 };
     sl_status status = acc->ops->remove(acc->ctx, kind, http_param(x, "name"), &who, &out, &err);
 
-    if (status == SL_OK)
-        answer_json(x, out);
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, out, &err);
 }
 
 static void run_rotate(api *a, http_exchange *x)
@@ -194,10 +184,7 @@ static void run_rotate(api *a, http_exchange *x)
         return;
     status =
         acc->ops->rotate(acc->ctx, http_param(x, "name"), b.call.overlap_seconds, &who, &out, &err);
-    if (status == SL_OK)
-        answer_json(x, out);
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, out, &err);
     body_close(&b);
 }
 
@@ -231,10 +218,7 @@ static void run_audit(api *a, http_exchange *x)
     if (!query_int(a, x, "after", &after) || !query_int(a, x, "limit", &limit))
         return;
     status = acc->ops->audit_list(acc->ctx, after, limit, &out, &err);
-    if (status == SL_OK)
-        answer_json(x, list_of(out));
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, status == SL_OK ? list_of(out) : NULL, &err);
 }
 
 static void run_verify(api *a, http_exchange *x)
@@ -244,10 +228,7 @@ static void run_verify(api *a, http_exchange *x)
     sl_err err = { 0 };
     sl_status status = acc->ops->audit_verify(acc->ctx, &out, &err);
 
-    if (status == SL_OK)
-        answer_json(x, out);
-    else
-        answer_status(a, x, status, &err);
+    answer(a, x, status, out, &err);
 }
 
 /* ---- sessions ------------------------------------------------------------------------------ */

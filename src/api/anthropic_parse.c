@@ -48,11 +48,6 @@ static sl_status check_keys(const json_t *obj, const char *path, const char *con
 
 /* ---- cache_control ------------------------------------------------------------------------- */
 
-static bool is_string(const json_t *v, const char *text)
-{
-    return json_is_string(v) && strcmp(json_string_value(v), text) == 0;
-}
-
 /* Counts a breakpoint. Prefixes are cached without being asked. */
 static sl_status take_mark(const json_t *v, const char *path, anthropic_call *call,
                            openai_error *err)
@@ -285,13 +280,6 @@ static sl_status take_turns(const json_t *v, const field_rule *rule, const field
 
 /* ---- other fields -------------------------------------------------------------------------- */
 
-static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
-                                 openai_error *err)
-{
-    (void)rule;
-    return to_model(v, to->req, err);
-}
-
 static sl_status take_stop_sequences(const json_t *v, const field_rule *rule,
                                      const field_target *to, openai_error *err)
 {
@@ -480,31 +468,31 @@ const body_schema anthropic_message_body = { .name = "MessagesRequest",
                                              .base = &prompt_body,
                                              .is_closed = true };
 
-static sl_status parse_root(bool count_only, const json_t *root, anthropic_call *call,
-                            openai_error *err)
+static sl_status parse_as(const body_schema *schema, const json_t *root, anthropic_call *call,
+                          openai_error *err)
 {
-    const field_target to = { .req = call->req, .call = call };
-
-    SL_TRY(body_read(count_only ? &anthropic_count_body : &anthropic_message_body, root, &to, err));
+    SL_TRY(body_read(schema, root, &(field_target){ .req = call->req, .call = call }, err));
     call->req->sampling.has_seed = field(root, "seed") != NULL;
     return SL_OK;
+}
+
+static sl_status parse_message(const json_t *root, void *call, openai_error *err)
+{
+    return parse_as(&anthropic_message_body, root, call, err);
+}
+
+static sl_status parse_count(const json_t *root, void *call, openai_error *err)
+{
+    return parse_as(&anthropic_count_body, root, call, err);
 }
 
 sl_status anthropic_parse(bool count_only, const char *body, size_t len, anthropic_call *ret,
                           openai_error *err)
 {
     anthropic_call call = { .req = NULL };
-    json_t *root = NULL;
-    sl_status status;
 
-    SL_TRY(parse_object(body, len, &root, err));
-    call.req = llm_request_create(LLM_CHAT, OPENAI_ARENA_MAX);
-    status = call.req ? parse_root(count_only, root, &call, err) : refuse_size(err);
-    json_decref(root);
-    if (status != SL_OK) {
-        llm_request_destroy(call.req);
-        return status;
-    }
+    SL_TRY(parse_request(body, len, LLM_CHAT, count_only ? parse_count : parse_message, &call,
+                         &call.req, err));
     *ret = call;
     return SL_OK;
 }

@@ -29,6 +29,11 @@ const json_t *field(const json_t *obj, const char *name)
     return json_is_null(v) ? NULL : v;
 }
 
+bool is_string(const json_t *v, const char *text)
+{
+    return json_is_string(v) && strcmp(json_string_value(v), text) == 0;
+}
+
 const char *json_kind(const json_t *v)
 {
     switch (v ? json_typeof(v) : JSON_NULL) {
@@ -157,6 +162,23 @@ sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error 
     return SL_OK;
 }
 
+sl_status parse_request(const char *body, size_t len, llm_task task, parse_root_fn parse_root,
+                        void *call, llm_request **req_at, openai_error *err)
+{
+    json_t *root = NULL;
+    sl_status status;
+
+    SL_TRY(parse_object(body, len, &root, err));
+    *req_at = llm_request_create(task, OPENAI_ARENA_MAX);
+    status = *req_at ? parse_root(root, call, err) : refuse_size(err);
+    json_decref(root);
+    if (status == SL_OK)
+        return SL_OK;
+    llm_request_destroy(*req_at);
+    *req_at = NULL;
+    return status;
+}
+
 /* ---- parts of requests that dialects share ------------------------------------------------- */
 
 sl_status refuse_size(openai_error *err)
@@ -189,6 +211,13 @@ sl_status to_model(const json_t *v, llm_request *req, openai_error *err)
                              "Invalid 'model': the name is too long");
     req->model = sl_arena_strndup(&req->arena, model, strlen(model));
     return req->model ? SL_OK : refuse_size(err);
+}
+
+sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
+                          openai_error *err)
+{
+    (void)rule;
+    return to_model(v, to->req, err);
 }
 
 static sl_status add_stop(llm_request *req, const json_t *v, bool skip_empty, const char *param,

@@ -7,7 +7,8 @@
 
 /* The field, or NULL when absent or null. */
 const json_t *field(const json_t *obj, const char *name);
-const char *json_kind(const json_t *v); /* "a string", "an array", ... */
+bool is_string(const json_t *v, const char *text); /* exactly this one */
+const char *json_kind(const json_t *v);            /* "a string", "an array", ... */
 
 sl_status take_bool(const json_t *obj, const char *name, bool *ret, openai_error *err);
 sl_status take_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret,
@@ -24,6 +25,13 @@ SL_NODISCARD sl_status json_guard(const char *body, size_t len, openai_error *er
 /* Parses a body that must be one JSON object within those limits; the caller releases *ret. */
 SL_NODISCARD sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err);
 
+/* A body to a request of a dialect: makes *req_at, a member of call, and has parse_root fill call
+ * from the object. On failure *req_at is NULL again, and *err says why. */
+typedef sl_status (*parse_root_fn)(const json_t *root, void *call, openai_error *err);
+SL_NODISCARD sl_status parse_request(const char *body, size_t len, llm_task task,
+                                     parse_root_fn parse_root, void *call, llm_request **req_at,
+                                     openai_error *err);
+
 /* ---- parts of requests that dialects share ------------------------------------------------- */
 
 /* Refuses a body that needs more memory than a request may take. Returns SL_ENOMEM. */
@@ -33,6 +41,9 @@ bool field_is_token(const json_t *v); /* an integer that may be a token id */
 /* "model" to req->model. */
 sl_status take_model(const json_t *root, llm_request *req, openai_error *err);
 sl_status to_model(const json_t *v, llm_request *req, openai_error *err);
+/* The same as a field_take_fn. */
+sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
+                          openai_error *err);
 /* Stop strings: a string or an array of strings. skip_empty: empty ones are ignored, not refused.
  */
 sl_status take_stops(const json_t *v, const char *name, bool skip_empty, llm_request *req,

@@ -412,12 +412,6 @@ static sl_status take_stop(const json_t *v, const field_rule *rule, const field_
     return take_stops(v, rule->name, true, to->req, err);
 }
 
-static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
-                                 openai_error *err)
-{
-    return to_model(v, to->req, err);
-}
-
 #define NUMBER(field_name, member, lo, hi, text)                                                   \
     {                                                                                              \
         .name = field_name, .kind = FIELD_NUM, IN_REQUEST(sampling.member), .min = lo, .max = hi,  \
@@ -546,10 +540,12 @@ const body_schema llamacpp_completion_body = { .name = "LlamaCppCompletionReques
                                                .rules = completion_rules,
                                                .count = SL_COUNT_OF(completion_rules) };
 
-static sl_status parse_root(const json_t *root, llamacpp_call *call, openai_error *err)
+static sl_status parse_root(const json_t *root, void *ctx, openai_error *err)
 {
+    llamacpp_call *call = ctx;
     llm_request *req = call->req;
 
+    req->sampling = req->dialect = llamacpp_sampling_default();
     SL_TRY(body_read(&llamacpp_completion_body, root, &(field_target){ .req = req, .call = call },
                      err));
     settle_sampling(call);
@@ -564,23 +560,9 @@ sl_status llamacpp_parse(const char *body, size_t len, llamacpp_tokenizer tokeni
                          llamacpp_call *ret, openai_error *err)
 {
     llamacpp_call call = llamacpp_call_default();
-    json_t *root = NULL;
-    sl_status status;
 
-    SL_TRY(parse_object(body, len, &root, err));
-    call.req = llm_request_create(LLM_COMPLETE, OPENAI_ARENA_MAX);
-    if (call.req) {
-        call.req->sampling = call.req->dialect = llamacpp_sampling_default();
-        call.tokenizer = tokenizer;
-        status = parse_root(root, &call, err);
-    } else {
-        status = refuse_size(err);
-    }
-    json_decref(root);
-    if (status != SL_OK) {
-        llm_request_destroy(call.req);
-        return status;
-    }
+    call.tokenizer = tokenizer;
+    SL_TRY(parse_request(body, len, LLM_COMPLETE, parse_root, &call, &call.req, err));
     *ret = call;
     return SL_OK;
 }

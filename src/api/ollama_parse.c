@@ -205,13 +205,6 @@ static llm_sampling sampling_default(void)
 
 /* ---- what the bodies share ----------------------------------------------------------------- */
 
-static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
-                                 openai_error *err)
-{
-    (void)rule;
-    return to_model(v, to->req, err);
-}
-
 static sl_status take_keep_alive(const json_t *v, const field_rule *rule, const field_target *to,
                                  openai_error *err)
 {
@@ -536,8 +529,9 @@ const body_schema ollama_embeddings_body = { .name = "OllamaEmbeddingsRequest",
 
 /* ---- all of them --------------------------------------------------------------------------- */
 
-static sl_status parse_root(const json_t *root, ollama_call *call, openai_error *err)
+static sl_status parse_root(const json_t *root, void *ctx, openai_error *err)
 {
+    ollama_call *call = ctx;
     static const body_schema *const bodies[OLLAMA_KIND_COUNT] = {
         &ollama_generate_body, &ollama_chat_body, &ollama_embed_body, &ollama_embeddings_body
     };
@@ -564,17 +558,8 @@ sl_status ollama_parse(ollama_kind kind, const char *body, size_t len, ollama_ca
 {
     llm_task task = kind >= OLLAMA_EMBED ? LLM_EMBED : LLM_CHAT;
     ollama_call call = { .kind = kind };
-    json_t *root = NULL;
-    sl_status status;
 
-    SL_TRY(parse_object(body, len, &root, err));
-    call.req = llm_request_create(task, OPENAI_ARENA_MAX);
-    status = call.req ? parse_root(root, &call, err) : refuse_size(err);
-    json_decref(root);
-    if (status != SL_OK) {
-        llm_request_destroy(call.req);
-        return status;
-    }
+    SL_TRY(parse_request(body, len, task, parse_root, &call, &call.req, err));
     *ret = call;
     return SL_OK;
 }

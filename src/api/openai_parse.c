@@ -17,11 +17,6 @@ static sl_status take_chat_messages(const json_t *v, const field_rule *rule, con
     return openai_take_messages(v, to->req, err);
 }
 
-static bool is_string(const json_t *v, const char *text)
-{
-    return json_is_string(v) && strcmp(json_string_value(v), text) == 0;
-}
-
 /* Before "tools" is looked at. */
 static sl_status take_tool_choice(const json_t *v, const field_rule *rule, const field_target *to,
                                   openai_error *err)
@@ -320,7 +315,7 @@ static sl_status take_encoding(const json_t *v, const field_rule *rule, const fi
 static const field_rule embedding_rules[] = {
     { .name = "model",
       .kind = FIELD_OTHER,
-      .take = openai_take_model,
+      .take = take_model_name,
       .json_schema = "{\"type\":\"string\"}" },
     { .name = "input",
       .kind = FIELD_OTHER,
@@ -370,8 +365,9 @@ static sl_status check_both(const openai_call *call, openai_error *err)
     return SL_OK;
 }
 
-static sl_status parse_root(const json_t *root, openai_call *call, openai_error *err)
+static sl_status parse_root(const json_t *root, void *ctx, openai_error *err)
 {
+    openai_call *call = ctx;
     llm_request *req = call->req;
     const field_target to = { .req = req, .call = call };
 
@@ -398,17 +394,8 @@ sl_status openai_parse(llm_task task, const char *body, size_t len, openai_call 
                        openai_error *err)
 {
     openai_call call = { .req = NULL };
-    json_t *root = NULL;
-    sl_status status;
 
-    SL_TRY(parse_object(body, len, &root, err));
-    call.req = llm_request_create(task, OPENAI_ARENA_MAX);
-    status = call.req ? parse_root(root, &call, err) : refuse_size(err);
-    json_decref(root);
-    if (status != SL_OK) {
-        llm_request_destroy(call.req);
-        return status;
-    }
+    SL_TRY(parse_request(body, len, task, parse_root, &call, &call.req, err));
     *ret = call;
     return SL_OK;
 }

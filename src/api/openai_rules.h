@@ -30,7 +30,4 @@ extern const body_schema openai_sampling_body;
 /* Those and n, streams, and what is told of tokens. */
 extern const body_schema openai_generation_body;
 
-sl_status openai_take_model(const json_t *v, const field_rule *rule, const field_target *to,
-                            openai_error *err);
-
 #endif

@@ -177,20 +177,13 @@ static sl_status take_prompt_logprobs(const json_t *v, const field_rule *rule,
     return SL_OK;
 }
 
-sl_status openai_take_model(const json_t *v, const field_rule *rule, const field_target *to,
-                            openai_error *err)
-{
-    (void)rule;
-    return to_model(v, to->req, err);
-}
-
 #define IDS_SCHEMA "{\"type\":\"array\",\"items\":{\"type\":\"integer\",\"minimum\":0}}"
 #define LATER      "structured output is not there yet"
 
 static const field_rule sampling_rules[] = {
     { .name = "model",
       .kind = FIELD_OTHER,
-      .take = openai_take_model,
+      .take = take_model_name,
       .json_schema = "{\"type\":\"string\"}",
       .help = "missing: the first model that can do it" },
     NUMBER("temperature", temperature, 0, 2, "0 is greedy"),

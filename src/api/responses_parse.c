@@ -359,8 +359,9 @@ static sl_status set_messages(responses_call *call, openai_error *err)
     return SL_OK;
 }
 
-static sl_status parse_root(const json_t *root, responses_call *call, openai_error *err)
+static sl_status parse_root(const json_t *root, void *ctx, openai_error *err)
 {
+    responses_call *call = ctx;
     llm_request *req = call->base.req;
     const field_target to = { .req = req, .call = call };
 
@@ -386,13 +387,8 @@ static sl_status parse_root(const json_t *root, responses_call *call, openai_err
 sl_status responses_parse(const char *body, size_t len, responses_call *ret, openai_error *err)
 {
     responses_call call = { .store = true };
-    json_t *root = NULL;
-    sl_status status;
+    sl_status status = parse_request(body, len, LLM_CHAT, parse_root, &call, &call.base.req, err);
 
-    SL_TRY(parse_object(body, len, &root, err));
-    call.base.req = llm_request_create(LLM_CHAT, OPENAI_ARENA_MAX);
-    status = call.base.req ? parse_root(root, &call, err) : refuse_size(err);
-    json_decref(root);
     if (status == SL_OK)
         *ret = call;
     else

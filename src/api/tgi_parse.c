@@ -199,13 +199,6 @@ static sl_status take_instances(const json_t *v, const field_rule *rule, const f
     return given ? take_parameters(given, &parameters, to, err) : SL_OK;
 }
 
-static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
-                                 openai_error *err)
-{
-    (void)rule;
-    return to_model(v, to->req, err);
-}
-
 #define MODEL                                                                                      \
     {                                                                                              \
         .name = "model", .kind = FIELD_OTHER, .take = take_model_name,                             \
@@ -342,8 +335,9 @@ static const body_schema *body_of(tgi_form form)
     }
 }
 
-static sl_status parse_root(const json_t *root, tgi_call *call, openai_error *err)
+static sl_status parse_root(const json_t *root, void *ctx, openai_error *err)
 {
+    tgi_call *call = ctx;
     const field_target to = { .req = call->req, .call = call };
     bool sampled;
 
@@ -368,17 +362,8 @@ sl_status tgi_parse(tgi_form form, const char *body, size_t len, tgi_call *ret, 
                       .top_p = NAN,
                       .typical_p = NAN,
                       .repetition_penalty = NAN };
-    json_t *root = NULL;
-    sl_status status;
 
-    SL_TRY(parse_object(body, len, &root, err));
-    call.req = llm_request_create(LLM_COMPLETE, OPENAI_ARENA_MAX);
-    status = call.req ? parse_root(root, &call, err) : refuse_size(err);
-    json_decref(root);
-    if (status != SL_OK) {
-        llm_request_destroy(call.req);
-        return status;
-    }
+    SL_TRY(parse_request(body, len, LLM_COMPLETE, parse_root, &call, &call.req, err));
     *ret = call;
     return SL_OK;
 }

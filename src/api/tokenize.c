@@ -188,13 +188,6 @@ typedef struct tokenize_call {
     bool add_generation_prompt, continue_final;
 } tokenize_call;
 
-static sl_status take_model_name(const json_t *v, const field_rule *rule, const field_target *to,
-                                 openai_error *err)
-{
-    (void)rule;
-    return to_model(v, to->req, err);
-}
-
 static sl_status take_content(const json_t *v, const field_rule *rule, const field_target *to,
                               openai_error *err)
 {
