@@ -48,6 +48,12 @@ static int dispatch(const people_args *a, const char *action, const char *name)
 int cmd_key(int argc, char **argv)
 {
     static const char *const actions[] = { "create", "set", "show", "revoke", "rotate", "list" };
+    static const people_command what = { "key",
+                                         LLM_ACCOUNT_KEY,
+                                         actions,
+                                         SL_COUNT_OF(actions),
+                                         "create, list, show, set, rotate or revoke",
+                                         dispatch };
     people_args a = { 0 };
     const cli_option options[] = {
         PEOPLE_RIGHT_OPTIONS(a),
@@ -73,21 +79,9 @@ int cmd_key(int argc, char **argv)
         "takes\na restriction away. Example: sluice key create ci --scopes generate --rpm 60 "
         "--expires 30d",
     };
-    const char *action;
-    bool known = false;
     int rc = cli_parse(&cmd, argc, argv, &argc);
 
     if (rc >= 0)
         return rc;
-    action = argc > 1 ? argv[1] : "";
-    for (size_t i = 0; i < SL_COUNT_OF(actions); i++)
-        known |= strcmp(action, actions[i]) == 0;
-    if (!known)
-        return cli_usage("key takes create, list, show, set, rotate or revoke; see: sluice key "
-                         "--help");
-    if (strcmp(action, "list") == 0)
-        return argc == 2 ? people_list(&a, LLM_ACCOUNT_KEY) : cli_usage("key list takes no name");
-    if (argc != 3)
-        return cli_usage("key %s takes one name", action);
-    return dispatch(&a, action, argv[2]);
+    return people_run(&what, &a, argc, argv);
 }

@@ -354,3 +354,20 @@ int people_set(const people_args *a, llm_account_kind kind, const char *name, co
     people_spec_free(&s);
     return status == SL_OK ? CLI_OK : cli_fail(&err);
 }
+
+int people_run(const people_command *cmd, const people_args *a, int argc, char **argv)
+{
+    const char *action = argc > 1 ? argv[1] : "";
+    bool known = false;
+
+    for (size_t i = 0; i < cmd->action_count; i++)
+        known |= strcmp(action, cmd->actions[i]) == 0;
+    if (!known)
+        return cli_usage("%s takes %s; see: sluice %s --help", cmd->name, cmd->in_words, cmd->name);
+    if (strcmp(action, "list") == 0)
+        return argc == 2 ? people_list(a, cmd->kind)
+                         : cli_usage("%s list takes no name", cmd->name);
+    if (argc != 3)
+        return cli_usage("%s %s takes one name", cmd->name, action);
+    return cmd->act(a, action, argv[2]);
+}

@@ -75,4 +75,17 @@ int people_create(const people_args *a, llm_account_kind kind, const char *name,
                   const char *password);
 int people_set(const people_args *a, llm_account_kind kind, const char *name, const char *password);
 
+/* A command of the form "team add NAME"; "list" takes no name. */
+typedef struct people_command {
+    const char *name; /* "team" */
+    llm_account_kind kind;
+    const char *const *actions; /* [action_count] */
+    size_t action_count;
+    const char *in_words; /* the same: "add, list or rm" */
+    int (*act)(const people_args *a, const char *action, const char *name);
+} people_command;
+
+/* Does what argv says, after its options were parsed. Returns the exit code. */
+int people_run(const people_command *cmd, const people_args *a, int argc, char **argv);
+
 #endif

@@ -15,6 +15,10 @@ static int dispatch(const people_args *a, const char *action, const char *name)
 int cmd_team(int argc, char **argv)
 {
     static const char *const actions[] = { "add", "set", "show", "rm", "list" };
+    static const people_command what = {
+        "team",  LLM_ACCOUNT_TEAM, actions, SL_COUNT_OF(actions), "add, list, show, set or rm",
+        dispatch
+    };
     people_args a = { 0 };
     const cli_option options[] = {
         PEOPLE_LIMIT_OPTIONS(a),
@@ -29,20 +33,9 @@ int cmd_team(int argc, char **argv)
         options,
         "Example: sluice team set research --tpd 2000000 --budget 50 --budget-days 30",
     };
-    const char *action;
-    bool known = false;
     int rc = cli_parse(&cmd, argc, argv, &argc);
 
     if (rc >= 0)
         return rc;
-    action = argc > 1 ? argv[1] : "";
-    for (size_t i = 0; i < SL_COUNT_OF(actions); i++)
-        known |= strcmp(action, actions[i]) == 0;
-    if (!known)
-        return cli_usage("team takes add, list, show, set or rm; see: sluice team --help");
-    if (strcmp(action, "list") == 0)
-        return argc == 2 ? people_list(&a, LLM_ACCOUNT_TEAM) : cli_usage("team list takes no name");
-    if (argc != 3)
-        return cli_usage("team %s takes one name", action);
-    return dispatch(&a, action, argv[2]);
+    return people_run(&what, &a, argc, argv);
 }

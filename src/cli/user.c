@@ -79,6 +79,12 @@ static int dispatch(const people_args *a, const char *action, const char *name)
 int cmd_user(int argc, char **argv)
 {
     static const char *const actions[] = { "add", "passwd", "set", "show", "rm", "list" };
+    static const people_command what = { "user",
+                                         LLM_ACCOUNT_USER,
+                                         actions,
+                                         SL_COUNT_OF(actions),
+                                         "add, passwd, list, show, set or rm",
+                                         dispatch };
     people_args a = { 0 };
     const cli_option options[] = {
         PEOPLE_RIGHT_OPTIONS(a),
@@ -96,20 +102,9 @@ int cmd_user(int argc, char **argv)
         options,
         "Example: sluice user add ada --role operator --team research",
     };
-    const char *action;
-    bool known = false;
     int rc = cli_parse(&cmd, argc, argv, &argc);
 
     if (rc >= 0)
         return rc;
-    action = argc > 1 ? argv[1] : "";
-    for (size_t i = 0; i < SL_COUNT_OF(actions); i++)
-        known |= strcmp(action, actions[i]) == 0;
-    if (!known)
-        return cli_usage("user takes add, passwd, list, show, set or rm; see: sluice user --help");
-    if (strcmp(action, "list") == 0)
-        return argc == 2 ? people_list(&a, LLM_ACCOUNT_USER) : cli_usage("user list takes no name");
-    if (argc != 3)
-        return cli_usage("user %s takes one name", action);
-    return dispatch(&a, action, argv[2]);
+    return people_run(&what, &a, argc, argv);
 }
