@@ -33,7 +33,12 @@ typedef struct sl_log_field {
     double num;
 } sl_log_field;
 
-#define SL_F_STR(k, v) ((sl_log_field){ .key = (k), .str = (v) ? (v) : "" })
+static inline sl_log_field sl_f_str(const char *key, const char *text)
+{
+    return (sl_log_field){ .key = key, .str = text ? text : "" };
+}
+
+#define SL_F_STR(k, v) sl_f_str(k, v)
 #define SL_F_NUM(k, v) ((sl_log_field){ .key = (k), .num = (double)(v) })
 
 /* event: a short dotted name such as "server.ready", a string that lives for ever; what stands

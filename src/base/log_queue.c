@@ -155,6 +155,7 @@ static sl_status open_file(sl_err *err)
 
 static void reopen(void)
 {
+    sl_log_field why;
     sl_err err;
 
     flush_batch();
@@ -164,8 +165,8 @@ static void reopen(void)
         emit(&(log_record){ SL_LOG_INFO, "log.reopened", sl_clock_wall_ms(), NULL, 0, NULL });
         return;
     }
-    emit(&(log_record){ SL_LOG_ERROR, "log.not_reopened", sl_clock_wall_ms(),
-                        &SL_F_STR("error", err.text), 1, NULL });
+    why = SL_F_STR("error", err.text);
+    emit(&(log_record){ SL_LOG_ERROR, "log.not_reopened", sl_clock_wall_ms(), &why, 1, NULL });
 }
 
 /* ---- the writer ---------------------------------------------------------------------------- */
