@@ -1,6 +1,7 @@
 /* fuzz_api_anthropic.c - bodies of Anthropic's /v1/messages and count_tokens. An accepted request
  * must keep the bounds that the engine relies on, and its answer must be JSON. */
 #include "api/anthropic.h"
+#include "fuzz_api.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -20,29 +21,10 @@ static void check_answer(const anthropic_call *call)
     for (size_t i = 0; i < SL_COUNT_OF(events); i++)
         anthropic_encode(&e, &events[i], &b);
     SL_ASSERT(!b.failed);
-    if (!call->stream) {
-        json_t *root = json_loadb(b.ptr, b.len, 0, NULL);
-
-        SL_ASSERT(root);
-        json_decref(root);
-    }
+    if (!call->stream)
+        check_json(&b);
     sl_buf_deinit(&b);
     anthropic_encoder_deinit(&e);
-}
-
-static void check_refusal(openai_error *err)
-{
-    json_t *root;
-    sl_buf b;
-
-    SL_ASSERT(err->http >= 400);
-    anthropic_dialect.translate(err);
-    sl_buf_init(&b, 64 * SL_KIB);
-    anthropic_dialect.put_error(&b, err);
-    root = json_loadb(b.ptr, b.len, 0, NULL);
-    SL_ASSERT(root);
-    json_decref(root);
-    sl_buf_deinit(&b);
 }
 
 static void check_request(const anthropic_call *call)
@@ -71,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         anthropic_call call;
 
         if (anthropic_parse(count_only, (const char *)data, size, &call, &err) != SL_OK) {
-            check_refusal(&err);
+            check_refusal_of(&anthropic_dialect, &err);
             continue;
         }
         check_request(&call);

@@ -1,6 +1,7 @@
 /* fuzz_api_llamacpp.c - bodies of llama.cpp's /completion. An accepted request must keep the bounds
  * that the engine relies on, and its answer must be JSON. */
 #include "api/llamacpp.h"
+#include "fuzz_api.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -32,12 +33,8 @@ static void check_answer(const llamacpp_call *call)
     for (size_t i = 0; i < SL_COUNT_OF(events); i++)
         llamacpp_encode(&e, &events[i], (int64_t)i, &b);
     SL_ASSERT(!b.failed);
-    if (!call->stream) {
-        json_t *root = json_loadb(b.ptr, b.len, 0, NULL);
-
-        SL_ASSERT(root);
-        json_decref(root);
-    }
+    if (!call->stream)
+        check_json(&b);
     sl_buf_deinit(&b);
     llamacpp_encoder_deinit(&e);
 }
@@ -47,14 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const llamacpp_tokenizer tokenizer = { tokenize, NULL };
     openai_error err = { 0 };
     llamacpp_call call;
-    sl_buf b;
 
     if (llamacpp_parse((const char *)data, size, tokenizer, &call, &err) != SL_OK) {
-        SL_ASSERT(err.http >= 400);
-        sl_buf_init(&b, 64 * SL_KIB);
-        llamacpp_put_error(&b, &err);
-        SL_ASSERT(!b.failed);
-        sl_buf_deinit(&b);
+        check_refusal_of(&llamacpp_dialect, &err);
         return 0;
     }
     SL_ASSERT(call.req->prompt_count >= 1);

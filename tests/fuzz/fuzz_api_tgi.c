@@ -1,6 +1,7 @@
 /* fuzz_api_tgi.c - bodies of TGI's routes; the first byte picks one. An accepted request must keep
  * the bounds that the engine relies on, and its answer must be JSON. */
 #include "api/tgi.h"
+#include "fuzz_api.h"
 
 #include <math.h>
 
@@ -25,29 +26,10 @@ static void check_answer(const tgi_call *call)
     for (size_t i = 0; i < SL_COUNT_OF(events); i++)
         tgi_encode(&e, &events[i], (int64_t)i, &b);
     SL_ASSERT(!b.failed);
-    if (!call->stream) {
-        json_t *root = json_loadb(b.ptr, b.len, 0, NULL);
-
-        SL_ASSERT(root);
-        json_decref(root);
-    }
+    if (!call->stream)
+        check_json(&b);
     sl_buf_deinit(&b);
     tgi_encoder_deinit(&e);
-}
-
-static void check_refusal(openai_error *err)
-{
-    json_t *root;
-    sl_buf b;
-
-    SL_ASSERT(err->http >= 400);
-    tgi_dialect.translate(err);
-    sl_buf_init(&b, 64 * SL_KIB);
-    tgi_dialect.put_error(&b, err);
-    root = json_loadb(b.ptr, b.len, 0, NULL);
-    SL_ASSERT(root);
-    json_decref(root);
-    sl_buf_deinit(&b);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -60,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (tgi_parse((tgi_form)(data[0] % 4), (const char *)data + 1, size - 1, &call, &err) !=
         SL_OK) {
-        check_refusal(&err);
+        check_refusal_of(&tgi_dialect, &err);
         return 0;
     }
     req = call.req;
