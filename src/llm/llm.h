@@ -401,62 +401,8 @@ const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm
  * not of this chain. */
 const char *llm_chain_name(const llm_chain *chain, const llm_backend *b);
 
-/* ---- document service (RAG), as the API sees it --------------------------------------------- */
-
-/* One retrieved passage. Strings are valid during the callback only. */
-typedef struct llm_passage {
-    int32_t number; /* the marker [number] in the answer, from 1 */
-    const char *document, *title;
-    const char *text;   /* the passage */
-    int64_t begin, end; /* byte span in the document's text */
-    double score;
-    const char *heading; /* heading path, "A > B", or "" */
-} llm_passage;
-
-/* Receives an answer over documents: first all passages, then the text as it is generated, then
- * the citations that the text really made (passages by number), then done. Any may be NULL. */
-typedef struct llm_docs_sink {
-    void (*on_passages)(void *ctx, const llm_passage *passages, size_t count);
-    void (*on_delta)(void *ctx, const char *text, size_t len);
-    void (*on_citation)(void *ctx, const llm_passage *passage);
-    void (*on_done)(void *ctx, sl_status status, const sl_err *err, const llm_usage *usage);
-    void *ctx;
-} llm_docs_sink;
-
-typedef struct llm_docs_query {
-    const char *collection; /* NULL: "default" */
-    const char *question;
-    const char *model;  /* NULL: the default chat model */
-    int32_t top_k;      /* 0: the default */
-    int64_t max_tokens; /* 0: the default */
-    float temperature;
-    bool search_only;       /* no answer, only passages */
-    llm_caller *caller;     /* who asks, borrowed; or NULL */
-    const char *request_id; /* for logs and the ledger; NULL: a fresh one */
-    const char *route;      /* it came by, for the ledger; static, or NULL */
-    llm_trace trace;
-    atomic_bool *cancelled; /* or NULL; polled */
-} llm_docs_query;
-
-typedef struct llm_docs_ops {
-    /* Adds or replaces one document (text or Markdown). Atomic: on failure the old version stays.
-     * Blocks until it is searchable. *ret_chunks: passages it was cut into. */
-    sl_status (*add)(void *ctx, const char *collection, const char *name, sl_span text,
-                     int64_t *ret_chunks, sl_err *err);
-    sl_status (*remove)(void *ctx, const char *collection, const char *name, sl_err *err);
-    /* JSON array of {"name","bytes","chunks","updated"}; *ret is the caller's. */
-    sl_status (*list)(void *ctx, const char *collection, json_t **ret, sl_err *err);
-    /* Answers. Retrieval runs on the calling thread; deltas come from the backend's thread; returns
-     * after on_done was called (SL_OK), or without any callback (failure). */
-    sl_status (*query)(void *ctx, const llm_docs_query *q, const llm_docs_sink *sink, sl_err *err);
-} llm_docs_ops;
-
-typedef struct llm_docs {
-    const llm_docs_ops *ops; /* NULL: no document service */
-    void *ctx;
-} llm_docs;
-
 /* ---- what there is, and its management ------------------------------------------------------- */
+#include "llm/docs.h"
 #include "llm/models.h"
 
 #endif

@@ -12,9 +12,12 @@
 #define CHUNK_SECTIONS_MAX  100000  /* headings of one document; 25 MiB of paths */
 
 typedef struct chunk {
-    size_t begin, end; /* text[begin..end): never empty, whole UTF-8 characters */
-    size_t tokens;     /* an estimate */
-    uint32_t section;  /* sections[section] is the heading path, "A > B" or "" */
+    size_t begin, end;               /* text[begin..end): never empty, whole UTF-8 characters */
+    size_t tokens;                   /* an estimate */
+    uint32_t section;                /* sections[section] is the heading path, "A > B" or "" */
+    uint32_t page;                   /* where it begins, from 1; 0: the format has no pages */
+    size_t parent_begin, parent_end; /* what is read with it: its section, or as much of that around
+                                        it as parent_tokens allow; covers the chunk */
 } chunk;
 
 typedef struct chunk_list {
