@@ -244,17 +244,31 @@ static void save_mark(limiter *l, subject *s, int kind, int64_t mark)
     l->is_failing = true;
 }
 
-/* Moves marks ahead of a charge that is about to be made. */
-static void write_ahead(limiter *l, const rule *r, int kind, int64_t amount)
+/* Moves marks ahead of a charge that is about to be made: all of the subject's in one transaction
+ * when one of them has to move, since a transaction costs more than what is in it. */
+static void write_ahead(limiter *l, const rule *r, const limit_claim *c)
 {
-    meter *m = &r->s->meters[kind];
-    int64_t limit = limit_of(kind, r->limits);
-    int64_t ahead = SL_MAX(amount * CHARGES_AHEAD, SL_MAX(m->recent, m->before) / SECOND_PART);
+    int64_t marks[METER_COUNT];
+    bool is_due = false, in_transaction;
+    sl_err err;
 
-    if (!l->db || m->used + amount <= m->mark)
+    for (int k = 0; k < METER_COUNT; k++) {
+        const meter *m = &r->s->meters[k];
+        int64_t amount = amount_of(k, c), limit = limit_of(k, r->limits);
+        int64_t ahead = SL_MAX(amount * CHARGES_AHEAD, SL_MAX(m->recent, m->before) / SECOND_PART);
+
+        marks[k] = limit ? SL_MAX(m->mark, SL_MIN(limit, m->used + ahead)) : 0;
+        is_due = is_due || (limit && m->used + amount > m->mark);
+    }
+    if (!l->db || !is_due)
         return;
     store_lock(l->db);
-    save_mark(l, r->s, kind, SL_MIN(limit, m->used + ahead));
+    in_transaction = store_begin(l->db, &err) == SL_OK;
+    for (int k = 0; k < METER_COUNT; k++)
+        if (marks[k] > r->s->meters[k].mark)
+            save_mark(l, r->s, k, marks[k]);
+    if (in_transaction && store_commit(l->db, &err) != SL_OK)
+        SL_LOG(SL_LOG_ERROR, "limits.not_saved", SL_F_STR("error", err.text));
     store_unlock(l->db);
 }
 
@@ -455,13 +469,13 @@ static void charge(limiter *l, const rule *r, const limit_claim *c, limit_hold *
     hold->subjects[i] = s;
     s->refs++;
     s->running++;
+    write_ahead(l, r, c);
     for (int k = 0; k < METER_COUNT; k++) {
         int64_t amount = amount_of(k, c);
 
         hold->windows[i][k] = -1;
         if (!limit_of(k, r->limits))
             continue;
-        write_ahead(l, r, k, amount);
         s->meters[k].used += amount;
         s->meters[k].recent += amount;
         hold->windows[i][k] = s->meters[k].window;

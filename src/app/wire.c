@@ -108,14 +108,18 @@ static sl_status load_store(app *a, unsigned needs, sl_err *err)
     return status;
 }
 
-static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
+/* A server may begin without a model: POST /api/pull or `sluice pull` brings one while it runs. */
+static sl_status check_needs(const app *a, unsigned needs, bool may_be_empty, sl_err *err)
 {
     bool chat = llm_chain_find(&a->chain, NULL, LLM_CHAT) != NULL;
     bool embed = llm_chain_find(&a->chain, NULL, LLM_EMBED) != NULL;
 
-    if (atomic_load(&a->chain.route_count) == 0)
+    if (atomic_load(&a->chain.route_count) == 0 && !may_be_empty)
         return sl_fail(err, SL_ENOTFOUND,
                        "no model to load; fetch the defaults with: sluice pull smollm2 minilm");
+    if (!chat && !embed && may_be_empty)
+        SL_LOG(SL_LOG_WARN, "model.none", SL_F_STR("data", a->c->data),
+               SL_F_STR("hint", "bring one with POST /api/pull or: sluice pull smollm2 minilm"));
     if ((needs & APP_DOCS) && (!chat || !embed))
         return sl_fail(
             err, SL_ENOTFOUND,
@@ -150,6 +154,7 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
 {
     app *a = sl_calloc(1, sizeof *a);
     bool serving = needs == (APP_CHAT | APP_EMBED);
+    bool watches = serving && !c->loading.only_configured;
     sl_status status = SL_OK;
 
     if (!a)
@@ -160,14 +165,12 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
         status = add_model(a, &c->models[i], needs, err);
     if (status == SL_OK && atomic_load(&a->chain.route_count) == 0)
         status = load_store(a, needs, err);
-    if (status == SL_OK && serving && !c->loading.only_configured)
+    if (status == SL_OK && watches)
         status = models_watch_store(a->models, err);
     if (status == SL_OK)
-        status = check_needs(a, needs, err);
-    if (status == SL_OK &&
-        ((needs & APP_DOCS) || (serving && llm_chain_find(&a->chain, NULL, LLM_CHAT) &&
-                                llm_chain_find(&a->chain, NULL, LLM_EMBED))))
-        status = open_docs(a, err);
+        status = check_needs(a, needs, watches, err);
+    if (status == SL_OK && (serving || (needs & APP_DOCS)))
+        status = open_docs(a, err); /* its models may come later */
     if (status == SL_OK)
         *ret = a;
     else

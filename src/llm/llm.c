@@ -256,6 +256,11 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     const llm_route *route;
     sl_status status;
 
+    if (!b && !(req->model && req->model[0]))
+        return sl_fail(err, SL_ENOTFOUND,
+                       "There is no model that can %s; bring one with: sluice pull %s",
+                       req->task == LLM_EMBED ? "make embeddings" : "generate text",
+                       req->task == LLM_EMBED ? "minilm" : "smollm2");
     if (!b)
         return sl_fail(err, SL_ENOTFOUND,
                        "The model '%s' does not exist; GET /v1/models lists the models that do",

@@ -327,8 +327,11 @@ sl_status answer_query(rag *r, const llm_docs_query *query, const llm_docs_sink 
         if (b)
             b->ops->info(b->ctx, &info);
         if (!info.can_generate)
-            return sl_fail(err, q.model ? SL_ENOTFOUND : SL_ENOTSUP,
-                           "no model '%s' that generates text is loaded", q.model ? q.model : "");
+            return q.model ? sl_fail(err, SL_ENOTFOUND,
+                                     "no model '%s' that generates text is loaded", q.model)
+                           : sl_fail(err, SL_ENOTSUP,
+                                     "answers need a model that generates text, and there is none; "
+                                     "bring one with: sluice pull smollm2");
     }
     SL_TRY(search_run(r, q.collection, q.question, (size_t)q.top_k, q.cancelled, &hits, err));
     if (q.search_only || hits.count == 0)

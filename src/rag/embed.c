@@ -14,12 +14,14 @@ sl_status rag_embed_model(const rag *r, rag_model *ret, sl_err *err)
     if (ret->backend)
         ret->backend->ops->info(ret->backend->ctx, &info);
     if (!ret->backend && r->o.embed_model)
-        return sl_fail(err, SL_ENOTFOUND, "the embedding model '%s' is not loaded",
-                       r->o.embed_model);
+        return sl_fail(err, SL_ENOTFOUND,
+                       "documents need the embedding model '%s', which is not there; bring it "
+                       "with: sluice pull %s",
+                       r->o.embed_model, r->o.embed_model);
     if (!info.can_embed)
         return sl_fail(err, SL_ENOTSUP,
-                       "documents need a model that makes embeddings; none is "
-                       "loaded");
+                       "documents need a model that makes embeddings, and there is none; bring "
+                       "one with: sluice pull minilm");
     if (info.embedding_dim < 1 || info.embedding_dim > RAG_DIM_MAX)
         return sl_fail(err, SL_ENOTSUP, "embeddings of %lld dimensions are not supported",
                        (long long)info.embedding_dim);
