@@ -163,7 +163,8 @@ const char *llm_chain_name(const llm_chain *chain, const llm_backend *b)
     size_t count = atomic_load_explicit(&chain->route_count, memory_order_acquire);
 
     for (size_t i = 0; i < count; i++)
-        if (chain->routes[i].backend.ctx == b->ctx && !chain->routes[i].is_alias)
+        if (chain->routes[i].backend.ctx == b->ctx && chain->routes[i].backend.ops == b->ops &&
+            !chain->routes[i].is_alias)
             return chain->routes[i].name;
     return "";
 }

@@ -121,6 +121,7 @@ typedef struct llm_request {
     llm_prompt *prompts; /* LLM_COMPLETE, LLM_EMBED: at least one; LLM_RERANK: at least two */
     size_t prompt_count;
     llm_embed_as embed_as; /* LLM_EMBED: what all the prompts are */
+    bool paired;           /* LLM_RERANK: prompts are query, document, query, document, ... */
 
     uint32_t n;         /* choices per prompt; choice index = prompt * n + i */
     int64_t max_tokens; /* per choice; -1: up to the context's end */
