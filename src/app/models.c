@@ -304,6 +304,16 @@ static sl_status add_alias(models *m, const config_model *which, managed *s, sl_
     return SL_OK;
 }
 
+/* One that scores documents is of use only beside the two others. */
+static bool is_needed(const llm_model_info *info, unsigned needs)
+{
+    unsigned all = APP_CHAT | APP_EMBED;
+
+    if (info->can_rerank)
+        return (needs & all) == all;
+    return needs & (info->can_embed ? APP_EMBED : APP_CHAT);
+}
+
 sl_status models_add(models *m, const config_model *which, bool configured, unsigned needs,
                      sl_err *err)
 {
@@ -321,7 +331,7 @@ sl_status models_add(models *m, const config_model *which, bool configured, unsi
     sl_buf_deinit(&path);
     if (status != SL_OK)
         return status;
-    if (!(needs & (d.info.can_embed ? APP_EMBED : APP_CHAT))) {
+    if (!is_needed(&d.info, needs)) {
         description_deinit(&d);
         return SL_OK;
     }

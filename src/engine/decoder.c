@@ -666,7 +666,7 @@ sl_status decoder_create(const weights *w, team *t, const kernels *k, const deco
     const model_params *p = &w->params;
     decoder *d;
 
-    if (p->arch == MODEL_BERT)
+    if (model_arch_encodes(p->arch))
         return sl_fail(err, SL_EINVAL, "this model makes embeddings; it does not generate text");
     if (p->heads / p->kv_heads > ATTN_QUERIES)
         return sl_fail(err, SL_ENOTSUP, "model: more than %d query heads per KV head",

@@ -1,6 +1,6 @@
-/* embed.c - one round of embeddings: the waiting texts that fit one batch, in order of length, so
- * that few short texts wait for a long one. Background texts come after all others, never beside
- * them, and few at a time, so that whoever comes next waits briefly. */
+/* embed.c - one round of an encoder: the waiting texts (or pairs) that fit one batch, in order of
+ * length, so that few short texts wait for a long one. Background texts come after all others,
+ * never beside them, and few at a time, so that whoever comes next waits briefly. */
 #include "engine/engine_int.h"
 
 #include <stdlib.h>
@@ -14,6 +14,17 @@ static int by_length(const void *a, const void *b)
     if (seq_is_background(x) != seq_is_background(y))
         return seq_is_background(x) ? 1 : -1;
     return (x->count > y->count) - (x->count < y->count);
+}
+
+static void deliver(seq *s, size_t width)
+{
+    llm_event ev = {
+        .kind = LLM_EV_EMBEDDING, .choice = s->choice, .vector = s->vector, .vector_len = width
+    };
+
+    if (s->job->req->task == LLM_RERANK)
+        ev = score_event(s->choice, s->vector[0]);
+    s->job->sink.fn(s->job->sink.ctx, s->job->req, &ev);
 }
 
 void embed_round(engine *e)
@@ -31,7 +42,7 @@ void embed_round(engine *e)
             break;
         if (!s->job->started)
             job_start(e, s->job);
-        e->texts[texts++] = (encoder_text){ s->tokens, s->count, s->vector };
+        e->texts[texts++] = (encoder_text){ s->tokens, s->count, s->second, s->vector };
         tokens += s->count;
     }
     encoder_run(e->enc, e->texts, texts);
@@ -40,13 +51,7 @@ void embed_round(engine *e)
     atomic_store_explicit(&e->running, texts, memory_order_relaxed);
     atomic_store_explicit(&e->waiting, (int)e->live_count - texts, memory_order_relaxed);
     for (int i = texts; i-- > 0;) {
-        seq *s = e->live[i];
-        llm_event ev = { .kind = LLM_EV_EMBEDDING,
-                         .choice = s->choice,
-                         .vector = s->vector,
-                         .vector_len = (size_t)e->w->params.dim };
-
-        s->job->sink.fn(s->job->sink.ctx, s->job->req, &ev);
+        deliver(e->live[i], (size_t)encoder_width(e->w));
         seq_end(e, (size_t)i);
     }
 }

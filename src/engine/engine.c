@@ -242,12 +242,13 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
 static void fill_info(const model_file *m, const model_params *p, const engine_options *o,
                       llm_model_info *ret)
 {
-    bool is_encoder = p->arch == MODEL_BERT;
+    bool ranks = p->pool == MODEL_POOL_RANK, embeds = p->pool != MODEL_POOL_NONE && !ranks;
 
-    *ret = (llm_model_info){ .can_generate = !is_encoder,
-                             .can_embed = is_encoder,
+    *ret = (llm_model_info){ .can_generate = p->pool == MODEL_POOL_NONE,
+                             .can_embed = embeds,
+                             .can_rerank = ranks,
                              .context_tokens = o->context_max,
-                             .embedding_dim = is_encoder ? p->dim : 0,
+                             .embedding_dim = embeds ? p->dim : 0,
                              .param_count = model_file_param_count(m),
                              .file_bytes = model_file_bytes(m),
                              .seqs_max = o->seqs_max };
@@ -356,7 +357,7 @@ static void set_defaults(engine_options *o, const model_params *p, kernels_kv kv
     o->seqs_max = o->seqs_max > 0 ? o->seqs_max : SEQS_MAX_DEFAULT;
     o->queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
     o->step_tokens = SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, o->seqs_max);
-    if (p->arch == MODEL_BERT) {
+    if (model_arch_encodes(p->arch)) {
         o->context_max = p->context;
         o->kv_bytes = 0;
         return;
@@ -437,7 +438,7 @@ static void set_load(engine *e)
     e->load.queue_max = e->o.queue_max;
     e->load.wait_ns = (int64_t)e->o.wait_ms * 1000000;
     /* Batches of texts come many at once and are short: only their number is bounded. */
-    if (e->w->params.arch == MODEL_BERT && e->load.wait_ns == 0)
+    if (model_arch_encodes(e->w->params.arch) && e->load.wait_ns == 0)
         e->load.wait_ns = INT64_MAX;
 }
 
@@ -449,7 +450,7 @@ static sl_status open_text(engine *e, const char *path, const engine_options *o,
     SL_TRY(model_file_params(e->file, &p, err));
     e->o = *o;
     set_defaults(&e->o, &p, guess_kv_type(o->kv_type), path, e->name, &e->local_max);
-    return p.arch == MODEL_BERT ? SL_OK : load_template(e, err);
+    return model_arch_encodes(p.arch) ? SL_OK : load_template(e, err);
 }
 
 static sl_status open_all(engine *e, const char *path, const engine_options *o, sl_err *err)
@@ -464,12 +465,12 @@ static sl_status open_all(engine *e, const char *path, const engine_options *o, 
     if (token_count(e->vocab) > (size_t)e->w->params.vocab)
         return sl_fail(err, SL_EFORMAT, "the vocabulary has %zu tokens, the model %d rows for them",
                        token_count(e->vocab), e->w->params.vocab);
-    if (e->w->params.arch != MODEL_BERT)
+    if (!model_arch_encodes(e->w->params.arch))
         SL_TRY(engine_kv_type(o->kv_type, e->w, &e->k, &e->kv_type, err));
     e->o = *o;
     set_defaults(&e->o, &e->w->params, e->kv_type, path, e->name, &e->local_max);
     set_load(e);
-    if (e->w->params.arch == MODEL_BERT) {
+    if (model_arch_encodes(e->w->params.arch)) {
         e->limits.step_tokens = e->o.step_tokens;
         return encoder_create(e->w, e->team, &e->k, e->o.step_tokens, &e->enc, err);
     }

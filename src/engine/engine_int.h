@@ -46,7 +46,8 @@ typedef struct seq {
     sl_buf text;            /* decoded, not delivered: may be the start of a stop string */
     pending_token *pending; /* tokens behind `text` */
     size_t pending_count, pending_cap;
-    float *vector; /* embeddings: [dim] */
+    float *vector; /* embeddings: [dim]; scores: [1] */
+    int second;    /* of a pair: where its document begins; else count */
 } seq;
 
 /* One request in the engine. */
@@ -143,6 +144,13 @@ int64_t job_output_max(const job *j); /* tokens it may generate, over all choice
 SL_NODISCARD sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret,
                                   sl_err *err);
 void job_destroy(engine *e, job *j);
+
+/* pairs.c: the ids of the pair of a query and document number `at` (from 0) of a request that
+ * scores, and where the second text begins. */
+SL_NODISCARD sl_status pair_ids(const engine *e, const llm_request *req, size_t at, token_ids *out,
+                                int *ret_second, sl_err *err);
+/* LLM_EV_SCORE of a document. */
+llm_event score_event(uint32_t document, float logit);
 
 /* emit.c: from tokens to events. */
 void emit_start(job *j);

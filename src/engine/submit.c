@@ -298,8 +298,9 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
     if (!s->tokens)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     memcpy(s->tokens, prompt->ids, prompt->count * sizeof *s->tokens);
+    s->second = prompt_count;
     if (e->enc) {
-        s->vector = sl_calloc((size_t)e->w->params.dim, sizeof *s->vector);
+        s->vector = sl_calloc((size_t)encoder_width(e->w), sizeof *s->vector);
         return s->vector ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
     }
     s->tells_probs = req->prompt_probs && choice % req->n == 0;
@@ -345,13 +346,33 @@ static sl_status add_prompt(engine *e, job *j, size_t prompt, uint32_t n, const 
     return SL_OK;
 }
 
+/* A document and the query before it. */
+static sl_status add_pair(engine *e, job *j, size_t at, sl_err *err)
+{
+    token_ids ids = { 0 };
+    int second = 0;
+    sl_status status = pair_ids(e, j->req, at, &ids, &second, err);
+
+    if (status == SL_OK)
+        status = add_prompt(e, j, at, 1, &ids, err);
+    if (status == SL_OK)
+        j->seqs[j->seq_count - 1].second = second;
+    token_ids_deinit(&ids);
+    return status;
+}
+
 static sl_status add_prompts(engine *e, job *j, sl_err *err)
 {
     llm_request *req = j->req;
-    size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count;
-    uint32_t n = req->task == LLM_EMBED ? 1 : req->n;
+    bool pairs = req->task == LLM_RERANK;
+    size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count - pairs;
+    uint32_t n = req->task == LLM_EMBED || pairs ? 1 : req->n;
     sl_status status = SL_OK;
 
+    if (pairs && (req->prompt_count < 2 || (req->paired && req->prompt_count % 2)))
+        return sl_fail(err, SL_EINVAL, "there are no documents to score");
+    if (req->paired)
+        prompts = req->prompt_count / 2;
     if (prompts == 0 || n == 0 || prompts > SEQS_PER_JOB_MAX / n)
         return sl_fail(err, SL_EINVAL, "%zu prompts with n = %u: their product must be 1 to %d",
                        prompts, n, SEQS_PER_JOB_MAX);
@@ -361,6 +382,10 @@ static sl_status add_prompts(engine *e, job *j, sl_err *err)
     for (size_t p = 0; p < prompts && status == SL_OK; p++) {
         token_ids ids = { 0 };
 
+        if (pairs) {
+            status = add_pair(e, j, p, err);
+            continue;
+        }
         status = job_prompt_ids(e, req, p, &ids, err);
         if (status == SL_OK)
             status = cut_prompt(e, req, &ids, err);
@@ -371,14 +396,27 @@ static sl_status add_prompts(engine *e, job *j, sl_err *err)
     return status;
 }
 
+static sl_status check_task(const engine *e, const llm_request *req, sl_err *err)
+{
+    model_pool pool = e->w->params.pool;
+    bool can = req->task == LLM_RERANK  ? pool == MODEL_POOL_RANK
+               : req->task == LLM_EMBED ? pool != MODEL_POOL_RANK && pool != MODEL_POOL_NONE
+                                        : pool == MODEL_POOL_NONE;
+
+    if (can)
+        return SL_OK;
+    return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", e->name,
+                   req->task == LLM_RERANK  ? "score documents"
+                   : req->task == LLM_EMBED ? "make embeddings"
+                                            : "generate text");
+}
+
 sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret, sl_err *err)
 {
     job *j;
     sl_status status;
 
-    if ((req->task == LLM_EMBED) != (e->enc != NULL))
-        return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", e->name,
-                       e->enc ? "generate text" : "make embeddings");
+    SL_TRY(check_task(e, req, err));
     SL_TRY(check_sampling(e, req, err));
     SL_TRY(encode_bad_words(e, req, err));
     if (!req->sampling.has_seed)

@@ -26,7 +26,8 @@ struct model_file {
     bool is_gguf;
     const tensor_info **tensors; /* all shards, sorted by name */
     size_t tensor_count;
-    json_t *config, *pooling; /* Hugging Face layout */
+    json_t *config, *pooling, *modules; /* Hugging Face layout */
+    json_t *sentence;                   /* config_sentence_transformers.json */
     sl_buf tokenizer, tokenizer_config;
     uint64_t bytes;
 };
@@ -257,6 +258,10 @@ static sl_status open_hf(model_file *m, const char *dir, const char *single, sl_
     if (status == SL_OK)
         status = load_json(dir, "1_Pooling/config.json", true, &m->pooling, err);
     if (status == SL_OK)
+        status = load_json(dir, "modules.json", true, &m->modules, err);
+    if (status == SL_OK)
+        status = load_json(dir, "config_sentence_transformers.json", true, &m->sentence, err);
+    if (status == SL_OK)
         status = load_text(dir, "tokenizer.json", &m->tokenizer, err);
     if (status == SL_OK)
         status = load_text(dir, "tokenizer_config.json", &m->tokenizer_config, err);
@@ -340,6 +345,8 @@ void model_file_close(model_file *m)
     sl_free(m->tensors);
     json_decref(m->config);
     json_decref(m->pooling);
+    json_decref(m->modules);
+    json_decref(m->sentence);
     sl_buf_deinit(&m->tokenizer);
     sl_buf_deinit(&m->tokenizer_config);
     sl_free(m);
@@ -363,7 +370,7 @@ sl_span model_file_tokenizer_config(const model_file *m)
 sl_status model_file_params(const model_file *m, model_params *ret, sl_err *err)
 {
     return m->is_gguf ? model_params_from_gguf(&m->shards[0].gguf, ret, err)
-                      : model_params_from_hf(m->config, m->pooling, ret, err);
+                      : model_params_from_hf(m->config, m->pooling, m->modules, ret, err);
 }
 
 const tensor_info *model_file_tensor(const model_file *m, const char *name)
