@@ -85,7 +85,7 @@ void tree_remove(const char *path);
 uint64_t tree_bytes(const char *path);
 /* Whether it is a directory with nothing in it, or nothing but `but` (or NULL). */
 bool tree_is_empty(const char *path, const char *but);
-/* The same tree at `to`: directories made, files linked, links copied. Follows `from` itself. */
+/* The same at `to`: directories made, files linked, links copied. On one file system only. */
 SL_NODISCARD sl_status tree_link(const char *from, const char *to, sl_err *err);
 /* Every directory onto the disk; owner as given. */
 SL_NODISCARD sl_status tree_settle(const char *path, unsigned uid, unsigned gid, sl_err *err);

@@ -28,7 +28,7 @@ typedef struct restorer {
     char old[4200];   /* data.old */
     char stage[4200]; /* "" before it is made */
     bool had_data;
-    int hold;
+    int hold, parent;  /* the lock; the directory that holds data */
     unsigned uid, gid; /* whose the data directory is to be */
     uint64_t bytes_max;
     members seen, said; /* what was unpacked, what the manifest says */
@@ -123,8 +123,9 @@ static sl_status look_around(restorer *r, sl_err *err)
                            strerror(errno));
         r->bytes_max = (uint64_t)disk.f_bavail * disk.f_frsize;
     }
+    r->parent = open(parent[0] ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     snprintf(r->stage, sizeof r->stage, "%s.restore-XXXXXX", r->data);
-    if (!mkdtemp(r->stage)) {
+    if (r->parent < 0 || !mkdtemp(r->stage)) {
         r->stage[0] = '\0';
         return sl_fail(err, SL_EIO, "cannot create a directory beside %.300s: %s", r->data,
                        strerror(errno));
@@ -362,7 +363,9 @@ static sl_status put_in_place(restorer *r, sl_err *err)
     SL_TRY(tree_settle(fresh, r->uid, r->gid, err));
     r->report->had_bytes = r->had_data ? tree_bytes(r->data) : 0;
     SL_TRY(exchange(r, fresh, err));
-    SL_TRY(sl_dir_sync(r->data, err));
+    if (fsync(r->parent) != 0)
+        return sl_fail(err, SL_EIO, "%.300s is restored, but the disk does not confirm it: %s",
+                       r->data, strerror(errno));
     if (r->had_data && !r->o->keep_old)
         tree_remove(r->old);
     return SL_OK;
@@ -371,7 +374,7 @@ static sl_status put_in_place(restorer *r, sl_err *err)
 sl_status backup_restore(const restore_options *o, backup_report *ret, sl_err *err)
 {
     backup_report report = { 0 };
-    restorer r = { .o = o, .hold = -1, .report = &report };
+    restorer r = { .o = o, .hold = -1, .parent = -1, .report = &report };
     sl_status status;
 
     sl_buf_init(&r.manifest, SL_BACKUP_MANIFEST_BYTES_MAX);
@@ -386,6 +389,8 @@ sl_status backup_restore(const restore_options *o, backup_report *ret, sl_err *e
         tree_remove(r.stage);
     if (r.hold >= 0)
         close(r.hold);
+    if (r.parent >= 0)
+        close(r.parent);
     members_free(&r.seen);
     members_free(&r.said);
     sl_buf_deinit(&r.manifest);

@@ -279,7 +279,10 @@ sl_status sink_finish(sink *s, sl_err *err)
         return sl_fail(err, errno == EEXIST || errno == ENOTEMPTY ? SL_ECONFLICT : SL_EIO,
                        "cannot give the backup its name %.300s: %s", s->to, strerror(errno));
     s->is_finished = true;
-    return sl_dir_sync(s->to, err);
+    status = sl_dir_sync(s->to, err);
+    if (status != SL_OK)
+        tree_remove(s->to);
+    return status;
 }
 
 void sink_close(sink *s)

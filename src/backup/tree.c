@@ -61,7 +61,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 void tree_remove(const char *path)
 {
-    (void)nftw(path, remove_one, WALK_FDS, FTW_DEPTH | FTW_PHYS);
+    (void)nftw(path, remove_one, WALK_FDS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }
 
 /* nftw has no context; one call at a time per thread. */
@@ -125,30 +125,20 @@ sl_status tree_settle(const char *path, unsigned uid, unsigned gid, sl_err *err)
     return SL_OK;
 }
 
-static sl_status link_entry(const char *from, const char *to, sl_err *err)
+static sl_status link_link(const char *from, const char *to, sl_err *err)
 {
     char target[4096];
-    struct stat st;
-    ssize_t n;
+    ssize_t n = readlink(from, target, sizeof target - 1);
 
-    if (lstat(from, &st) != 0)
-        return sl_fail(err, SL_EIO, "cannot look at %.300s: %s", from, strerror(errno));
-    if (S_ISDIR(st.st_mode))
-        return tree_link(from, to, err);
-    if (S_ISLNK(st.st_mode)) {
-        n = readlink(from, target, sizeof target - 1);
-        if (n <= 0)
-            return sl_fail(err, SL_EIO, "cannot read the link %.300s: %s", from, strerror(errno));
-        target[n] = '\0';
-        if (symlink(target, to) != 0)
-            return sl_fail(err, SL_EIO, "cannot link %.300s: %s", to, strerror(errno));
-    } else if (S_ISREG(st.st_mode) && linkat(AT_FDCWD, from, AT_FDCWD, to, 0) != 0) {
-        return sl_fail(err, SL_EIO, "cannot link %.200s to %.200s: %s", from, to, strerror(errno));
-    }
+    if (n <= 0)
+        return sl_fail(err, SL_EIO, "cannot read the link %.300s: %s", from, strerror(errno));
+    target[n] = '\0';
+    if (symlink(target, to) != 0)
+        return sl_fail(err, SL_EIO, "cannot link %.300s: %s", to, strerror(errno));
     return SL_OK;
 }
 
-sl_status tree_link(const char *from, const char *to, sl_err *err)
+static sl_status link_directory(const char *from, const char *to, sl_err *err)
 {
     char a[8192], b[8192];
     const struct dirent *e;
@@ -166,8 +156,23 @@ sl_status tree_link(const char *from, const char *to, sl_err *err)
             (size_t)snprintf(b, sizeof b, "%s/%s", to, e->d_name) >= sizeof b)
             status = sl_fail(err, SL_ELIMIT, "a path below %.300s is too long", from);
         else
-            status = link_entry(a, b, err);
+            status = tree_link(a, b, err);
     }
     closedir(dir);
     return status;
+}
+
+sl_status tree_link(const char *from, const char *to, sl_err *err)
+{
+    struct stat st;
+
+    if (lstat(from, &st) != 0)
+        return sl_fail(err, SL_EIO, "cannot look at %.300s: %s", from, strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return link_directory(from, to, err);
+    if (S_ISLNK(st.st_mode))
+        return link_link(from, to, err);
+    if (S_ISREG(st.st_mode) && linkat(AT_FDCWD, from, AT_FDCWD, to, 0) != 0)
+        return sl_fail(err, SL_EIO, "cannot link %.200s to %.200s: %s", from, to, strerror(errno));
+    return SL_OK;
 }

@@ -1,5 +1,5 @@
 /* copy.c - a database's file as a whole: copied while others write, and checked. */
-#include <unistd.h>
+#include <stdio.h>
 
 #include "base/mem.h"
 #include "store/store_int.h"
@@ -55,24 +55,38 @@ sl_status store_copy(const char *path, const char *to, sl_err *err)
     return status;
 }
 
+/* The first row's first column. */
+static sl_status ask(store *s, const char *sql, char *ret, size_t cap, sl_err *err)
+{
+    store_stmt *st = NULL;
+    bool row = false;
+    sl_status status = store_prepare(s, sql, &st, err);
+
+    if (status == SL_OK)
+        status = store_step(st, &row, err);
+    if (status == SL_OK)
+        snprintf(ret, cap, "%s", row ? store_text(st, 0) : "no answer");
+    store_finish(st);
+    return status;
+}
+
 sl_status store_check(const char *path, sl_err *err)
 {
     store s = { .path = (char *)(uintptr_t)path };
-    store_stmt *st = NULL;
-    bool row = false;
+    char pages[32] = "", text[200] = "";
     sl_status status = SL_OK;
     int rc = sqlite3_open_v2(path, &s.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
 
     if (rc != SQLITE_OK)
         status = store_fail(&s, rc, err);
     if (status == SL_OK)
-        status = store_prepare(&s, "PRAGMA integrity_check(1)", &st, err);
+        status = ask(&s, "PRAGMA page_count", pages, sizeof pages, err);
     if (status == SL_OK)
-        status = store_step(st, &row, err);
-    if (status == SL_OK && strcmp(row ? store_text(st, 0) : "", "ok") != 0)
-        status = sl_fail(err, SL_EFORMAT, "database %s is damaged: %.200s", path,
-                         row ? store_text(st, 0) : "no answer");
-    store_finish(st);
+        status = ask(&s, "PRAGMA integrity_check(1)", text, sizeof text, err);
+    /* SQLite takes a few bytes of anything for a database that is still empty. */
+    if (status == SL_OK && (strcmp(pages, "0") == 0 || strcmp(text, "ok") != 0))
+        status = sl_fail(err, SL_EFORMAT, "database %s is damaged: %s", path,
+                         strcmp(text, "ok") == 0 ? "it has no pages" : text);
     sqlite3_close(s.db);
     return status;
 }
