@@ -30,7 +30,7 @@ static sl_status ask(const char *url, sl_err *err)
     sl_buf_init(&body, ANSWER_BYTES_MAX);
     status = http_fetch(&o, &body, &http, err);
     sl_buf_deinit(&body);
-    return status == SL_OK ? SL_OK : sl_err_prefix(err, status, "%s", url);
+    return status == SL_OK ? SL_OK : sl_err_prefix(err, status, "the server is not well");
 }
 
 int cmd_health(int argc, char **argv)
