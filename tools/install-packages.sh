@@ -1,9 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages of tools/packages.txt that are missing. Quick and silent when none is.
+# --without A,B: not these, which a build without tests does not need.
 set -eu
 cd "$(dirname "$0")/.."
+without=
+[ "${1-}" != --without ] || without=,$2,
 missing=
 for package in $(cat tools/packages.txt); do
+    case $without in *",$package,"*) continue ;; esac
     case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
     *"ok installed") ;;
     *) missing="$missing $package" ;;

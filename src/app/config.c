@@ -39,6 +39,7 @@ static const cyaml_schema_field_t loading_fields[] = {
     STR("memory", config_loading, memory),
     STR("keep_alive", config_loading, keep_alive),
     CYAML_FIELD_BOOL("only_configured", OPT, config_loading, only_configured),
+    STR("pull", config_loading, pull),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t rag_fields[] = {

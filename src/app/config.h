@@ -40,6 +40,7 @@ typedef struct config_loading {
     char *memory;     /* of all loaded models together, "8GiB"; NULL: the machine's, less some */
     char *keep_alive; /* of models loaded on demand: "5m" (NULL), "1h30m", "0", "-1": for ever */
     bool only_configured; /* serve no model of the store but those of `models` */
+    char *pull;           /* names with commas or spaces between; NULL: none */
 } config_loading;
 
 typedef struct config_rag {

@@ -49,6 +49,10 @@ static const config_key keys[] = {
     KEY("loading.keep_alive", "5m",
         "how long models stay that were loaded on demand; 0: not at all, -1: for ever"),
     KEY("loading.only_configured", "false", "serve no model of the store but those of `models`"),
+    KEY("loading.pull", NULL,
+        "models fetched at the start where the store lacks them, as smollm2,minilm; one that "
+        "cannot "
+        "be fetched is logged"),
     KEY("rag.embedding_model", "minilm", NULL),
     KEY("rag.chat_model", "smollm2", NULL),
     KEY("rag.chunk_tokens", "180", NULL),

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/access.h"
 #include "api/api.h"
@@ -14,6 +15,7 @@
 #include "app/scripted.h"
 #include "app/serving.h"
 #include "app/watch.h"
+#include "base/hold.h"
 #include "base/log.h"
 #include "base/os.h"
 #include "http/http.h"
@@ -36,6 +38,7 @@ struct app {
     jobs *jobs;      /* the same */
     api_lines lines; /* of batches */
     metric_registry *metrics;
+    int hold; /* on the data directory, -1: none */
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -160,7 +163,11 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
     if (!a)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     a->c = c;
-    status = models_create(c, &a->chain, &a->models, err);
+    a->hold = -1;
+    if (serving || (needs & APP_DOCS)) /* what only reads is not told to wait for a restore */
+        status = sl_dir_hold(c->data, false, &a->hold, err);
+    if (status == SL_OK)
+        status = models_create(c, &a->chain, &a->models, err);
     for (unsigned i = 0; i < c->models_count && status == SL_OK; i++)
         status = add_model(a, &c->models[i], needs, err);
     if (status == SL_OK && atomic_load(&a->chain.route_count) == 0)
@@ -190,6 +197,8 @@ void app_destroy(app *a)
     kept_close(a->kept);
     config_destroy(a->reloaded);
     metric_registry_destroy(a->metrics);
+    if (a->hold >= 0)
+        close(a->hold);
     sl_free(a);
 }
 

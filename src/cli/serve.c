@@ -100,6 +100,8 @@ int cmd_serve(int argc, char **argv)
     if (status == SL_OK)
         status = app_start_log(c, &err);
     if (status == SL_OK)
+        status = app_fetch_first(c, &err);
+    if (status == SL_OK)
         status = app_create(c, APP_CHAT | APP_EMBED, &a, &err);
     if (status == SL_OK)
         status = app_serve(a, remake_config, &f, &err);
