@@ -30,6 +30,7 @@ static const cyaml_schema_field_t engine_fields[] = {
     CYAML_FIELD_INT("sequences", OPT, config_engine, sequences),
     CYAML_FIELD_INT("queue", OPT, config_engine, queue),
     CYAML_FIELD_INT("wait_ms", OPT, config_engine, wait_ms),
+    CYAML_FIELD_INT("deadline_ms", OPT, config_engine, deadline_ms),
     CYAML_FIELD_INT("step_tokens", OPT, config_engine, step_tokens),
     CYAML_FIELD_INT("mixed_prefill", OPT, config_engine, mixed_prefill),
     CYAML_FIELD_INT("speculation", OPT, config_engine, speculation),

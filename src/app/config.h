@@ -31,6 +31,7 @@ typedef struct config_engine {
     int sequences;     /* computed at once; 0: 64 */
     int queue;         /* requests waiting or running; 0: 512 */
     int wait_ms;       /* expected wait beyond which requests get 503; 0: by measured time */
+    int deadline_ms;   /* wait after which they get it; 0: a minute */
     int step_tokens;   /* 0: 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; 0: by measured time */
     int speculation;   /* tokens guessed by prompt lookup; 0: none unless a request asks */

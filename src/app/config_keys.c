@@ -39,6 +39,10 @@ static const config_key keys[] = {
     KEY("engine.wait_ms", "0",
         "expected wait beyond which requests get 503 once all sequences are busy; 0: half the time "
         "that a request takes, at least 500"),
+    KEY("engine.deadline_ms", "60000",
+        "a request that waited so long for its turn gets 503; as a rule a minute, or "
+        "engine.wait_ms "
+        "where that is longer"),
     KEY("engine.step_tokens", "512", "tokens computed in one step"),
     KEY("engine.mixed_prefill", "0",
         "prompt tokens in a step beside running streams; 0: by measured time"),

@@ -183,6 +183,9 @@ void generate_round(engine *e);
 void embed_round(engine *e);
 /* The first of a job's sequences is computed from now on. */
 void job_start(engine *e, job *j);
+/* overdue.c: refuses the jobs that waited for their turn for longer than
+ * engine_options.deadline_ms. */
+void drop_overdue(engine *e);
 /* Takes a sequence out of the live list; ends its job with the last one. */
 void seq_end(engine *e, size_t live_idx);
 

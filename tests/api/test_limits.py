@@ -187,6 +187,31 @@ def test_kill_loses_nothing(limited):
     assert int(after.headers["x-ratelimit-remaining-tokens"]) <= 100000 - sum(answered)
 
 
+def test_deadline_in_the_queue(limited, monkeypatch):
+    """Who waited too long for its turn is refused, charged nothing, and told when to come again."""
+    monkeypatch.setenv("SLUICE_ENGINE_SEQUENCES", "1")
+    monkeypatch.setenv("SLUICE_ENGINE_DEADLINE_MS", "40")
+    server = limited(", rpd: 1000, tpd: 100000")
+    body = {"model": "smollm2", "prompt": "One two three", "max_tokens": 400, "ignore_eos": True, "stream": True}
+    with server.client() as http, server.client() as other, http.stream("POST", "/v1/completions", json=body) as first:
+        lines = first.iter_lines()
+        next(lines)  # it has begun, and takes longer than the others may wait
+        for fields in ({}, {"n": 2}):
+            late = ask(other, **fields)
+            assert late.status_code == 503 and "engine.deadline_ms" in late.json()["error"]["message"], late.text
+            assert int(late.headers["Retry-After"]) >= 1 and int(late.headers["retry-after-ms"]) > 0
+        late = other.post("/api/generate", json={"model": "smollm2", "prompt": "x"})
+        assert late.status_code == 503 and "error" in late.json()
+    with server.client() as http:
+        end = time.time() + 30
+        while (last := ask(http)).status_code == 503 and time.time() < end:
+            pass  # the first one, whose client left, still ends; those that were refused cost nothing
+        assert last.status_code == 200
+        assert int(last.headers["x-ratelimit-remaining-requests"]) == 998
+    rows = usage(server, 2, by="outcome")
+    assert sum(r["requests"] for r in rows) == 2, rows
+
+
 def test_reload(limited):
     """SIGHUP: limits and prices change, all or nothing; what cannot change is named."""
     server = limited(", rpd: 1")
