@@ -90,25 +90,39 @@ static bool push_piece(pdf_lines *l, page_text *t, guint first, guint last, size
     return true;
 }
 
-/* Cuts the page's text at line ends and at gaps as wide as one and a half letters M. */
+/* The white space in front of character c, in letters M; 0 behind a line end. */
+static double gap_before(page_text *t, guint c, char previous)
+{
+    const PopplerTextAttributes *f = font_at(t, c);
+    guint left = previous == ' ' ? 2 : 1;
+
+    if (previous == '\n' || c < left || !f || f->font_size < 0.5)
+        return 0;
+    return (t->boxes[c].x1 - t->boxes[c - left].x2) / f->font_size;
+}
+
+/* Cuts the page's text at line ends, at wide gaps, and at gaps where poppler saw no space. */
 static bool cut_lines(pdf_lines *l, page_text *t, uint32_t page)
 {
     guint c = 0, first = 0;
     size_t at = 0, begin = 0, before = l->count;
+    char previous = '\n';
     bool ok = true;
 
     while (ok && t->text[at] && c < t->box_count && l->count - before < PDF_PAGE_LINES_MAX) {
         size_t n = (size_t)(g_utf8_next_char(t->text + at) - (t->text + at));
-        const PopplerTextAttributes *f = font_at(t, c);
-        double gap = t->text[at] == ' ' && c > 0 && c + 1 < t->box_count
-                         ? t->boxes[c + 1].x1 - t->boxes[c - 1].x2
-                         : 0;
+        char now = t->text[at];
 
-        if (t->text[at] == '\n' || (f && gap > 1.5 * f->font_size)) {
+        if (now == '\n') {
             ok = push_piece(l, t, first, c, begin, at, page);
             first = c + 1;
             begin = at + n;
+        } else if (now != ' ' && gap_before(t, c, previous) > (previous == ' ' ? PDF_GAP : 0.25)) {
+            ok = push_piece(l, t, first, c, begin, at, page);
+            first = c;
+            begin = at;
         }
+        previous = now;
         at += n;
         c++;
     }
