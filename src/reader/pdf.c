@@ -1,6 +1,7 @@
 /* pdf.c - PDF by poppler: characters with their places and fonts become pieces of lines.
  *
  * poppler's own order mixes columns, so only its lines are taken; the order is ours. */
+#include <math.h>
 #include <poppler.h>
 #include <stdio.h>
 #include <strings.h>
@@ -33,18 +34,20 @@ static bool is_bold(const char *font)
 
 static bool is_mono(const char *font)
 {
-    static const char *const words[] = {
-        "courier", "mono", "consol", "menlo", "typewriter", "cmtt"
-    };
+    static const char *const words[] = { "courier", "mono",      "consol", "menlo", "typewriter",
+                                         "cmtt",    "nimbusmon", "andale", "fixed", "lucidacons" };
 
     return name_has(font, words, SL_COUNT_OF(words));
 }
 
 static const PopplerTextAttributes *font_at(page_text *t, guint index)
 {
-    while (t->font && (guint)((PopplerTextAttributes *)t->font->data)->end_index < index &&
-           t->font->next)
+    while (t->font && t->font->next &&
+           (guint)((PopplerTextAttributes *)t->font->data)->end_index < index)
         t->font = t->font->next;
+    while (t->font && t->font->prev &&
+           (guint)((PopplerTextAttributes *)t->font->data)->start_index > index)
+        t->font = t->font->prev;
     return t->font ? t->font->data : NULL;
 }
 
@@ -55,8 +58,7 @@ static bool push_piece(pdf_lines *l, page_text *t, guint first, guint last, size
     pdf_piece p = {
         .begin = l->text.len, .page = page, .x0 = 1e9f, .y0 = 1e9f, .x1 = -1e9f, .y1 = -1e9f
     };
-    guint bold = 0, mono = 0, letters = 0;
-    double size = 0;
+    guint bold = 0, mono = 0, letters = 0, votes = 0;
 
     while (at < end && t->text[at] == ' ')
         at++, first++;
@@ -73,11 +75,13 @@ static bool push_piece(pdf_lines *l, page_text *t, guint first, guint last, size
         p.y0 = SL_MIN(p.y0, (float)SL_MIN(b->y1, b->y2));
         p.y1 = SL_MAX(p.y1, (float)SL_MAX(b->y1, b->y2));
         letters++;
-        size += f ? f->font_size : 10;
+        /* the size of most letters, by votes for and against */
+        if (f && votes == 0)
+            p.size = (float)f->font_size;
+        votes += f && fabs(f->font_size - p.size) < 0.1 ? 1 : votes > 0 ? (guint)-1 : 0;
         bold += f && is_bold(f->font_name);
         mono += f && is_mono(f->font_name);
     }
-    p.size = (float)(size / letters);
     p.is_bold = bold * 10 > letters * 8;
     p.is_mono = mono * 10 > letters * 8;
     if (!(p.size > 0.5f && p.size < 1000 && p.x1 >= p.x0 && p.y1 >= p.y0 && p.x1 < 1e6f))

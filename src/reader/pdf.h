@@ -35,6 +35,6 @@ SL_NODISCARD sl_status pdf_order(pdf_piece *pieces, size_t count, sl_err *err);
 /* Marks what repeats at the edges of pages. */
 SL_NODISCARD sl_status pdf_mark_running(pdf_lines *l, sl_err *err);
 /* Writes headings, paragraphs, list items, code and table rows. */
-void pdf_write(const pdf_lines *l, reader_out *out);
+void pdf_write(pdf_lines *l, reader_out *out);
 
 #endif

@@ -160,6 +160,8 @@ static void end_block(flow *f)
     if (o->is_open && o->open.kind == READER_PARAGRAPH && level) {
         o->open.kind = READER_HEADING;
         o->open.level = (uint8_t)level;
+        if (level == 1)
+            reader_title(o, text, len);
     }
     reader_end(o);
     f->first = f->last = NULL;
@@ -242,21 +244,22 @@ static bool goes_on(const flow *f, const pdf_piece *p, size_t count)
     const pdf_piece *last = f->last;
     float em = p->size, step = p->y1 - last->y1, right = SL_MAX(f->x1, p->x1);
     bool starts_item = is_item(f, p, count), fitted;
+    bool in_code = f->out->open.kind == READER_CODE;
     size_t len = f->out->text.len - f->out->open.begin;
     const char *text = sl_buf_str(&f->out->text) + f->out->open.begin;
 
     if (fabsf(last->size - p->size) > 0.08f * SL_MAX(last->size, p->size) + 0.3f ||
-        last->is_mono != p->is_mono)
+        (in_code && !p->is_mono) || (!in_code && p->is_mono && ends_sentence(text, len)))
         return false;
     fitted = last->x1 + first_word(f, p) + 0.8f * em < right;
     if (p->page != last->page || step < 0) /* another column or page */
         return !starts_item && !ends_sentence(text, len) &&
                (!fitted || is_lower(first_char(text_of(f, p), len_of(p)))) &&
                last->is_bold == p->is_bold && !heading_level(f, p, 0);
+    if (in_code)
+        return step < 2.8f * em; /* blank lines are part of code */
     if (step > (f->pitch * 1.2f + 0.1f) * em)
         return false;
-    if (last->is_mono)
-        return true;
     if (starts_item || last->is_bold != p->is_bold)
         return false;
     if (f->line_count == 1 && f->first->x0 > p->x0 + 0.9f * em)
@@ -429,11 +432,29 @@ static void measure_pitch(flow *f)
     f->pitch = best ? ((float)best + 1) / 20 : 1.25f;
 }
 
-void pdf_write(const pdf_lines *l, reader_out *out)
+/* Words in another font do not make another line: all pieces of one get what its longest has. */
+static void level_lines(pdf_lines *l)
+{
+    for (size_t i = 0; i < l->count;) {
+        size_t n = 1, most = i;
+
+        for (; i + n < l->count && l->pieces[i + n].joins; n++)
+            most = len_of(&l->pieces[i + n]) > len_of(&l->pieces[most]) ? i + n : most;
+        for (size_t k = i; k < i + n; k++) {
+            l->pieces[k].size = l->pieces[most].size;
+            l->pieces[k].is_bold = l->pieces[most].is_bold;
+            l->pieces[k].is_mono = l->pieces[most].is_mono;
+        }
+        i += n;
+    }
+}
+
+void pdf_write(pdf_lines *l, reader_out *out)
 {
     flow f = { .l = l, .out = out };
     size_t at = 0;
 
+    level_lines(l);
     measure_sizes(&f);
     measure_pitch(&f);
     while (at < l->count && !out->text.failed && !out->failed) {
