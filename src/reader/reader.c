@@ -55,7 +55,7 @@ static sl_status run_type(reader_type type, sl_span bytes, reader_out *out, sl_e
     case READER_JSONL:
         return reader_json(bytes, type == READER_JSONL, out, err);
     case READER_HTML:
-        return reader_html(bytes, NULL, out, err);
+        return reader_html(bytes, NULL, true, out, err);
     case READER_MAIL:
         return reader_mail(bytes, out, err);
     case READER_PDF:
