@@ -144,7 +144,7 @@ static void drop_cancelled(engine *e)
         seq *s = e->live[i];
 
         if (atomic_load_explicit(&s->job->req->cancelled, memory_order_relaxed)) {
-            if (!e->enc)
+            if (e->dec)
                 emit_finish(s, LLM_FINISH_CANCELLED, NULL, -1);
             seq_end(e, i);
         }
@@ -177,23 +177,56 @@ static bool take_inbox(engine *e)
     return !stop;
 }
 
-static void *engine_main(void *arg)
+/* Tells engines aside whether somebody waits for this one's work. */
+static void tell_busy(engine *e)
+{
+    bool busy = false;
+
+    for (size_t i = 0; i < e->live_count && !busy; i++)
+        busy = !seq_is_background(e->live[i]);
+    if (e->owner || busy == atomic_load_explicit(&e->is_busy, memory_order_relaxed))
+        return;
+    atomic_store(&e->is_busy, busy);
+    if (busy)
+        aside_others_begin();
+    else
+        aside_others_end();
+}
+
+/* Of an engine that could not start: nothing is computed. */
+static void fail_live(engine *e, const sl_err *why)
+{
+    for (size_t i = e->live_count; i-- > 0;) {
+        emit_error(e->live[i]->job, why->status, why->text);
+        seq_end(e, i);
+    }
+}
+
+void *engine_main(void *arg)
 {
     engine *e = arg;
+    sl_err err = { 0 };
+    sl_status status = e->owner ? aside_start(e, &err) : SL_OK;
     bool go = true;
 
+    err.status = status;
     while (go) {
         go = take_inbox(e);
         drop_cancelled(e);
-        if (e->live_count > 0)
+        tell_busy(e);
+        if (status != SL_OK)
+            fail_live(e, &err);
+        else if (e->live_count > 0)
             e->enc ? embed_round(e) : generate_round(e);
         if (e->live_count == 0) {
+            tell_busy(e);
             atomic_store(&e->running, 0);
             atomic_store(&e->waiting, 0);
             atomic_store(&e->kv_used, 0);
         }
     }
     SL_ASSERT(e->live_count == 0);
+    aside_stop(e);
     return NULL;
 }
 
@@ -201,41 +234,43 @@ static void *engine_main(void *arg)
 
 static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_err *err)
 {
-    engine *e = ctx;
+    engine *e = ctx, *to = e;
     job *j;
+    sl_status status;
 
     SL_ASSERT(!e->o.text_only);
-    sl_status status = load_enter(&e->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
+    if (e->enc && req->priority >= LLM_PRIORITY_BATCH)
+        SL_TRY(aside_of(e, &to, err));
+    status = load_enter(&to->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
 
     if (status != SL_OK)
         return sl_err_prefix(err, status, "Model '%s' is overloaded", e->name);
     status = job_create(e, req, sink, &j, err);
-
     if (status == SL_OK) {
         status = llm_admit(req, &(llm_demand){ j->usage.prompt_tokens, job_output_max(j) }, err);
         if (status != SL_OK)
             job_destroy(e, j);
     }
     if (status != SL_OK) {
-        load_leave(&e->load);
+        load_leave(&to->load);
         return status;
     }
-    pthread_mutex_lock(&e->lock);
-    if (e->stop) {
-        pthread_mutex_unlock(&e->lock);
+    pthread_mutex_lock(&to->lock);
+    if (to->stop) {
+        pthread_mutex_unlock(&to->lock);
         job_destroy(e, j);
-        load_leave(&e->load);
+        load_leave(&to->load);
         return sl_fail(err, SL_EBUSY, "The model '%s' is being unloaded", e->name);
     }
-    if (e->inbox_last)
-        e->inbox_last->next = j;
+    if (to->inbox_last)
+        to->inbox_last->next = j;
     else
-        e->inbox_first = j;
-    e->inbox_last = j;
+        to->inbox_first = j;
+    to->inbox_last = j;
     if (req->priority < LLM_PRIORITY_IDLE)
-        atomic_store_explicit(&e->has_arrivals, true, memory_order_relaxed);
-    pthread_cond_signal(&e->wake);
-    pthread_mutex_unlock(&e->lock);
+        atomic_store_explicit(&to->has_arrivals, true, memory_order_relaxed);
+    pthread_cond_signal(&to->wake);
+    pthread_mutex_unlock(&to->lock);
     return SL_OK;
 }
 
@@ -513,6 +548,10 @@ void engine_stop(engine *e)
     e->stop = true;
     pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
+    if (atomic_load(&e->aside))
+        engine_stop(atomic_load(&e->aside));
+    atomic_store(&e->stopping, true);
+    aside_wake();
     pthread_join(e->thread, NULL);
     e->thread_started = false;
 }
@@ -522,6 +561,7 @@ void engine_close(engine *e)
     if (!e)
         return;
     engine_stop(e);
+    aside_close(atomic_load(&e->aside));
     decoder_destroy(e->dec);
     encoder_destroy(e->enc);
     kv_pool_destroy(e->pool);
@@ -559,6 +599,17 @@ const model_params *engine_params(const engine *e)
     return &e->w->params;
 }
 
+/* Encoders have none of the others. */
+static void add_aside(const engine *aside, engine_stats *to)
+{
+    if (!aside)
+        return;
+    to->running += atomic_load_explicit(&aside->running, memory_order_relaxed);
+    to->waiting += atomic_load_explicit(&aside->waiting, memory_order_relaxed);
+    to->steps += atomic_load_explicit(&aside->steps, memory_order_relaxed);
+    to->prompt_tokens += atomic_load_explicit(&aside->prompt_tokens, memory_order_relaxed);
+}
+
 void engine_read_stats(const engine *e, engine_stats *ret)
 {
     *ret = (engine_stats){
@@ -575,6 +626,7 @@ void engine_read_stats(const engine *e, engine_stats *ret)
         .draft_tokens = atomic_load_explicit(&e->draft_tokens, memory_order_relaxed),
         .draft_accepted = atomic_load_explicit(&e->draft_accepted, memory_order_relaxed),
     };
+    add_aside(atomic_load(&e->aside), ret);
 }
 
 /* ---- vocabulary and chat template -------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/aside.h"
 #include "engine/load.h"
 #include "engine/engine.h"
 #include "engine/templates.h"
@@ -18,6 +19,7 @@ typedef struct pending_token {
 } pending_token;
 
 typedef struct job job;
+typedef struct aside_runner aside_runner;
 
 /* One choice being generated, or one text being embedded. */
 typedef struct seq {
@@ -99,6 +101,12 @@ struct engine {
     bool stop;
     load_meter load; /* jobs in the inbox or running */
 
+    aside_runner *runner;    /* of an engine aside */
+    engine *owner;           /* of an engine aside: the one that it is beside */
+    _Atomic(engine *) aside; /* encoders: where low priorities go; NULL until there were any */
+    atomic_bool is_busy;     /* it has what is not background */
+    atomic_bool stopping;    /* as stop, for aside_wait */
+
     /* owned by the engine thread */
     seq **live; /* [live_count], in order of arrival */
     size_t live_count, live_cap;
@@ -177,6 +185,9 @@ void guess_result(seq *s, int guessed, int right);
 int tenant_enter(engine *e, const char *name);
 void tenant_leave(engine *e, int at);
 void tenant_charge(engine *e, int at, int prompt_tokens, int output_tokens);
+
+/* engine.c: the engine thread. */
+void *engine_main(void *arg);
 
 /* generate.c, embed.c: one round over the live sequences. */
 void generate_round(engine *e);
