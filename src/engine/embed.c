@@ -16,17 +16,6 @@ static int by_length(const void *a, const void *b)
     return (x->count > y->count) - (x->count < y->count);
 }
 
-static void deliver(seq *s, size_t width)
-{
-    llm_event ev = {
-        .kind = LLM_EV_EMBEDDING, .choice = s->choice, .vector = s->vector, .vector_len = width
-    };
-
-    if (s->job->req->task == LLM_RERANK)
-        ev = score_event(s->choice, s->vector[0]);
-    s->job->sink.fn(s->job->sink.ctx, s->job->req, &ev);
-}
-
 void embed_round(engine *e)
 {
     int tokens = 0, texts = 0, most;
@@ -56,7 +45,10 @@ void embed_round(engine *e)
     atomic_store_explicit(&e->running, texts, memory_order_relaxed);
     atomic_store_explicit(&e->waiting, (int)e->live_count - texts, memory_order_relaxed);
     for (int i = texts; i-- > 0;) {
-        deliver(e->live[i], (size_t)encoder_width(e->w));
+        if (e->live[i]->job->req->task == LLM_RERANK)
+            emit_score(e->live[i], e->live[i]->vector[0]);
+        else
+            emit_vector(e->live[i], (size_t)e->w->params.dim);
         seq_end(e, (size_t)i);
     }
 }
