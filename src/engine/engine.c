@@ -482,6 +482,7 @@ static sl_status open_text(engine *e, const char *path, const engine_options *o,
     model_params p;
 
     SL_TRY(model_file_params(e->file, &p, err));
+    SL_TRY(prefixes_init(e, o, path, p.name, err));
     e->o = *o;
     set_defaults(&e->o, &p, guess_kv_type(o->kv_type), path, e->name, &e->local_max);
     return model_arch_encodes(p.arch) ? SL_OK : engine_load_template(e, err);
@@ -496,6 +497,7 @@ static sl_status open_all(engine *e, const char *path, const engine_options *o, 
     SL_TRY(team_create(o->threads > 0 ? o->threads : sl_cpu_count(), &e->team, err));
     kernels_init(&e->k, engine_cpu());
     SL_TRY(weights_load(e->file, e->team, &e->w, err));
+    SL_TRY(prefixes_init(e, o, path, e->w->params.name, err));
     if (token_count(e->vocab) > (size_t)e->w->params.vocab)
         return sl_fail(err, SL_EFORMAT, "the vocabulary has %zu tokens, the model %d rows for them",
                        token_count(e->vocab), e->w->params.vocab);
@@ -576,6 +578,8 @@ void engine_close(engine *e)
     load_deinit(&e->load);
     pthread_mutex_destroy(&e->lock);
     sl_free(e->raw_logits);
+    for (int i = 0; i < LLM_EMBED_AS_COUNT; i++)
+        sl_free(e->prefix[i]);
     sl_free(e->bos);
     sl_free(e->eos);
     sl_free(e->live);

@@ -80,8 +80,9 @@ struct engine {
     model_file *file;
     token_vocab *vocab;
     token_template *chat;
-    template_cache *templates; /* of callers */
-    char *bos, *eos;           /* spellings, for templates */
+    template_cache *templates;        /* of callers */
+    char *prefix[LLM_EMBED_AS_COUNT]; /* of texts to embed; NULL: none */
+    char *bos, *eos;                  /* spellings, for templates */
     team *team;
     kernels k;
     weights *w;
@@ -164,6 +165,13 @@ int64_t job_output_max(const job *j); /* tokens it may generate, over all choice
 SL_NODISCARD sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret,
                                   sl_err *err);
 void job_destroy(engine *e, job *j);
+
+/* prefixes.c. name: what the model's file calls it, or "". */
+SL_NODISCARD sl_status prefixes_init(engine *e, const engine_options *o, const char *path,
+                                     const char *name, sl_err *err);
+/* The ids of a prompt that is text, behind the prefix that the request asks for. */
+SL_NODISCARD sl_status prefix_encode(const engine *e, const llm_request *req, const llm_prompt *p,
+                                     unsigned flags, token_ids *out, sl_err *err);
 
 /* pairs.c: the ids of the pair of a query and document number `at` (from 0) of a request that
  * scores, and where the second text begins. */

@@ -64,9 +64,8 @@ static sl_status tokenize_prompt(const engine *e, const llm_request *req, const 
                                  token_ids *out, sl_err *err)
 {
     if (p->text)
-        return token_encode(e->vocab, p->text, p->text_len,
-                            req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out,
-                            err);
+        return prefix_encode(
+            e, req, p, req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out, err);
     return take_ids(e, p->ids, p->id_count, out, err);
 }
 
