@@ -2,16 +2,6 @@
  * document [SEP], with a second [SEP] in the middle in models of RoBERTa's kind. */
 #include "engine/engine_int.h"
 
-#include <math.h>
-
-llm_event score_event(uint32_t document, float logit)
-{
-    return (llm_event){ .kind = LLM_EV_SCORE,
-                        .choice = document,
-                        .score = (float)(1 / (1 + exp(-(double)logit))),
-                        .logit = logit };
-}
-
 static sl_status encode_one(const engine *e, const llm_prompt *p, token_ids *out, sl_err *err)
 {
     if (!p->text)

@@ -312,6 +312,8 @@ static sl_status load_decoder(loader *l)
     SL_TRY(load_vector(l, r_rope_freqs, 0, "", p->rope_dim / 2, true, 0, &w->rope_freqs));
     for (int i = 0; i < p->layers; i++)
         SL_TRY(load_decoder_layer(l, i, &w->layers[i]));
+    if (p->pool != MODEL_POOL_NONE)
+        return SL_OK; /* nobody asks it for a token */
     head = find(l, r_head, 0, "", name);
     return pack(l, head ? head : w->embed, head ? name : "token_embd.weight", p->dim, p->vocab,
                 &w->head);

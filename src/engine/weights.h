@@ -39,7 +39,8 @@ typedef struct weights {
     float *rank, *rank_b;     /* rank heads: [dim], [1]; rank_b may be NULL */
     float *out_norm;          /* [dim] */
     float *rope_freqs;        /* [rope_dim / 2] divisors, or NULL */
-    weight head;              /* [vocab, dim]; tied models: packed from the embeddings */
+    weight head;              /* [vocab, dim]; tied models: packed from the embeddings;
+                          none where pool is not NONE */
     weights_layer *layers;
     uint8_t *slab; /* all matrices, in the order of their use; huge pages where there are some */
     size_t slab_bytes, slab_used;

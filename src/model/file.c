@@ -367,6 +367,33 @@ sl_span model_file_tokenizer_config(const model_file *m)
     return sl_span_of(m->tokenizer_config.ptr, m->tokenizer_config.len);
 }
 
+/* The first text there is under one of the names. */
+static const char *first_text(const json_t *obj, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_object_get(obj, names[i]));
+
+        if (text)
+            return text;
+    }
+    return NULL;
+}
+
+void model_file_prompts(const model_file *m, const char **ret_query, const char **ret_passage)
+{
+    static const char *const query[] = { "query", "search_query", "web_search_query", "s2p_query" };
+    static const char *const passage[] = { "passage", "document", "search_document", "corpus" };
+    const json_t *prompts = json_object_get(m->sentence, "prompts");
+
+    *ret_query = first_text(prompts, query, SL_COUNT_OF(query));
+    *ret_passage = first_text(prompts, passage, SL_COUNT_OF(passage));
+}
+
+const char *model_file_origin(const model_file *m)
+{
+    return json_string_value(json_object_get(m->config, "_name_or_path"));
+}
+
 sl_status model_file_params(const model_file *m, model_params *ret, sl_err *err)
 {
     return m->is_gguf ? model_params_from_gguf(&m->shards[0].gguf, ret, err)

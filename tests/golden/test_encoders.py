@@ -141,3 +141,43 @@ def test_pairs_and_usage(tmp_path, real_factory):
         # Control tokens that a text spells do not enclose texts.
         spelled = http.post("/score", json={"text_1": "w1 [SEP] w2", "text_2": "w4"}).json()
         assert spelled["usage"]["prompt_tokens"] > 1 + 1 + 1 + 3 + 1
+
+
+# ---- prefixes -----------------------------------------------------------------------------------
+
+
+def test_prefixes_of_the_models_files(tmp_path, real_factory):
+    spec = Spec(seed=31)
+    path = spec.write_hf(str(tmp_path / "m"), prompts={"query": "w9 w10 ", "document": "w11 "})
+    server = real_factory("--model", path)
+    plain = embed(server, ["w1", "w9 w10 w1", "w11 w1"])
+    assert (embed(server, ["w1"], input_type="query")[0] == plain[1]).all()
+    assert (embed(server, ["w1"], input_type="search_query")[0] == plain[1]).all()
+    for name in ("passage", "document", "search_document"):
+        assert (embed(server, ["w1"], input_type=name)[0] == plain[2]).all()
+    with server.client() as http:
+        refused = http.post("/v1/embeddings", json={"input": "w1", "input_type": "poem"})
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "input_type"
+
+
+@pytest.mark.parametrize("name,query,passage", [("e5-tiny-v2", "query: ", "passage: "),
+                                                ("nomic-embed-text-v9", "search_query: ", "search_document: "),
+                                                ("tiny", "", "")])
+def test_prefixes_of_a_family(tmp_path, real_factory, name, query, passage):
+    spec = Spec(seed=32)
+    server = real_factory("--model", spec.write_gguf(str(tmp_path / "m.gguf"), 1, name=name))
+    plain = embed(server, ["w1 w2", query + "w1 w2", passage + "w1 w2"])
+    assert (embed(server, ["w1 w2"], input_type="query")[0] == plain[1]).all()
+    assert (embed(server, ["w1 w2"], input_type="passage")[0] == plain[2]).all()
+    assert (plain[0] == plain[1]).all() == (query == "")
+
+
+def test_prefixes_of_the_configuration(tmp_path, real_factory):
+    spec = Spec(seed=33)
+    path = spec.write_hf(str(tmp_path / "m"), prompts={"query": "w9 w10 ", "passage": "w11 "})
+    (tmp_path / "c.yaml").write_text(f'models:\n  - name: mine\n    path: {path}\n    query_prefix: "w20 "\n'
+                                     '    passage_prefix: ""\n')
+    server = real_factory("--config", str(tmp_path / "c.yaml"))
+    plain = embed(server, ["w1", "w20 w1"], model="mine")
+    assert (embed(server, ["w1"], input_type="query", model="mine")[0] == plain[1]).all()
+    assert (embed(server, ["w1"], input_type="passage", model="mine")[0] == plain[0]).all()
