@@ -2,7 +2,7 @@
 BUILD ?= build
 PACKAGES := tools/install-packages.sh
 
-.PHONY: all run test build bench format tidy asan tsan arm64 fuzz image install clean
+.PHONY: all run test build bench format tidy asan tsan arm64 fuzz image image-check install clean
 all: build
 
 build: ; @$(PACKAGES) && tools/build.sh $(BUILD) -Dbuildtype=release
@@ -18,5 +18,6 @@ tsan: ; @$(PACKAGES) && tools/build.sh build-tsan -Dbuildtype=debugoptimized -Db
 arm64: ; @$(PACKAGES) && tools/arm64.sh
 fuzz: ; @$(PACKAGES) && tools/fuzz.sh
 image: ; @tools/image.sh
+image-check: ; @tools/image-check.sh
 install: build ; @meson install -C $(BUILD)
 clean: ; @rm -rf build build-asan build-tsan build-arm64 build-fuzz
