@@ -32,14 +32,7 @@ static llm_passage passage_of(const rag_hits *hits, size_t i)
 {
     const rag_hit *h = &hits->items[i];
 
-    return (llm_passage){ .number = (int32_t)i + 1,
-                          .document = h->document,
-                          .title = h->title,
-                          .text = h->text,
-                          .begin = h->begin,
-                          .end = h->end,
-                          .score = h->score,
-                          .heading = h->heading };
+    return search_passage(h, (int32_t)i + 1);
 }
 
 static void announce(const llm_docs_sink *sink, const rag_hits *hits, size_t count)
@@ -330,7 +323,16 @@ sl_status answer_query(rag *r, const llm_docs_query *query, const llm_docs_sink 
             return sl_fail(err, q.model ? SL_ENOTFOUND : SL_ENOTSUP,
                            "no model '%s' that generates text is loaded", q.model ? q.model : "");
     }
-    SL_TRY(search_run(r, q.collection, q.question, (size_t)q.top_k, q.cancelled, &hits, err));
+    SL_TRY(search_run(r,
+                      &(llm_docs_search){ .collection = q.collection,
+                                          .question = q.question,
+                                          .top_k = q.top_k,
+                                          .mode = q.mode,
+                                          .filters = q.filters,
+                                          .threshold = -1,
+                                          .caller = q.caller,
+                                          .cancelled = q.cancelled },
+                      &hits, err));
     if (q.search_only || hits.count == 0)
         answer_plain(&q, &hits, sink);
     else

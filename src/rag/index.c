@@ -1,43 +1,24 @@
-/* index.c - the database of documents: schema, replace, remove, list.
- *
- * A write to a collection raises its generation inside the same transaction, so that every process
- * that keeps its vectors in memory sees that they are old by reading one row. */
+/* index.c - the database of documents: collections, replace, change, remove, list. */
 #include "rag/rag_int.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "base/os.h"
 
-/* tidy: long: the schema is one text */
-static const char *const migrations[] = {
-    "CREATE TABLE collections ("
-    "  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,"
-    "  model TEXT NOT NULL, dim INTEGER NOT NULL, generation INTEGER NOT NULL DEFAULT 0);"
-    "CREATE TABLE documents ("
-    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
-    "  collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,"
-    "  name TEXT NOT NULL, sha256 BLOB NOT NULL, settings TEXT NOT NULL, bytes INTEGER NOT NULL,"
-    "  title TEXT NOT NULL, updated INTEGER NOT NULL, text TEXT NOT NULL,"
-    "  UNIQUE (collection, name));"
-    "CREATE TABLE chunks ("
-    "  id INTEGER PRIMARY KEY AUTOINCREMENT," /* ids are never used twice */
-    "  document INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,"
-    "  ordinal INTEGER NOT NULL, begin INTEGER NOT NULL, end INTEGER NOT NULL,"
-    "  heading TEXT NOT NULL, text TEXT NOT NULL, embedding BLOB NOT NULL,"
-    "  UNIQUE (document, ordinal));"
-    "CREATE VIRTUAL TABLE chunk_words USING fts5(heading, text, content='chunks',"
-    "  content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');"
-    "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN"
-    "  INSERT INTO chunk_words (rowid, heading, text) VALUES (new.id, new.heading, new.text); END;"
-    "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN"
-    "  INSERT INTO chunk_words (chunk_words, rowid, heading, text)"
-    "  VALUES ('delete', old.id, old.heading, old.text); END;",
-};
-
-sl_status index_open(rag *r, sl_err *err)
+/* Runs sql with one parameter. */
+static sl_status run_with(rag *r, const char *sql, int64_t first, sl_err *err)
 {
-    return store_open(r->o.db_path, migrations, SL_COUNT_OF(migrations), &r->db, err);
+    store_stmt *st;
+    sl_status status;
+
+    SL_TRY(store_prepare(r->db, sql, &st, err));
+    store_bind_int(st, 1, first);
+    status = store_run(st, err);
+    store_finish(st);
+    return status;
 }
+
+/* ---- collections --------------------------------------------------------------------------- */
 
 sl_status index_collection(rag *r, const char *name, const rag_model *m, int64_t *ret_id,
                            int64_t *ret_generation, sl_err *err)
@@ -46,11 +27,13 @@ sl_status index_collection(rag *r, const char *name, const rag_model *m, int64_t
     bool row = false;
     sl_status status;
 
-    SL_TRY(store_prepare(r->db, "SELECT id, generation, model, dim FROM collections WHERE name = ?",
+    SL_TRY(store_prepare(r->db,
+                         "SELECT id, generation, model, dim FROM collections"
+                         " WHERE name = ?1 OR public_id = ?1 ORDER BY public_id = ?1 DESC LIMIT 1",
                          &st, err));
     store_bind_str(st, 1, name);
     status = store_step(st, &row, err);
-    if (status == SL_OK && row && m &&
+    if (status == SL_OK && row && m && store_int(st, 3) != 0 &&
         (strcmp(m->name, store_text(st, 2)) != 0 || (int64_t)m->dim != store_int(st, 3)))
         status = sl_fail(err, SL_ECONFLICT,
                          "collection '%s' was embedded by '%s' (%lld dimensions), the model now is "
@@ -64,17 +47,62 @@ sl_status index_collection(rag *r, const char *name, const rag_model *m, int64_t
     return status;
 }
 
-/* Runs sql with one or two parameters: an id and a text, or NULL for one. */
-static sl_status run_with(rag *r, const char *sql, int64_t id, const char *text, sl_err *err)
+static sl_status insert_collection(rag *r, const char *name, int64_t *ret_id, sl_err *err)
 {
     store_stmt *st;
     sl_status status;
 
-    SL_TRY(store_prepare(r->db, sql, &st, err));
-    store_bind_int(st, 1, id);
-    if (text)
-        store_bind_str(st, 2, text);
+    SL_TRY(store_prepare(r->db,
+                         "INSERT INTO collections (name, model, dim, public_id, created,"
+                         " last_active) VALUES (?1, '', 0, 'vs_' || lower(hex(randomblob(12))),"
+                         " unixepoch(), unixepoch())",
+                         &st, err));
+    store_bind_str(st, 1, name);
     status = store_run(st, err);
+    store_finish(st);
+    *ret_id = store_last_id(r->db);
+    return status;
+}
+
+sl_status index_make_collection(rag *r, const char *name, const rag_model *m, int64_t *ret_id,
+                                sl_err *err)
+{
+    int64_t generation;
+    store_stmt *st;
+    sl_status status;
+
+    SL_TRY(index_collection(r, name, m, ret_id, &generation, err));
+    if (*ret_id == 0)
+        SL_TRY(insert_collection(r, name, ret_id, err));
+    if (!m)
+        return SL_OK;
+    SL_TRY(store_prepare(
+        r->db, "UPDATE collections SET model = ?1, dim = ?2 WHERE id = ?3 AND dim = 0", &st, err));
+    store_bind_str(st, 1, m->name);
+    store_bind_int(st, 2, (int64_t)m->dim);
+    store_bind_int(st, 3, *ret_id);
+    status = store_run(st, err);
+    store_finish(st);
+    return status;
+}
+
+/* ---- documents ----------------------------------------------------------------------------- */
+
+sl_status index_find(rag *r, int64_t collection, const char *document, int64_t *ret_id, sl_err *err)
+{
+    store_stmt *st;
+    bool row = false;
+    sl_status status;
+
+    SL_TRY(store_prepare(r->db,
+                         "SELECT id FROM documents WHERE collection = ?1 AND"
+                         " (name = ?2 OR public_id = ?2) ORDER BY public_id = ?2 DESC LIMIT 1",
+                         &st, err));
+    store_bind_int(st, 1, collection);
+    store_bind_str(st, 2, document);
+    status = store_step(st, &row, err);
+    if (status == SL_OK)
+        *ret_id = row ? store_int(st, 0) : 0;
     store_finish(st);
     return status;
 }
@@ -113,6 +141,99 @@ sl_status index_same(rag *r, const index_document *d, int64_t *ret_chunks, sl_er
     return status;
 }
 
+/* ---- who may read -------------------------------------------------------------------------- */
+
+void index_bind_caller(store_stmt *st, const llm_caller *caller)
+{
+    store_bind_int(st, 90, llm_caller_may(caller, LLM_MAY_ADMIN));
+    store_bind_str(st, 91, caller ? caller->user : "");
+    store_bind_str(st, 92, caller ? caller->team : "");
+    store_bind_str(st, 93, caller ? caller->role : "");
+}
+
+static bool is_principal(const char *text)
+{
+    static const char *const kinds[] = { "user:", "team:", "role:" };
+
+    for (size_t i = 0; text && i < SL_COUNT_OF(kinds); i++)
+        if (strncmp(text, kinds[i], strlen(kinds[i])) == 0)
+            return text[strlen(kinds[i])] != '\0'; /* nobody has no name */
+    return false;
+}
+
+sl_status index_check_access(const json_t *access, sl_err *err)
+{
+    size_t i;
+    const json_t *item;
+
+    if (!access || json_is_null(access))
+        return SL_OK;
+    if (!json_is_array(access))
+        return sl_fail(err, SL_EINVAL,
+                       "access is a list of \"user:NAME\", \"team:NAME\" or "
+                       "\"role:NAME\"");
+    json_array_foreach((json_t *)access, i, item) if (
+        !is_principal(
+            json_string_value(item))) return sl_fail(err, SL_EINVAL,
+                                                     "access[%zu] is neither \"user:NAME\", "
+                                                     "\"team:NAME\" nor \"role:NAME\"",
+                                                     i);
+    return SL_OK;
+}
+
+static sl_status set_access(rag *r, int64_t document, const json_t *access, sl_err *err)
+{
+    store_stmt *st;
+    size_t i;
+    const json_t *item;
+    sl_status status = SL_OK;
+
+    SL_TRY(index_check_access(access, err));
+    SL_TRY(run_with(r, "DELETE FROM grants WHERE document = ?1", document, err));
+    SL_TRY(run_with(r,
+                    json_is_array(access) ? "UPDATE documents SET restricted = 1 WHERE id = ?1"
+                                          : "UPDATE documents SET restricted = 0 WHERE id = ?1",
+                    document, err));
+    SL_TRY(store_prepare(
+        r->db, "INSERT OR IGNORE INTO grants (document, principal) VALUES (?1, ?2)", &st, err));
+    json_array_foreach((json_t *)access, i, item)
+    {
+        store_bind_int(st, 1, document);
+        store_bind_str(st, 2, json_string_value(item));
+        if ((status = store_run(st, err)) != SL_OK)
+            break;
+    }
+    store_finish(st);
+    return status;
+}
+
+static sl_status set_attributes(rag *r, int64_t document, const json_t *attributes, sl_err *err)
+{
+    char *text = json_is_object(attributes) ? json_dumps(attributes, JSON_COMPACT) : NULL;
+    store_stmt *st = NULL;
+    sl_status status = store_prepare(
+        r->db, "UPDATE documents SET attributes = coalesce(?2, '{}') WHERE id = ?1", &st, err);
+
+    if (status == SL_OK) {
+        store_bind_int(st, 1, document);
+        store_bind_str(st, 2, text);
+        status = store_run(st, err);
+    }
+    store_finish(st);
+    free(text); /* jansson's */
+    return status;
+}
+
+sl_status index_update(rag *r, int64_t document, const json_t *attributes, const json_t *access,
+                       sl_err *err)
+{
+    if (attributes)
+        SL_TRY(set_attributes(r, document, attributes, err));
+    if (access)
+        SL_TRY(set_access(r, document, access, err));
+    return SL_OK;
+}
+
 /* ---- replace ------------------------------------------------------------------------------- */
 
 static void at_step(rag *r, int step)
@@ -121,66 +242,46 @@ static void at_step(rag *r, int step)
         r->on_write(r->on_write_ctx, step);
 }
 
-static sl_status make_collection(rag *r, const index_document *d, int64_t *ret_id, sl_err *err)
-{
-    int64_t generation;
-    store_stmt *st;
-    sl_status status;
-
-    SL_TRY(index_collection(r, d->collection, d->model, ret_id, &generation, err));
-    if (*ret_id)
-        return SL_OK;
-    SL_TRY(store_prepare(r->db, "INSERT INTO collections (name, model, dim) VALUES (?, ?, ?)", &st,
-                         err));
-    store_bind_str(st, 1, d->collection);
-    store_bind_str(st, 2, d->model->name);
-    store_bind_int(st, 3, (int64_t)d->model->dim);
-    status = store_run(st, err);
-    store_finish(st);
-    *ret_id = store_last_id(r->db);
-    return status;
-}
-
-/* Deletes a document and its passages; *ret_found tells whether it was there. */
-static sl_status delete_document(rag *r, int64_t collection, const char *name, bool *ret_found,
-                                 sl_err *err)
-{
-    SL_TRY(run_with(r,
-                    "DELETE FROM chunks WHERE document IN"
-                    " (SELECT id FROM documents WHERE collection = ? AND name = ?)",
-                    collection, name, err));
-    SL_TRY(run_with(r, "DELETE FROM documents WHERE collection = ? AND name = ?", collection, name,
-                    err));
-    *ret_found = store_changes(r->db) > 0;
-    return SL_OK;
-}
-
-static sl_status insert_document(rag *r, int64_t collection, const index_document *d,
-                                 int64_t *ret_id, sl_err *err)
+/* The row of the document, new or old. */
+static sl_status put_document(rag *r, int64_t collection, const index_document *d, int64_t *ret_id,
+                              sl_err *err)
 {
     store_stmt *st;
+    bool row = false;
     sl_status status;
 
-    SL_TRY(store_prepare(r->db,
-                         "INSERT INTO documents"
-                         " (collection, name, sha256, settings, bytes, title, updated, text)"
-                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                         &st, err));
+    SL_TRY(store_prepare(
+        r->db,
+        "INSERT INTO documents (collection, name, sha256, settings, bytes, title, updated, text,"
+        " public_id, type, pages, source, trust, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+        " coalesce(?9, 'doc_' || lower(hex(randomblob(12)))), coalesce(?10, 'text/plain'), ?11,"
+        " coalesce(?12, ''), coalesce(?13, 'untrusted'), ?7) ON CONFLICT (collection, name) DO"
+        " UPDATE SET sha256 = excluded.sha256, settings = excluded.settings, bytes ="
+        " excluded.bytes, title = excluded.title, updated = excluded.updated, text ="
+        " excluded.text, public_id = coalesce(?9, public_id), type = excluded.type, pages ="
+        " excluded.pages, source = excluded.source, trust = excluded.trust RETURNING id",
+        &st, err));
     store_bind_int(st, 1, collection);
     store_bind_str(st, 2, d->name);
     store_bind_blob(st, 3, d->sha256, sizeof d->sha256);
     store_bind_str(st, 4, d->settings);
-    store_bind_int(st, 5, (int64_t)d->text.len);
+    store_bind_int(st, 5, d->bytes ? d->bytes : (int64_t)d->text.len);
     store_bind_str(st, 6, d->title);
     store_bind_int(st, 7, sl_clock_wall_ms() / 1000);
     store_bind_text(st, 8, (const char *)d->text.ptr, d->text.len);
-    status = store_run(st, err);
+    store_bind_str(st, 9, d->file_id);
+    store_bind_str(st, 10, d->type);
+    store_bind_int(st, 11, d->pages);
+    store_bind_str(st, 12, d->source);
+    store_bind_str(st, 13, d->trust);
+    status = store_step(st, &row, err);
+    *ret_id = row ? store_int(st, 0) : 0;
     store_finish(st);
-    *ret_id = store_last_id(r->db);
     return status;
 }
 
-static sl_status insert_chunks(rag *r, int64_t document, const index_document *d, sl_err *err)
+static sl_status insert_chunks(rag *r, int64_t collection, int64_t document,
+                               const index_document *d, sl_err *err)
 {
     size_t dim = d->model->dim;
     store_stmt *st;
@@ -188,7 +289,8 @@ static sl_status insert_chunks(rag *r, int64_t document, const index_document *d
 
     SL_TRY(store_prepare(r->db,
                          "INSERT INTO chunks (document, ordinal, begin, end, heading, text,"
-                         " embedding) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                         " embedding, collection, page, parent_begin, parent_end)"
+                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          &st, err));
     for (size_t i = 0; i < d->chunks->count && status == SL_OK; i++) {
         const chunk *c = &d->chunks->items[i];
@@ -200,6 +302,10 @@ static sl_status insert_chunks(rag *r, int64_t document, const index_document *d
         store_bind_str(st, 5, d->chunks->sections[c->section]);
         store_bind_text(st, 6, (const char *)d->text.ptr + c->begin, c->end - c->begin);
         store_bind_blob(st, 7, d->vectors + i * dim, dim * sizeof(float));
+        store_bind_int(st, 8, collection);
+        store_bind_int(st, 9, c->page);
+        store_bind_int(st, 10, (int64_t)SL_MIN(c->parent_begin, c->begin));
+        store_bind_int(st, 11, (int64_t)SL_MAX(c->parent_end, c->end));
         status = store_run(st, err);
         at_step(r, 3);
     }
@@ -207,25 +313,20 @@ static sl_status insert_chunks(rag *r, int64_t document, const index_document *d
     return status;
 }
 
-static sl_status bump(rag *r, int64_t collection, sl_err *err)
-{
-    return run_with(r, "UPDATE collections SET generation = generation + 1 WHERE id = ?",
-                    collection, NULL, err);
-}
-
 static sl_status replace(rag *r, const index_document *d, sl_err *err)
 {
     int64_t collection = 0, document = 0;
-    bool found;
 
-    SL_TRY(make_collection(r, d, &collection, err));
+    SL_TRY(index_make_collection(r, d->collection, d->model, &collection, err));
     at_step(r, 0);
-    SL_TRY(delete_document(r, collection, d->name, &found, err));
+    SL_TRY(put_document(r, collection, d, &document, err));
     at_step(r, 1);
-    SL_TRY(insert_document(r, collection, d, &document, err));
+    SL_TRY(run_with(r, "DELETE FROM chunks WHERE document = ?1", document, err));
+    SL_TRY(index_update(r, document, d->attributes, d->access, err));
     at_step(r, 2);
-    SL_TRY(insert_chunks(r, document, d, err));
-    SL_TRY(bump(r, collection, err));
+    SL_TRY(insert_chunks(r, collection, document, d, err));
+    SL_TRY(run_with(r, "UPDATE collections SET last_active = unixepoch() WHERE id = ?1", collection,
+                    err));
     at_step(r, 4);
     return SL_OK;
 }
@@ -249,23 +350,26 @@ sl_status index_replace(rag *r, const index_document *d, sl_err *err)
 
 /* ---- remove and list ----------------------------------------------------------------------- */
 
-static sl_status remove_one(rag *r, const char *collection, const char *name, sl_err *err)
+sl_status index_remove_document(rag *r, int64_t collection, int64_t document, sl_err *err)
 {
-    int64_t id, generation;
-    bool found = false;
-
-    SL_TRY(index_collection(r, collection, NULL, &id, &generation, err));
-    SL_TRY(delete_document(r, id, name, &found, err));
-    if (!found)
-        return sl_fail(err, SL_ENOTFOUND, "no document '%s' in collection '%s'", name, collection);
-    return bump(r, id, err);
+    SL_TRY(run_with(r, "DELETE FROM chunks WHERE document = ?1", document, err));
+    SL_TRY(run_with(r, "DELETE FROM documents WHERE id = ?1", document, err));
+    /* Without passages another model may begin it anew. */
+    return run_with(r,
+                    "UPDATE collections SET model = '', dim = 0 WHERE id = ?1 AND NOT EXISTS"
+                    " (SELECT 1 FROM chunks WHERE collection = ?1)",
+                    collection, err);
 }
 
-/* A collection without documents is forgotten, so that another model may begin it anew. */
-static sl_status forget_empty(rag *r, sl_err *err)
+static sl_status remove_one(rag *r, const char *collection, const char *name, sl_err *err)
 {
-    return store_exec(
-        r->db, "DELETE FROM collections WHERE id NOT IN (SELECT collection FROM documents)", err);
+    int64_t id, generation, document = 0;
+
+    SL_TRY(index_collection(r, collection, NULL, &id, &generation, err));
+    SL_TRY(index_find(r, id, name, &document, err));
+    if (!document)
+        return sl_fail(err, SL_ENOTFOUND, "no document '%s' in collection '%s'", name, collection);
+    return index_remove_document(r, id, document, err);
 }
 
 sl_status index_remove(rag *r, const char *collection, const char *name, sl_err *err)
@@ -276,8 +380,6 @@ sl_status index_remove(rag *r, const char *collection, const char *name, sl_err 
     status = store_begin(r->db, err);
     if (status == SL_OK) {
         status = remove_one(r, collection, name, err);
-        if (status == SL_OK)
-            status = forget_empty(r, err);
         if (status == SL_OK)
             status = store_commit(r->db, err);
         else

@@ -142,24 +142,46 @@ static sl_status docs_list(void *ctx, const char *collection, json_t **ret, sl_e
     return index_list(ctx, collection, ret, err);
 }
 
-static sl_status docs_query(void *ctx, const llm_docs_query *q, const llm_docs_sink *sink,
-                            sl_err *err)
+static sl_status check_question(const char *question, sl_err *err)
 {
-    size_t len = q->question ? strlen(q->question) : 0;
+    size_t len = question ? strlen(question) : 0;
 
-    if (q->collection)
-        SL_TRY(check_name("collection", q->collection, err));
     if (len == 0)
         return sl_fail(err, SL_EINVAL, "the question is empty");
     if (len > RAG_QUESTION_BYTES_MAX)
         return sl_fail(err, SL_ELIMIT, "the question has %zu bytes; %zu are allowed", len,
                        RAG_QUESTION_BYTES_MAX);
-    if (!sl_utf8_valid(q->question, len))
+    if (!sl_utf8_valid(question, len))
         return sl_fail(err, SL_EFORMAT, "the question is not UTF-8");
+    return SL_OK;
+}
+
+static sl_status docs_query(void *ctx, const llm_docs_query *q, const llm_docs_sink *sink,
+                            sl_err *err)
+{
+    if (q->collection)
+        SL_TRY(check_name("collection", q->collection, err));
+    SL_TRY(check_question(q->question, err));
     return answer_query(ctx, q, sink, err);
 }
 
-static const llm_docs_ops docs_ops = { docs_add, docs_remove, docs_list, docs_query };
+static sl_status docs_search(void *ctx, const llm_docs_search *s,
+                             void (*fn)(void *fn_ctx, const llm_passage *passages, size_t count),
+                             void *fn_ctx, sl_err *err)
+{
+    if (s->collection)
+        SL_TRY(check_name("collection", s->collection, err));
+    SL_TRY(check_question(s->question, err));
+    return search_docs(ctx, s, fn, fn_ctx, err);
+}
+
+static const llm_docs_ops docs_ops = {
+    .add = docs_add,
+    .remove = docs_remove,
+    .list = docs_list,
+    .query = docs_query,
+    .search = docs_search,
+};
 
 llm_docs rag_docs(rag *r)
 {

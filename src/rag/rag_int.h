@@ -1,7 +1,8 @@
 /* rag_int.h - what the files of this room share.
  *
- * rag.c opens and adds, index.c is the database, embed.c talks to the embedding model, search.c
- * finds passages, prompt.c and cite.c are the two sides of the chat model, answer.c joins them. */
+ * rag.c opens and adds, schema.c and index.c are the database, embed.c talks to the embedding
+ * model, search.c finds passages, prompt.c and cite.c are the two sides of the chat model, answer.c
+ * joins them. */
 #ifndef SL_RAG_RAG_INT_H
 #define SL_RAG_RAG_INT_H
 
@@ -71,12 +72,24 @@ SL_NODISCARD sl_status rag_count_tokens(const llm_backend *b, const char *text, 
 SL_NODISCARD sl_status rag_run(const rag *r, llm_request *req, llm_sink_fn fn, void *ctx,
                                atomic_bool *cancelled, llm_usage *ret_usage, sl_err *err);
 
-/* ---- index.c ------------------------------------------------------------------------------- */
+/* ---- schema.c ------------------------------------------------------------------------------ */
 
 SL_NODISCARD sl_status index_open(rag *r, sl_err *err);
 
+/* ---- index.c ------------------------------------------------------------------------------- */
+
+/* What is stored of a document. NULL texts are "". */
 typedef struct index_document {
     const char *collection, *name, *title;
+    const char *file_id; /* "file-...", its public id from now on; NULL: it keeps its "doc_..." */
+    const char *source;  /* path or URL to show to people */
+    const char *type;    /* MIME; NULL: "text/plain" */
+    const char *trust;   /* "trusted"; NULL: "untrusted" */
+    int64_t pages;       /* 0: the format has none */
+    int64_t bytes;       /* of the file as it came; 0: of the text */
+    /* As index_update: NULL keeps what the document has, so that none becomes readable for all by
+     * being added again; a new one has no attributes and no list. */
+    const json_t *attributes, *access;
     sl_span text;
     uint8_t sha256[32];
     char settings[64]; /* chunking; another one cuts anew */
@@ -85,27 +98,57 @@ typedef struct index_document {
     const float *vectors; /* [chunks->count, model->dim] */
 } index_document;
 
-/* The collection's id and generation; 0 when there is none. SL_ECONFLICT: its vectors are of
- * another model than m (NULL: any). Under the lock. */
+/* The collection's id and generation, by its name or "vs_..."; 0 when there is none. SL_ECONFLICT:
+ * its vectors are of another model than m (NULL: any). Under the lock. */
 SL_NODISCARD sl_status index_collection(rag *r, const char *name, const rag_model *m,
                                         int64_t *ret_id, int64_t *ret_generation, sl_err *err);
+/* Makes the collection if there is none, and binds it to m if it has no passages (m NULL: leaves
+ * that open). Inside a write transaction. */
+SL_NODISCARD sl_status index_make_collection(rag *r, const char *name, const rag_model *m,
+                                             int64_t *ret_id, sl_err *err);
+/* The document's id by its name or public id; 0 when there is none. Under the lock. */
+SL_NODISCARD sl_status index_find(rag *r, int64_t collection, const char *document, int64_t *ret_id,
+                                  sl_err *err);
 /* *ret_chunks: the passages of this very version if it is stored, else -1. Takes the lock. */
 SL_NODISCARD sl_status index_same(rag *r, const index_document *d, int64_t *ret_chunks,
                                   sl_err *err);
-/* Replaces the document in one transaction. Takes the lock. */
+/* Adds the document, or replaces the one of its name (which keeps its id and its time of creation)
+ * in one transaction. Takes the lock. */
 SL_NODISCARD sl_status index_replace(rag *r, const index_document *d, sl_err *err);
+/* New attributes (object) or a new access list, an array of "user:NAME", "team:NAME", "role:NAME";
+ * JSON null: no list, everybody may read it. NULL: the same. Inside a write transaction. */
+SL_NODISCARD sl_status index_update(rag *r, int64_t document, const json_t *attributes,
+                                    const json_t *access, sl_err *err);
 SL_NODISCARD sl_status index_remove(rag *r, const char *collection, const char *name, sl_err *err);
+/* With its passages, words and grants; the collection forgets its model with the last one. Inside
+ * a write transaction. */
+SL_NODISCARD sl_status index_remove_document(rag *r, int64_t collection, int64_t document,
+                                             sl_err *err);
 SL_NODISCARD sl_status index_list(rag *r, const char *collection, json_t **ret, sl_err *err);
+
+/* SQL: whether the caller may read document `d`, an alias of documents. Parameters 90 to 93 are
+ * bound by index_bind_caller; write all others with numbers below them ("?1"), since a plain "?"
+ * counts on from the highest. */
+#define INDEX_MAY_READ(d)                                                                          \
+    "(" d ".restricted = 0 OR ?90 OR EXISTS (SELECT 1 FROM grants WHERE document = " d ".id AND"   \
+    " principal IN ('user:' || ?91, 'team:' || ?92, 'role:' || ?93)))"
+void index_bind_caller(store_stmt *st, const llm_caller *caller);
+/* Whether access is NULL, JSON null or an array of well-formed principals; SL_EINVAL names the
+ * first that is not. */
+SL_NODISCARD sl_status index_check_access(const json_t *access, sl_err *err);
 
 /* ---- search.c ------------------------------------------------------------------------------ */
 
 typedef struct rag_hit {
-    int64_t id, document_id;
-    char *document, *title, *heading, *text; /* owned */
-    int64_t begin, end;
-    double score, cosine;
-    bool is_lexical;
-    float *vector; /* [dim], owned */
+    int64_t id, document_id;                     /* of the chunk, of the document */
+    char *document, *public_id, *title, *source; /* owned, as all texts */
+    char *heading, *text, *trust;
+    json_t *attributes; /* object, owned */
+    int64_t begin, end, page;
+    int64_t parent_begin, parent_end; /* what is read with it */
+    double score;                     /* 0..1 */
+    double lexical, dense, rerank;    /* BM25, cosine, reranker; NAN: not found by it */
+    float *vector;                    /* [dim], owned */
 } rag_hit;
 
 typedef struct rag_hits {
@@ -114,10 +157,17 @@ typedef struct rag_hits {
     size_t dim;
 } rag_hits;
 
-/* The best passages, best first; none when nothing in the collection is about the question. */
-SL_NODISCARD sl_status search_run(rag *r, const char *collection, const char *question,
-                                  size_t top_k, atomic_bool *cancelled, rag_hits *ret, sl_err *err);
+/* The best passages that the caller may read, best first; none when nothing in the collection is
+ * about the question. */
+SL_NODISCARD sl_status search_run(rag *r, const llm_docs_search *s, rag_hits *ret, sl_err *err);
+/* The same for llm_docs_ops.search. */
+SL_NODISCARD sl_status search_docs(rag *r, const llm_docs_search *s,
+                                   void (*fn)(void *fn_ctx, const llm_passage *passages,
+                                              size_t count),
+                                   void *fn_ctx, sl_err *err);
 void rag_hits_deinit(rag_hits *hits);
+/* The hit as the API sees it, borrowed. */
+llm_passage search_passage(const rag_hit *h, int32_t number);
 void rag_cache_clear(rag_cache *c);
 
 /* Writes the FTS5 query for a question: its words quoted and joined by OR, without those every text

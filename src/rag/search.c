@@ -5,6 +5,7 @@
  * are about a millisecond, and nothing is missed. All reads of one search see one state. */
 #include "rag/rag_int.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "kernels/kernels.h"
@@ -181,9 +182,13 @@ static sl_status by_words(rag *r, int64_t collection, const char *match, const r
 static void hit_deinit(rag_hit *h)
 {
     sl_free(h->document);
+    sl_free(h->public_id);
     sl_free(h->title);
+    sl_free(h->source);
     sl_free(h->heading);
     sl_free(h->text);
+    sl_free(h->trust);
+    json_decref(h->attributes);
     sl_free(h->vector);
     *h = (rag_hit){ 0 };
 }
@@ -194,6 +199,26 @@ void rag_hits_deinit(rag_hits *hits)
         hit_deinit(&hits->items[i]);
     sl_free(hits->items);
     *hits = (rag_hits){ 0 };
+}
+
+llm_passage search_passage(const rag_hit *h, int32_t number)
+{
+    return (llm_passage){ .number = number,
+                          .document = h->document,
+                          .document_id = h->public_id,
+                          .title = h->title,
+                          .source = h->source,
+                          .text = h->text,
+                          .begin = h->begin,
+                          .end = h->end,
+                          .page = h->page,
+                          .heading = h->heading,
+                          .trust = h->trust,
+                          .attributes = h->attributes,
+                          .score = h->score,
+                          .lexical = h->lexical,
+                          .dense = h->dense,
+                          .rerank = h->rerank };
 }
 
 /* True when h says mostly what one of the hits says: the same text, or half of either span. */
@@ -226,11 +251,20 @@ static sl_status copy_row(store_stmt *st, const rag_cache *c, const fusion_item 
                       .text = sl_strdup(store_text(st, 4)),
                       .begin = store_int(st, 5),
                       .end = store_int(st, 6),
+                      .page = store_int(st, 7),
+                      .parent_begin = store_int(st, 8),
+                      .parent_end = store_int(st, 9),
+                      .public_id = sl_strdup(store_text(st, 10)),
+                      .source = sl_strdup(store_text(st, 11)),
+                      .trust = sl_strdup(store_text(st, 12)),
+                      .attributes = json_loads(store_text(st, 13), 0, NULL),
                       .score = f->score,
-                      .cosine = f->cosine,
-                      .is_lexical = f->is_lexical,
+                      .lexical = NAN,
+                      .dense = f->cosine,
+                      .rerank = NAN,
                       .vector = sl_malloc(c->dim * sizeof(float)) };
-    if (!ret->document || !ret->title || !ret->heading || !ret->text || !ret->vector)
+    if (!ret->document || !ret->title || !ret->heading || !ret->text || !ret->vector ||
+        !ret->public_id || !ret->source || !ret->trust || !ret->attributes)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     memcpy(ret->vector, v, c->dim * sizeof(float));
     return SL_OK;
@@ -246,10 +280,12 @@ static sl_status load_hits(rag *r, const rag_cache *c, const fusion_item *items,
     ret->items = sl_calloc(top_k, sizeof *ret->items);
     if (!ret->items)
         return sl_fail(err, SL_ENOMEM, "out of memory");
-    SL_TRY(store_prepare(r->db,
-                         "SELECT d.id, d.name, d.title, c.heading, c.text, c.begin, c.end"
-                         " FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
-                         &st, err));
+    SL_TRY(store_prepare(
+        r->db,
+        "SELECT d.id, d.name, d.title, c.heading, c.text, c.begin, c.end,"
+        " c.page, c.parent_begin, c.parent_end, d.public_id, d.source, d.trust,"
+        " d.attributes FROM chunks c JOIN documents d ON d.id = c.document WHERE c.id = ?",
+        &st, err));
     for (size_t i = 0; i < count && ret->count < top_k && status == SL_OK; i++) {
         rag_hit h = { 0 };
         bool row = false;
@@ -321,9 +357,11 @@ static sl_status search_with(rag *r, const char *collection, const rag_model *m,
     return status;
 }
 
-sl_status search_run(rag *r, const char *collection, const char *question, size_t top_k,
-                     atomic_bool *cancelled, rag_hits *ret, sl_err *err)
+sl_status search_run(rag *r, const llm_docs_search *s, rag_hits *ret, sl_err *err)
 {
+    const char *collection = s->collection ? s->collection : "default", *question = s->question;
+    size_t top_k = s->top_k > 0 ? (size_t)SL_MIN(s->top_k, RAG_TOP_K_MAX) : (size_t)r->o.top_k;
+    atomic_bool *cancelled = s->cancelled;
     rag_model m;
     sl_buf match;
     float *q;
@@ -344,4 +382,19 @@ sl_status search_run(rag *r, const char *collection, const char *question, size_
     sl_buf_deinit(&match);
     sl_free(q);
     return status;
+}
+
+sl_status search_docs(rag *r, const llm_docs_search *s,
+                      void (*fn)(void *fn_ctx, const llm_passage *passages, size_t count),
+                      void *fn_ctx, sl_err *err)
+{
+    rag_hits hits;
+    llm_passage passages[RAG_TOP_K_MAX];
+
+    SL_TRY(search_run(r, s, &hits, err));
+    for (size_t i = 0; i < hits.count; i++)
+        passages[i] = search_passage(&hits.items[i], (int32_t)i + 1);
+    fn(fn_ctx, passages, hits.count);
+    rag_hits_deinit(&hits);
+    return SL_OK;
 }
