@@ -1,6 +1,7 @@
 /* documents.c - what documents and batches there are, as far as the caller may know of them. */
 #include <stdlib.h>
 
+#include "base/os.h"
 #include "rag/ingest.h"
 
 /* ---- objects -------------------------------------------------------------------------------- */

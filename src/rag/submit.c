@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
+#include "base/os.h"
 #include "rag/ingest.h"
 
 /* ---- checks --------------------------------------------------------------------------------- */
@@ -52,6 +53,8 @@ static sl_status check_spec(const llm_document_spec *s, sl_err *err)
 {
     SL_TRY(check_name("collection", s->collection ? s->collection : "default", err));
     SL_TRY(check_name("document", s->name, err));
+    if (s->file_id && (strncmp(s->file_id, "file-", 5) != 0 || strlen(s->file_id) > 64))
+        return sl_fail(err, SL_EINVAL, "Invalid 'file_id': '%.60s' is no id of a file", s->file_id);
     if (s->bytes.len > INGEST_BYTES_MAX)
         return sl_fail(err, SL_ELIMIT, "the document has %zu bytes; %zu are allowed", s->bytes.len,
                        INGEST_BYTES_MAX);
@@ -140,11 +143,11 @@ static sl_status find_old(rag *r, submission *w, sl_err *err)
 static sl_status insert_row(rag *r, submission *w, sl_err *err)
 {
     const llm_document_spec *s = w->s;
-    char id[48], key[RAG_NAME_BYTES_MAX + 64];
+    char made[48], key[RAG_NAME_BYTES_MAX + 80];
+    const char *id = s->file_id ? s->file_id : made;
     bool is_taken;
 
-    sl_random_id(id, sizeof id, "doc_", 12);
-    snprintf(id, sizeof id, "%s", s->file_id ? s->file_id : id);
+    sl_random_id(made, sizeof made, "doc_", 12);
     SL_TRY(db_exists(r, NULL, &is_taken, err,
                      "SELECT 1 FROM documents WHERE collection = ?1 AND name = ?2", "is",
                      w->collection, s->name));
