@@ -51,8 +51,8 @@ struct api {
     atomic_bool ready;
     atomic_int load; /* model requests under way */
     int64_t started_s;
-    api_pool *pool;      /* document routes, and those about models that read files */
-    api_pool *slow_pool; /* what takes minutes: pulls, creations */
+    api_pool *pool;                    /* document routes, and those about models that read files */
+    api_pool *slow_pool;               /* what takes minutes: pulls, creations */
     api_pool *admin_pool, *login_pool; /* NULL without accounts */
     sl_buf openapi;                    /* the document, written once */
 };

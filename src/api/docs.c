@@ -46,9 +46,9 @@ static sl_status read_page(const http_exchange *x, const char *status_name, llm_
     for (size_t i = 0; status && i < SL_COUNT_OF(known); i++)
         is_known = is_known || strcmp(status, known[i]) == 0;
     if (!is_known)
-        return openai_refuse(
-            e, status_name, "invalid_value",
-            "Invalid '%s': expected in_progress, completed, failed or cancelled", status_name);
+        return openai_refuse(e, status_name, "invalid_value",
+                             "Invalid '%s': expected in_progress, completed, failed or cancelled",
+                             status_name);
     *ret = (llm_docs_page){ .after = http_query(x, "after"),
                             .before = http_query(x, "before"),
                             .limit = (int)n,

@@ -71,8 +71,8 @@ static sl_status take_field(adding *w, const char *name, sl_span value, sl_err *
     if (strcmp(name, "access") == 0)
         return keep_json(w, name, value, &w->said.access, err);
     if (strcmp(name, "wait") == 0)
-        w->said.wait = !(sl_span_eq(value, sl_span_str("false")) ||
-                         sl_span_eq(value, sl_span_str("0")));
+        w->said.wait =
+            !(sl_span_eq(value, sl_span_str("false")) || sl_span_eq(value, sl_span_str("0")));
     return SL_OK;
 }
 
@@ -287,11 +287,9 @@ static sl_status add_body(adding *w, bool *ret_is_list, sl_err *err)
 
 static void run_add(api *a, http_exchange *x)
 {
-    adding w = { .a = a,
-                 .x = x,
-                 .said = { .wait = true },
-                 .owned = json_array(),
-                 .documents = json_array() };
+    adding w = {
+        .a = a, .x = x, .said = { .wait = true }, .owned = json_array(), .documents = json_array()
+    };
     bool is_list = false;
     json_t *answer = NULL;
     sl_err err = { 0 };
@@ -418,9 +416,9 @@ static void run_change(api *a, http_exchange *x)
         return;
     if (json_is_null(json_object_get(root, "access")))
         call.access = json_object_get(root, "access");
-    status = docs->ops->document_update(docs->ctx, api_caller(x), http_query(x, "collection"),
-                                        http_param(x, "name"), call.attributes, call.access, &d,
-                                        &err);
+    status =
+        docs->ops->document_update(docs->ctx, api_caller(x), http_query(x, "collection"),
+                                   http_param(x, "name"), call.attributes, call.access, &d, &err);
     jobs_respond(a, x, status, status == SL_OK ? document_json(d) : NULL, &err);
     json_decref(d);
     json_decref(root);
@@ -439,8 +437,8 @@ static void run_remove(api *a, http_exchange *x)
     status = docs->ops->document_remove(docs->ctx, api_caller(x), http_query(x, "collection"), name,
                                         &err);
     jobs_respond(a, x, status,
-                 status == SL_OK ? json_pack("{s:s,s:s,s:b}", "object", "rag.document", "name", name,
-                                             "deleted", 1)
+                 status == SL_OK ? json_pack("{s:s,s:s,s:b}", "object", "rag.document", "name",
+                                             name, "deleted", 1)
                                  : NULL,
                  &err);
 }
@@ -511,8 +509,8 @@ static void write_collection(api *a, http_exchange *x, const char *name)
                                   .metadata = call.metadata,
                                   .expires_after_s = call.expires_after_s,
                                   .settings = call.settings };
-    if (!name && call.name && docs->ops->collection_get(docs->ctx, api_caller(x), call.name, &c,
-                                                        NULL) == SL_OK) {
+    if (!name && call.name &&
+        docs->ops->collection_get(docs->ctx, api_caller(x), call.name, &c, NULL) == SL_OK) {
         json_decref(c);
         status = sl_fail(&err, SL_ECONFLICT, "there is a collection '%.200s' already", call.name);
     } else if (name) {

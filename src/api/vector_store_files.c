@@ -209,8 +209,7 @@ static void run_add(api *a, http_exchange *x)
     if (!jobs_read_body(a, x, &add_body, &call, &arena, &root))
         return;
     list = json_pack("[s]", call.file_id);
-    files =
-        (docs_files){ .list = list, .attributes = call.attributes, .chunking = call.chunking };
+    files = (docs_files){ .list = list, .attributes = call.attributes, .chunking = call.chunking };
     status = docs_submit_files(a, x, http_param(x, "id"), &files, &document, &err);
     respond(a, x, status, document, file_json, &err);
     json_decref(list);
@@ -263,8 +262,7 @@ static void run_remove(api *a, http_exchange *x)
 
     if (!docs_has(x, docs->ops->document_remove != NULL))
         return;
-    status =
-        docs->ops->document_remove(docs->ctx, api_caller(x), http_param(x, "id"), id, &err);
+    status = docs->ops->document_remove(docs->ctx, api_caller(x), http_param(x, "id"), id, &err);
     jobs_respond(a, x, status,
                  status == SL_OK ? json_pack("{s:s,s:s,s:b}", "id", id, "object",
                                              "vector_store.file.deleted", "deleted", 1)
@@ -286,9 +284,9 @@ static void run_content(api *a, http_exchange *x)
     status = docs->ops->document_text(docs->ctx, api_caller(x), http_param(x, "id"),
                                       http_param(x, "file_id"), &text, &err);
     if (status == SL_OK)
-        page = json_pack("{s:s,s:[{s:s,s:s%}],s:b,s:n}", "object",
-                         "vector_store.file_content.page", "data", "type", "text", "text",
-                         sl_buf_str(&text), text.len, "has_more", 0, "next_page");
+        page = json_pack("{s:s,s:[{s:s,s:s%}],s:b,s:n}", "object", "vector_store.file_content.page",
+                         "data", "type", "text", "text", sl_buf_str(&text), text.len, "has_more", 0,
+                         "next_page");
     sl_buf_deinit(&text);
     jobs_respond(a, x, status, page, &err);
 }
@@ -301,12 +299,11 @@ static void list_files(api *a, http_exchange *x, const char *batch)
     sl_err err = { 0 };
     sl_status status;
 
-    if (!docs_has(x, docs->ops->document_list != NULL) ||
-        !docs_read_page(a, x, "filter", &page))
+    if (!docs_has(x, docs->ops->document_list != NULL) || !docs_read_page(a, x, "filter", &page))
         return;
     page.batch = batch;
-    status = docs->ops->document_list(docs->ctx, api_caller(x), http_param(x, "id"), &page, &list,
-                                      &err);
+    status =
+        docs->ops->document_list(docs->ctx, api_caller(x), http_param(x, "id"), &page, &list, &err);
     jobs_respond(a, x, status, status == SL_OK ? docs_list_json(list, file_json) : NULL, &err);
 }
 
@@ -334,14 +331,15 @@ static sl_status take_objects(const json_t *v, const field_rule *rule, const fie
         return openai_refuse(err, rule->name, "invalid_type",
                              "Invalid type for '%s': expected an array of objects, but got %s",
                              rule->name, json_kind(v));
-    json_array_foreach(v, i, item) if (!json_is_object(item) ||
-                                       !json_is_string(json_object_get(item, "file_id")) ||
-                                       (field(item, "attributes") &&
-                                        !json_is_object(field(item, "attributes"))))
-        return openai_refuse(err, rule->name, "invalid_value",
-                             "Invalid '%s[%zu]': expected an object with a 'file_id' and, if it has "
-                             "any, an object of 'attributes'",
-                             rule->name, i);
+    json_array_foreach(v, i, item) if (
+        !json_is_object(item) || !json_is_string(json_object_get(item, "file_id")) ||
+        (field(item, "attributes") &&
+         !json_is_object(field(
+             item, "attributes")))) return openai_refuse(err, rule->name, "invalid_value",
+                                                         "Invalid '%s[%zu]': expected an object "
+                                                         "with a 'file_id' and, if it has "
+                                                         "any, an object of 'attributes'",
+                                                         rule->name, i);
     memcpy((char *)to->call + rule->at, &v, sizeof v);
     return SL_OK;
 }

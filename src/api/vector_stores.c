@@ -27,15 +27,13 @@ static const char *status_of(const json_t *c)
 static json_t *store_json(const json_t *c)
 {
     int64_t keep = json_integer_value(json_object_get(c, "expires_after_s"));
-    json_t *ret =
-        json_pack("{s:O,s:s,s:O,s:O,s:O?,s:O,s:O,s:s,s:O?,s:O,s:O?}", "id",
-                  json_object_get(c, "id"), "object", "vector_store", "created_at",
-                  json_object_get(c, "created_at"), "name", json_object_get(c, "name"),
-                  "description", json_object_get(c, "description"), "usage_bytes",
-                  json_object_get(c, "bytes"), "file_counts", json_object_get(c, "file_counts"),
-                  "status", status_of(c), "expires_at", json_object_get(c, "expires_at"),
-                  "last_active_at", json_object_get(c, "last_active_at"), "metadata",
-                  json_object_get(c, "metadata"));
+    json_t *ret = json_pack(
+        "{s:O,s:s,s:O,s:O,s:O?,s:O,s:O,s:s,s:O?,s:O,s:O?}", "id", json_object_get(c, "id"),
+        "object", "vector_store", "created_at", json_object_get(c, "created_at"), "name",
+        json_object_get(c, "name"), "description", json_object_get(c, "description"), "usage_bytes",
+        json_object_get(c, "bytes"), "file_counts", json_object_get(c, "file_counts"), "status",
+        status_of(c), "expires_at", json_object_get(c, "expires_at"), "last_active_at",
+        json_object_get(c, "last_active_at"), "metadata", json_object_get(c, "metadata"));
 
     if (keep > 0)
         json_object_set_new(ret, "expires_after",
@@ -216,8 +214,7 @@ static void run_get(api *a, http_exchange *x)
 
     if (!docs_has(x, docs->ops->collection_get != NULL))
         return;
-    status =
-        docs->ops->collection_get(docs->ctx, api_caller(x), http_param(x, "id"), &store, &err);
+    status = docs->ops->collection_get(docs->ctx, api_caller(x), http_param(x, "id"), &store, &err);
     respond_store(a, x, status, store, &err);
 }
 
@@ -244,8 +241,7 @@ static void run_delete(api *a, http_exchange *x)
 
     if (!docs_has(x, docs->ops->collection_remove != NULL))
         return;
-    status =
-        docs->ops->collection_get(docs->ctx, api_caller(x), http_param(x, "id"), &store, &err);
+    status = docs->ops->collection_get(docs->ctx, api_caller(x), http_param(x, "id"), &store, &err);
     if (status == SL_OK)
         status = docs->ops->collection_remove(docs->ctx, api_caller(x), http_param(x, "id"), &err);
     jobs_respond(a, x, status,
@@ -362,10 +358,9 @@ static void take_passages(void *ctx, const llm_passage *p, size_t count)
         size_t k;
         json_t *item;
 
-        json_array_foreach(data, k, old)
-            is_known |= json_integer_value(json_object_get(old, "begin")) == p[i].begin &&
-                        strcmp(json_string_value(json_object_get(old, "file_id")),
-                               p[i].document_id) == 0;
+        json_array_foreach(data, k, old) is_known |=
+            json_integer_value(json_object_get(old, "begin")) == p[i].begin &&
+            strcmp(json_string_value(json_object_get(old, "file_id")), p[i].document_id) == 0;
         if (is_known)
             continue;
         item = json_pack("{s:s,s:s,s:f,s:o,s:[{s:s,s:s}],s:I}", "file_id", p[i].document_id,

@@ -5,12 +5,12 @@
 #include "base/os.h"
 #include "rag/ingest.h"
 
-#define METADATA_MAX      16 /* OpenAI's bounds */
-#define METADATA_KEY      64
-#define METADATA_VALUE    512
-#define USE_S             60 /* how often a use is noted */
-#define EXPIRES_S_MAX     ((int64_t)10 * 366 * 86400)
-#define CHUNK_TOKENS_MAX  8192
+#define METADATA_MAX     16 /* OpenAI's bounds */
+#define METADATA_KEY     64
+#define METADATA_VALUE   512
+#define USE_S            60 /* how often a use is noted */
+#define EXPIRES_S_MAX    ((int64_t)10 * 366 * 86400)
+#define CHUNK_TOKENS_MAX 8192
 
 int64_t rag_now_s(const rag *r)
 {
@@ -24,9 +24,12 @@ static const struct {
     double min, max;
     bool is_int;
 } known_settings[] = {
-    { "chunk_tokens", 1, CHUNK_TOKENS_MAX, true }, { "overlap_tokens", 0, CHUNK_TOKENS_MAX, true },
-    { "weight_lexical", 0, 100, false },           { "weight_dense", 0, 100, false },
-    { "threshold", 0, 1, false },                  { "mmr", 0, 1, false },
+    { "chunk_tokens", 1, CHUNK_TOKENS_MAX, true },
+    { "overlap_tokens", 0, CHUNK_TOKENS_MAX, true },
+    { "weight_lexical", 0, 100, false },
+    { "weight_dense", 0, 100, false },
+    { "threshold", 0, 1, false },
+    { "mmr", 0, 1, false },
 };
 
 cut_settings cut_settings_of(const rag *r, const char *settings, int own_tokens, int own_overlap)
@@ -99,7 +102,7 @@ static sl_status check_spec(const llm_collection_spec *s, sl_err *err)
     json_t *v;
 
     if (s->name)
-        SL_TRY(check_name("collection", s->name, err));
+        SL_TRY(rag_check_name("collection", s->name, err));
     if (s->name && strncmp(s->name, "vs_", 3) == 0)
         return sl_fail(err, SL_EINVAL, "Invalid 'name': names that begin with vs_ are ids");
     if (s->description && (strlen(s->description) > COLLECTION_BYTES_MAX ||
@@ -134,8 +137,9 @@ enum {
 };
 
 #define COLLECTION_COLUMNS                                                                         \
-    "SELECT c.public_id, " DB_SHOWN("c") ", c.description, c.created, c.last_active,"              \
-    " c.expires_after, c.metadata, c.settings, c.model, c.dim, c.id FROM collections c"
+    "SELECT c.public_id, " DB_SHOWN(                                                               \
+        "c") ", c.description, c.created, c.last_active,"                                          \
+             " c.expires_after, c.metadata, c.settings, c.model, c.dim, c.id FROM collections c"
 
 static const char count_sql[] =
     "SELECT count(*), coalesce(sum(chunks), 0), coalesce(sum(bytes), 0),"
@@ -153,15 +157,15 @@ static sl_status add_counts(rag *r, const llm_caller *who, int64_t id, json_t *r
     store_stmt *st;
     json_t *counts;
 
-    SL_TRY(db_first(r, who, &st, err, count_sql, "i", id));
+    SL_TRY(rag_db_first(r, who, &st, err, count_sql, "i", id));
     SL_ASSERT(st); /* aggregates always have a row */
     set_int(root, "documents", store_int(st, 0));
     set_int(root, "chunks", store_int(st, 1));
     set_int(root, "bytes", store_int(st, 2));
-    counts = json_pack("{s:I,s:I,s:I,s:I,s:I}", "in_progress", (json_int_t)store_int(st, 3),
-                       "completed", (json_int_t)store_int(st, 4), "failed",
-                       (json_int_t)store_int(st, 5), "cancelled", (json_int_t)store_int(st, 6),
-                       "total", (json_int_t)store_int(st, 0));
+    counts =
+        json_pack("{s:I,s:I,s:I,s:I,s:I}", "in_progress", (json_int_t)store_int(st, 3), "completed",
+                  (json_int_t)store_int(st, 4), "failed", (json_int_t)store_int(st, 5), "cancelled",
+                  (json_int_t)store_int(st, 6), "total", (json_int_t)store_int(st, 0));
     store_finish(st);
     return json_object_set_new(root, "file_counts", counts) == 0
                ? SL_OK
@@ -199,7 +203,7 @@ static sl_status read_collection(rag *r, const llm_caller *who, int64_t id, json
     store_stmt *st;
     sl_status status;
 
-    SL_TRY(db_first(r, NULL, &st, err, COLLECTION_COLUMNS " WHERE c.id = ?1", "i", id));
+    SL_TRY(rag_db_first(r, NULL, &st, err, COLLECTION_COLUMNS " WHERE c.id = ?1", "i", id));
     if (!st)
         return sl_fail(err, SL_ENOTFOUND, "the collection is gone");
     root = row_json(st);
@@ -233,8 +237,9 @@ static sl_status use(rag *r, const char *name, sl_err *err)
     SL_TRY(index_collection(r, name, NULL, &id, &generation, err));
     if (!id)
         return SL_OK; /* whoever asks it finds nothing */
-    SL_TRY(db_first(r, NULL, &st, err,
-                    "SELECT last_active, expires_after FROM collections WHERE id = ?1", "i", id));
+    SL_TRY(rag_db_first(r, NULL, &st, err,
+                        "SELECT last_active, expires_after FROM collections WHERE id = ?1", "i",
+                        id));
     SL_ASSERT(st); /* it was there under the same lock */
     active = store_int(st, 0);
     keep = store_int(st, 1);
@@ -243,7 +248,8 @@ static sl_status use(rag *r, const char *name, sl_err *err)
         return sl_fail(err, SL_ENOTFOUND, "collection '%.200s' has expired", name);
     if (active + USE_S > now && active + keep / 2 > now)
         return SL_OK;
-    return db_run(r, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii", id, now);
+    return rag_db_run(r, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii", id,
+                      now);
 }
 
 sl_status collection_use(rag *r, const char *name, sl_err *err)
@@ -276,15 +282,15 @@ static sl_status name_it(rag *r, int64_t id, const char *name, sl_err *err)
 {
     bool is_taken;
 
-    SL_TRY(db_exists(r, NULL, &is_taken, err,
-                     "SELECT 1 FROM collections WHERE name = ?1 AND id != ?2", "si", name, id));
+    SL_TRY(rag_db_exists(r, NULL, &is_taken, err,
+                         "SELECT 1 FROM collections WHERE name = ?1 AND id != ?2", "si", name, id));
     if (!is_taken)
-        return db_run(r, err, "UPDATE collections SET name = ?2, label = '' WHERE id = ?1", "is",
-                      id, name);
-    return db_run(r, err,
-                  "UPDATE collections SET name = ?2 || ' (' || public_id || ')', label = ?2"
-                  " WHERE id = ?1",
-                  "is", id, name);
+        return rag_db_run(r, err, "UPDATE collections SET name = ?2, label = '' WHERE id = ?1",
+                          "is", id, name);
+    return rag_db_run(r, err,
+                      "UPDATE collections SET name = ?2 || ' (' || public_id || ')', label = ?2"
+                      " WHERE id = ?1",
+                      "is", id, name);
 }
 
 static sl_status write_spec(rag *r, const change *w, sl_err *err)
@@ -293,27 +299,30 @@ static sl_status write_spec(rag *r, const change *w, sl_err *err)
 
     if (s->name)
         SL_TRY(name_it(r, w->id, s->name, err));
-    return db_run(r, err,
-                  "UPDATE collections SET description = coalesce(?2, description), metadata ="
-                  " coalesce(?3, metadata), settings = json_patch(settings, coalesce(?4, '{}')),"
-                  " expires_after = CASE WHEN ?5 < 0 THEN expires_after ELSE ?5 END, last_active ="
-                  " ?6 WHERE id = ?1",
-                  "isssii", w->id, s->description, w->metadata, w->settings, s->expires_after_s,
-                  rag_now_s(r));
+    return rag_db_run(
+        r, err,
+        "UPDATE collections SET description = coalesce(?2, description), metadata ="
+        " coalesce(?3, metadata), settings = json_patch(settings, coalesce(?4, '{}')),"
+        " expires_after = CASE WHEN ?5 < 0 THEN expires_after ELSE ?5 END, last_active ="
+        " ?6 WHERE id = ?1",
+        "isssii", w->id, s->description, w->metadata, w->settings, s->expires_after_s,
+        rag_now_s(r));
 }
 
 static sl_status create_in(rag *r, void *ctx, sl_err *err)
 {
     change *w = ctx;
 
-    SL_TRY(db_run(r, err,
-                  "INSERT INTO collections (name, model, dim, public_id, created, last_active)"
-                  " VALUES (hex(randomblob(16)), '', 0, 'vs_' || lower(hex(randomblob(12))), ?1,"
-                  " ?1)",
-                  "i", rag_now_s(r)));
+    SL_TRY(
+        rag_db_run(r, err,
+                   "INSERT INTO collections (name, model, dim, public_id, created, last_active)"
+                   " VALUES (hex(randomblob(16)), '', 0, 'vs_' || lower(hex(randomblob(12))), ?1,"
+                   " ?1)",
+                   "i", rag_now_s(r)));
     w->id = store_last_id(r->db);
     if (!w->spec->name)
-        SL_TRY(db_run(r, err, "UPDATE collections SET name = public_id WHERE id = ?1", "i", w->id));
+        SL_TRY(rag_db_run(r, err, "UPDATE collections SET name = public_id WHERE id = ?1", "i",
+                          w->id));
     return write_spec(r, w, err);
 }
 
@@ -322,7 +331,7 @@ static sl_status read_cut(rag *r, int64_t id, cut_settings *ret, sl_err *err)
     store_stmt *st;
 
     SL_TRY(
-        db_first(r, NULL, &st, err, "SELECT settings FROM collections WHERE id = ?1", "i", id));
+        rag_db_first(r, NULL, &st, err, "SELECT settings FROM collections WHERE id = ?1", "i", id));
     *ret = cut_settings_of(r, st ? store_text(st, 0) : "{}", 0, 0);
     store_finish(st);
     return SL_OK;
@@ -353,7 +362,7 @@ static sl_status change_it(rag *r, const llm_caller *who, change *w,
     if (status == SL_OK)
         status = dump(w->spec->settings, &w->settings, err);
     if (status == SL_OK)
-        status = db_write(r, fn, w, err);
+        status = rag_db_write(r, fn, w, err);
     free(w->metadata);
     free(w->settings);
     if (status != SL_OK)
@@ -427,16 +436,16 @@ sl_status collection_list(void *ctx, const llm_caller *who, const llm_docs_page 
 {
     rag *r = ctx;
     listing l = { .r = r, .who = who };
-    const db_list form = { .sql = COLLECTION_COLUMNS " WHERE 1",
-                           .key = "c.id",
-                           .bind = bind_nothing,
-                           .row = list_row,
-                           .place = list_place,
-                           .ctx = &l };
+    const rag_db_list form = { .sql = COLLECTION_COLUMNS " WHERE 1",
+                               .key = "c.id",
+                               .bind = bind_nothing,
+                               .row = list_row,
+                               .place = list_place,
+                               .ctx = &l };
     sl_status status;
 
     store_lock(r->db);
-    status = db_page(r, page, &form, ret, err);
+    status = rag_db_page(r, page, &form, ret, err);
     store_unlock(r->db);
     if (status == SL_OK && l.status != SL_OK) {
         json_decref(*ret);
@@ -452,19 +461,20 @@ static sl_status check_removal(rag *r, const llm_caller *who, int64_t id, sl_err
 {
     bool found;
 
-    SL_TRY(db_exists(r, who, &found, err,
-                     "SELECT 1 FROM documents d WHERE collection = ?1 AND NOT (" INDEX_MAY_READ(
-                         "d") ") LIMIT 1",
-                     "i", id));
-    return found ? sl_fail(err, SL_EFORBIDDEN,
-                        "the collection can be removed by an admin only: it is shared with others")
-              : SL_OK;
+    SL_TRY(rag_db_exists(
+        r, who, &found, err,
+        "SELECT 1 FROM documents d WHERE collection = ?1 AND NOT (" INDEX_MAY_READ("d") ") LIMIT 1",
+        "i", id));
+    return found
+               ? sl_fail(err, SL_EFORBIDDEN,
+                         "the collection can be removed by an admin only: it is shared with others")
+               : SL_OK;
 }
 
 static sl_status empty(rag *r, int64_t id, sl_err *err)
 {
-    SL_TRY(db_run(r, err, "DELETE FROM chunks WHERE collection = ?1", "i", id));
-    return db_run(r, err, "DELETE FROM documents WHERE collection = ?1", "i", id);
+    SL_TRY(rag_db_run(r, err, "DELETE FROM chunks WHERE collection = ?1", "i", id));
+    return rag_db_run(r, err, "DELETE FROM documents WHERE collection = ?1", "i", id);
 }
 
 typedef struct removal {
@@ -480,12 +490,12 @@ static sl_status remove_in(rag *r, void *ctx, sl_err *err)
     SL_TRY(collection_find(r, w->collection, &id, err));
     SL_TRY(check_removal(r, w->who, id, err));
     SL_TRY(empty(r, id, err));
-    return db_run(r, err, "DELETE FROM collections WHERE id = ?1", "i", id);
+    return rag_db_run(r, err, "DELETE FROM collections WHERE id = ?1", "i", id);
 }
 
 sl_status collection_remove(void *ctx, const llm_caller *who, const char *collection, sl_err *err)
 {
-    return db_write(ctx, remove_in, &(removal){ who, collection }, err);
+    return rag_db_write(ctx, remove_in, &(removal){ who, collection }, err);
 }
 
 /* One collection that has expired and still holds something; *(bool *)ctx: there was one. */
@@ -494,11 +504,12 @@ static sl_status expire_in(rag *r, void *ctx, sl_err *err)
     store_stmt *st;
     int64_t id;
 
-    SL_TRY(db_first(r, NULL, &st, err,
-                    "SELECT id FROM collections c WHERE expires_after > 0 AND last_active +"
-                    " expires_after <= ?1 AND EXISTS (SELECT 1 FROM documents WHERE collection ="
-                    " c.id) LIMIT 1",
-                    "i", rag_now_s(r)));
+    SL_TRY(
+        rag_db_first(r, NULL, &st, err,
+                     "SELECT id FROM collections c WHERE expires_after > 0 AND last_active +"
+                     " expires_after <= ?1 AND EXISTS (SELECT 1 FROM documents WHERE collection ="
+                     " c.id) LIMIT 1",
+                     "i", rag_now_s(r)));
     id = st ? store_int(st, 0) : 0;
     store_finish(st);
     *(bool *)ctx = id != 0;
@@ -512,7 +523,7 @@ void collections_expire(rag *r)
     sl_status status = SL_OK;
 
     while (more && status == SL_OK)
-        status = db_write(r, expire_in, &more, &err);
+        status = rag_db_write(r, expire_in, &more, &err);
     if (status != SL_OK)
         SL_LOG(SL_LOG_WARN, "rag.not_expired", SL_F_STR("error", err.text));
 }

@@ -20,7 +20,7 @@ static void bind(store_stmt *st, const char *types, va_list args)
     }
 }
 
-sl_status db_run(rag *r, sl_err *err, const char *sql, const char *types, ...)
+sl_status rag_db_run(rag *r, sl_err *err, const char *sql, const char *types, ...)
 {
     store_stmt *st = NULL;
     sl_status status;
@@ -55,8 +55,8 @@ static sl_status first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *
     return status;
 }
 
-sl_status db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err, const char *sql,
-                   const char *types, ...)
+sl_status rag_db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,
+                       const char *sql, const char *types, ...)
 {
     sl_status status;
     va_list args;
@@ -67,8 +67,8 @@ sl_status db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,
     return status;
 }
 
-sl_status db_exists(rag *r, const llm_caller *who, bool *ret, sl_err *err, const char *sql,
-                    const char *types, ...)
+sl_status rag_db_exists(rag *r, const llm_caller *who, bool *ret, sl_err *err, const char *sql,
+                        const char *types, ...)
 {
     store_stmt *st = NULL;
     sl_status status;
@@ -82,7 +82,8 @@ sl_status db_exists(rag *r, const llm_caller *who, bool *ret, sl_err *err, const
     return status;
 }
 
-sl_status db_write(rag *r, sl_status (*fn)(rag *r, void *ctx, sl_err *err), void *ctx, sl_err *err)
+sl_status rag_db_write(rag *r, sl_status (*fn)(rag *r, void *ctx, sl_err *err), void *ctx,
+                       sl_err *err)
 {
     sl_status status;
 
@@ -101,7 +102,8 @@ sl_status db_write(rag *r, sl_status (*fn)(rag *r, void *ctx, sl_err *err), void
 
 /* ---- pages ---------------------------------------------------------------------------------- */
 
-sl_status db_page(rag *r, const llm_docs_page *page, const db_list *l, json_t **ret, sl_err *err)
+sl_status rag_db_page(rag *r, const llm_docs_page *page, const rag_db_list *l, json_t **ret,
+                      sl_err *err)
 {
     int limit = page->limit > 0 ? SL_MIN(page->limit, DB_PAGE_MAX) : DB_PAGE_DEFAULT;
     bool backwards = page->before && !page->after, up = page->ascending != backwards;

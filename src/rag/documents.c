@@ -31,11 +31,14 @@ enum {
 };
 
 #define DOCUMENT_COLUMNS                                                                           \
-    "SELECT d.public_id, " DB_SHOWN("d") ", c.public_id, d.status, d.error_status, d.error,"       \
-    " d.bytes, d.chunks, d.type, d.pages, d.title, d.source, d.trust, d.attributes,"               \
-    " CASE d.restricted WHEN 0 THEN 'null' ELSE (SELECT json_group_array(principal) FROM grants"   \
-    " WHERE document = d.id) END, d.created, d.updated, d.batch, d.chunk_tokens,"                  \
-    " d.overlap_tokens, c.settings FROM documents d JOIN collections c ON c.id = d.collection"
+    "SELECT d.public_id, " DB_SHOWN(                                                               \
+        "d") ", c.public_id, d.status, d.error_status, d.error,"                                   \
+             " d.bytes, d.chunks, d.type, d.pages, d.title, d.source, d.trust, d.attributes,"      \
+             " CASE d.restricted WHEN 0 THEN 'null' ELSE (SELECT json_group_array(principal) "     \
+             "FROM grants"                                                                         \
+             " WHERE document = d.id) END, d.created, d.updated, d.batch, d.chunk_tokens,"         \
+             " d.overlap_tokens, c.settings FROM documents d JOIN collections c ON c.id = "        \
+             "d.collection"
 
 /* OpenAI's words for why a document was not taken in. */
 static const char *code_of(int64_t status)
@@ -71,10 +74,10 @@ static json_t *row_json(const rag *r, store_stmt *st)
     cut_settings cut =
         cut_settings_of(r, store_text(st, COL_SETTINGS), (int)store_int(st, COL_CHUNK_TOKENS),
                         (int)store_int(st, COL_OVERLAP_TOKENS));
-    json_t *error = has_failed ? json_pack("{s:s,s:s}", "code",
-                                           code_of(store_int(st, COL_ERROR_STATUS)), "message",
-                                           store_text(st, COL_ERROR))
-                               : json_null();
+    json_t *error = has_failed
+                        ? json_pack("{s:s,s:s}", "code", code_of(store_int(st, COL_ERROR_STATUS)),
+                                    "message", store_text(st, COL_ERROR))
+                        : json_null();
 
     return json_pack(
         "{s:s,s:s,s:s,s:s,s:o,s:I,s:I,s:s?,s:I,s:s?,s:s?,s:s,s:o,s:o,s:I,s:I,s:s?,s:i,s:i}", "id",
@@ -88,17 +91,17 @@ static json_t *row_json(const rag *r, store_stmt *st)
         json_of(store_text(st, COL_ATTRIBUTES), 0), "access",
         json_of(store_text(st, COL_ACCESS), JSON_DECODE_ANY), "created_at",
         (json_int_t)store_int(st, COL_CREATED), "updated_at",
-        (json_int_t)store_int(st, COL_UPDATED), "batch_id",
-        text_or_null(store_text(st, COL_BATCH)), "chunk_tokens", cut.tokens, "overlap_tokens",
-        cut.overlap);
+        (json_int_t)store_int(st, COL_UPDATED), "batch_id", text_or_null(store_text(st, COL_BATCH)),
+        "chunk_tokens", cut.tokens, "overlap_tokens", cut.overlap);
 }
 
 sl_status document_read(rag *r, const llm_caller *who, int64_t document, json_t **ret, sl_err *err)
 {
     store_stmt *st;
 
-    SL_TRY(db_first(r, who, &st, err,
-                    DOCUMENT_COLUMNS " WHERE d.id = ?1 AND " INDEX_MAY_READ("d"), "i", document));
+    SL_TRY(rag_db_first(r, who, &st, err,
+                        DOCUMENT_COLUMNS " WHERE d.id = ?1 AND " INDEX_MAY_READ("d"), "i",
+                        document));
     if (!st)
         return sl_fail(err, SL_ENOTFOUND, "the document is gone");
     *ret = row_json(r, st);
@@ -111,11 +114,12 @@ sl_status document_find(rag *r, const llm_caller *who, int64_t collection, const
 {
     store_stmt *st;
 
-    SL_TRY(db_first(r, who, &st, err,
-                    "SELECT id FROM documents d WHERE collection = ?1 AND (public_id = ?2 OR name ="
-                    " ?2 OR label = ?2) AND " INDEX_MAY_READ("d")
-                    " ORDER BY public_id = ?2 DESC, name = ?2 DESC, id DESC LIMIT 1",
-                    "is", collection, document));
+    SL_TRY(rag_db_first(
+        r, who, &st, err,
+        "SELECT id FROM documents d WHERE collection = ?1 AND (public_id = ?2 OR name ="
+        " ?2 OR label = ?2) AND " INDEX_MAY_READ(
+            "d") " ORDER BY public_id = ?2 DESC, name = ?2 DESC, id DESC LIMIT 1",
+        "is", collection, document));
     *ret_id = st ? store_int(st, 0) : 0;
     store_finish(st);
     return *ret_id ? SL_OK : sl_fail(err, SL_ENOTFOUND, "there is no document '%.200s'", document);
@@ -181,9 +185,9 @@ static sl_status check_batch(rag *r, int64_t collection, const char *batch, sl_e
     bool found = true;
 
     if (batch)
-        SL_TRY(db_exists(r, NULL, &found, err,
-                         "SELECT 1 FROM batches WHERE public_id = ?1 AND collection = ?2", "si",
-                         batch, collection));
+        SL_TRY(rag_db_exists(r, NULL, &found, err,
+                             "SELECT 1 FROM batches WHERE public_id = ?1 AND collection = ?2", "si",
+                             batch, collection));
     return found ? SL_OK : sl_fail(err, SL_ENOTFOUND, "there is no batch '%.60s'", batch);
 }
 
@@ -192,14 +196,14 @@ sl_status document_list(void *ctx, const llm_caller *who, const char *collection
 {
     rag *r = ctx;
     listing l = { .r = r, .who = who, .page = page };
-    const db_list form = { .sql = DOCUMENT_COLUMNS
-                           " WHERE d.collection = ?1 AND (?2 IS NULL OR d.status = ?2) AND"
-                           " (?3 IS NULL OR d.batch = ?3) AND " INDEX_MAY_READ("d"),
-                           .key = "d.id",
-                           .bind = bind_list,
-                           .row = list_row,
-                           .place = list_place,
-                           .ctx = &l };
+    const rag_db_list form = { .sql = DOCUMENT_COLUMNS
+                               " WHERE d.collection = ?1 AND (?2 IS NULL OR d.status = ?2) AND"
+                               " (?3 IS NULL OR d.batch = ?3) AND " INDEX_MAY_READ("d"),
+                               .key = "d.id",
+                               .bind = bind_list,
+                               .row = list_row,
+                               .place = list_place,
+                               .ctx = &l };
     sl_status status;
 
     store_lock(r->db);
@@ -207,7 +211,7 @@ sl_status document_list(void *ctx, const llm_caller *who, const char *collection
     if (status == SL_OK)
         status = check_batch(r, l.collection, page->batch, err);
     if (status == SL_OK)
-        status = db_page(r, page, &form, ret, err);
+        status = rag_db_page(r, page, &form, ret, err);
     store_unlock(r->db);
     return status;
 }
@@ -217,7 +221,8 @@ static sl_status put_text(rag *r, int64_t document, sl_buf *out, sl_err *err)
     store_stmt *st;
     sl_span text;
 
-    SL_TRY(db_first(r, NULL, &st, err, "SELECT text FROM documents WHERE id = ?1", "i", document));
+    SL_TRY(
+        rag_db_first(r, NULL, &st, err, "SELECT text FROM documents WHERE id = ?1", "i", document));
     SL_ASSERT(st); /* it was there under the same lock */
     text = store_bytes(st, 0);
     sl_buf_put(out, text.ptr, text.len);
@@ -260,9 +265,9 @@ static sl_status update_queued(rag *r, const change *w, const char *key, const j
         return SL_OK;
     if (!text)
         return sl_fail(err, SL_ENOMEM, "out of memory for a document");
-    status = db_run(r, err,
-                    "UPDATE queue SET spec = json_set(spec, ?2, json(?3)) WHERE document = ?1",
-                    "iss", w->id, key, text);
+    status = rag_db_run(r, err,
+                        "UPDATE queue SET spec = json_set(spec, ?2, json(?3)) WHERE document = ?1",
+                        "iss", w->id, key, text);
     free(text);
     return status;
 }
@@ -286,9 +291,9 @@ sl_status document_update(void *ctx, const llm_caller *who, const char *collecti
     rag *r = ctx;
     sl_status status;
 
-    SL_TRY(check_attributes(attributes, err));
+    SL_TRY(rag_check_attributes(attributes, err));
     SL_TRY(index_check_access(access, err));
-    SL_TRY(db_write(r, update_in, &w, err));
+    SL_TRY(rag_db_write(r, update_in, &w, err));
     store_lock(r->db); /* also when he may not see it any more */
     status = document_read(r, NULL, w.id, ret, err);
     store_unlock(r->db);
@@ -309,7 +314,7 @@ sl_status document_remove(void *ctx, const llm_caller *who, const char *collecti
 {
     change w = { .who = who, .collection = collection, .document = document };
 
-    return db_write(ctx, remove_in, &w, err);
+    return rag_db_write(ctx, remove_in, &w, err);
 }
 
 /* ---- batches -------------------------------------------------------------------------------- */
@@ -326,8 +331,8 @@ static const char batch_sql[] =
     " coalesce(sum(d.status = 'in_progress'), 0), coalesce(sum(d.status = 'completed'), 0),"
     " coalesce(sum(d.status = 'failed'), 0), coalesce(sum(d.status = 'cancelled'), 0), count(d.id)"
     " FROM batches b JOIN collections c ON c.id = b.collection LEFT JOIN documents d ON d.batch ="
-    " b.public_id AND d.collection = b.collection AND " INDEX_MAY_READ("d")
-    " WHERE b.public_id = ?1 AND b.collection = ?2 GROUP BY b.id";
+    " b.public_id AND d.collection = b.collection AND " INDEX_MAY_READ(
+        "d") " WHERE b.public_id = ?1 AND b.collection = ?2 GROUP BY b.id";
 
 static const char *batch_status(store_stmt *st)
 {
@@ -346,16 +351,15 @@ static sl_status read_batch(rag *r, batch_call *w, sl_err *err)
     store_stmt *st;
 
     SL_TRY(collection_find(r, w->collection, &collection, err));
-    SL_TRY(db_first(r, w->who, &st, err, batch_sql, "si", w->batch, collection));
+    SL_TRY(rag_db_first(r, w->who, &st, err, batch_sql, "si", w->batch, collection));
     if (!st)
         return sl_fail(err, SL_ENOTFOUND, "there is no batch '%.60s'", w->batch);
-    w->ret = json_pack("{s:s,s:s,s:I,s:s,s:{s:I,s:I,s:I,s:I,s:I}}", "id", store_text(st, 0),
-                       "collection_id", store_text(st, 1), "created_at",
-                       (json_int_t)store_int(st, 2), "status", batch_status(st), "file_counts",
-                       "in_progress", (json_int_t)store_int(st, 4), "completed",
-                       (json_int_t)store_int(st, 5), "failed", (json_int_t)store_int(st, 6),
-                       "cancelled", (json_int_t)store_int(st, 7), "total",
-                       (json_int_t)store_int(st, 8));
+    w->ret = json_pack(
+        "{s:s,s:s,s:I,s:s,s:{s:I,s:I,s:I,s:I,s:I}}", "id", store_text(st, 0), "collection_id",
+        store_text(st, 1), "created_at", (json_int_t)store_int(st, 2), "status", batch_status(st),
+        "file_counts", "in_progress", (json_int_t)store_int(st, 4), "completed",
+        (json_int_t)store_int(st, 5), "failed", (json_int_t)store_int(st, 6), "cancelled",
+        (json_int_t)store_int(st, 7), "total", (json_int_t)store_int(st, 8));
     store_finish(st);
     return w->ret ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory for a batch");
 }
@@ -366,20 +370,21 @@ static sl_status create_in(rag *r, void *ctx, sl_err *err)
     int64_t collection = 0;
 
     SL_TRY(collection_find(r, w->collection, &collection, err));
-    SL_TRY(db_run(r, err, "INSERT INTO batches (public_id, collection, created) VALUES (?1, ?2, ?3)",
-                  "sii", w->id, collection, rag_now_s(r)));
+    SL_TRY(rag_db_run(r, err,
+                      "INSERT INTO batches (public_id, collection, created) VALUES (?1, ?2, ?3)",
+                      "sii", w->id, collection, rag_now_s(r)));
     w->batch = w->id;
     return read_batch(r, w, err);
 }
 
-sl_status batch_create(void *ctx, const llm_caller *who, const char *collection, json_t **ret,
-                       sl_err *err)
+sl_status docs_batch_create(void *ctx, const llm_caller *who, const char *collection, json_t **ret,
+                            sl_err *err)
 {
     batch_call w = { .who = who, .collection = collection };
     sl_status status;
 
     sl_random_id(w.id, sizeof w.id, "vsfb_", 12);
-    status = db_write(ctx, create_in, &w, err);
+    status = rag_db_write(ctx, create_in, &w, err);
     if (status == SL_OK)
         *ret = w.ret;
     else
@@ -387,8 +392,8 @@ sl_status batch_create(void *ctx, const llm_caller *who, const char *collection,
     return status;
 }
 
-sl_status batch_get(void *ctx, const llm_caller *who, const char *collection, const char *batch,
-                    json_t **ret, sl_err *err)
+sl_status docs_batch_get(void *ctx, const llm_caller *who, const char *collection,
+                         const char *batch, json_t **ret, sl_err *err)
 {
     batch_call w = { .who = who, .collection = collection, .batch = batch };
     rag *r = ctx;
@@ -409,25 +414,26 @@ static sl_status cancel_in(rag *r, void *ctx, sl_err *err)
     SL_TRY(read_batch(r, w, err)); /* is it there? */
     json_decref(w->ret);
     w->ret = NULL;
-    SL_TRY(db_run(r, err,
-                  "UPDATE batches SET cancelled = 1 WHERE public_id = ?1 AND EXISTS (SELECT 1 FROM"
-                  " documents WHERE batch = ?1 AND status = 'in_progress')",
-                  "s", w->batch));
-    SL_TRY(db_run(r, err,
-                  "DELETE FROM queue WHERE document IN (SELECT id FROM documents WHERE batch = ?1)",
-                  "s", w->batch));
-    SL_TRY(db_run(r, err,
-                  "UPDATE documents SET status = 'cancelled' WHERE batch = ?1 AND status ="
-                  " 'in_progress'",
-                  "s", w->batch));
+    SL_TRY(
+        rag_db_run(r, err,
+                   "UPDATE batches SET cancelled = 1 WHERE public_id = ?1 AND EXISTS (SELECT 1 FROM"
+                   " documents WHERE batch = ?1 AND status = 'in_progress')",
+                   "s", w->batch));
+    SL_TRY(rag_db_run(
+        r, err, "DELETE FROM queue WHERE document IN (SELECT id FROM documents WHERE batch = ?1)",
+        "s", w->batch));
+    SL_TRY(rag_db_run(r, err,
+                      "UPDATE documents SET status = 'cancelled' WHERE batch = ?1 AND status ="
+                      " 'in_progress'",
+                      "s", w->batch));
     return read_batch(r, w, err);
 }
 
-sl_status batch_cancel(void *ctx, const llm_caller *who, const char *collection, const char *batch,
-                       json_t **ret, sl_err *err)
+sl_status docs_batch_cancel(void *ctx, const llm_caller *who, const char *collection,
+                            const char *batch, json_t **ret, sl_err *err)
 {
     batch_call w = { .who = who, .collection = collection, .batch = batch };
-    sl_status status = db_write(ctx, cancel_in, &w, err);
+    sl_status status = rag_db_write(ctx, cancel_in, &w, err);
 
     if (status == SL_OK)
         *ret = w.ret;

@@ -59,8 +59,8 @@ sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len, s
 }
 
 typedef struct collect {
-    float *out;             /* [count, dim], or by rows: */
-    const uint32_t *rows;   /* [count] or NULL */
+    float *out;           /* [count, dim], or by rows: */
+    const uint32_t *rows; /* [count] or NULL */
     size_t count, dim, got;
     bool is_bad;
 } collect;

@@ -1,6 +1,7 @@
 /* ingest.c - the work on the queue: documents are read, cut, embedded together, and stored.
  *
- *   queue --readers--> ready (text and passages) --one thread--> vectors --one commit--> collections
+ *   queue --readers--> ready (text and passages) --one thread--> vectors --one commit-->
+ * collections
  *
  * Of the processes that share a database one works on its queue: it holds a lock on a file beside
  * it, which ends with the process. Readers go on while passages are embedded, so that the passages
@@ -27,7 +28,7 @@
 #define SWEEP_S        60
 #define BUSY_NS_MIN    ((int64_t)50000000) /* after the model had no room, doubled each time, */
 #define BUSY_NS_MAX    ((int64_t)2000000000)
-#define BUSY_TRIES     20 /* of one who waits; threads go on */
+#define BUSY_TRIES     20                    /* of one who waits; threads go on */
 #define TROUBLE_NS     ((int64_t)1000000000) /* after the database failed */
 
 struct ingest {
@@ -37,7 +38,7 @@ struct ingest {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     /* Under lock: */
-    int lock_fd; /* -1: another process works on the queue, or nobody */
+    int lock_fd;     /* -1: another process works on the queue, or nobody */
     bool is_working; /* a thread that waits works on it itself */
     bool has_news;   /* look at the queue */
     int64_t look_ns; /* when to look again anyway */
@@ -215,8 +216,8 @@ static sl_status embed_patiently(struct ingest *g, const rag_model *m, ingest_jo
     int64_t pause_ns = BUSY_NS_MIN;
     sl_status status = embed_once(g, m, jobs, err);
 
-    for (int i = 0; status == SL_EBUSY && (g->thread_count > 0 || i < BUSY_TRIES) &&
-                    !atomic_load(&g->stop);
+    for (int i = 0;
+         status == SL_EBUSY && (g->thread_count > 0 || i < BUSY_TRIES) && !atomic_load(&g->stop);
          i++) {
         pause_until(g, sl_clock_mono_ns() + pause_ns);
         pause_ns = SL_MIN(2 * pause_ns, BUSY_NS_MAX);

@@ -25,21 +25,24 @@
 
 int64_t rag_now_s(const rag *r);
 
-/* ---- db.c: types has a letter per parameter: s const char * (NULL too), i int64_t, b sl_span. -- */
+extern const char schema_queue[]; /* SQL, a migration of schema.c */
+
+/* ---- db.c: types has a letter per parameter: s const char * (NULL too), i int64_t, b sl_span. --
+ */
 
 /* Runs a statement without rows; the lock is held. */
-SL_NODISCARD sl_status db_run(rag *r, sl_err *err, const char *sql, const char *types, ...);
+SL_NODISCARD sl_status rag_db_run(rag *r, sl_err *err, const char *sql, const char *types, ...);
 /* The first row, or *ret NULL. who: for statements with INDEX_MAY_READ. The lock is held. */
-SL_NODISCARD sl_status db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,
-                                const char *sql, const char *types, ...);
+SL_NODISCARD sl_status rag_db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,
+                                    const char *sql, const char *types, ...);
 /* Whether there is a row. */
-SL_NODISCARD sl_status db_exists(rag *r, const llm_caller *who, bool *ret, sl_err *err,
-                                 const char *sql, const char *types, ...);
+SL_NODISCARD sl_status rag_db_exists(rag *r, const llm_caller *who, bool *ret, sl_err *err,
+                                     const char *sql, const char *types, ...);
 /* fn in a write transaction, which it ends well with SL_OK. Takes the lock. */
-SL_NODISCARD sl_status db_write(rag *r, sl_status (*fn)(rag *r, void *ctx, sl_err *err), void *ctx,
-                                sl_err *err);
+SL_NODISCARD sl_status rag_db_write(rag *r, sl_status (*fn)(rag *r, void *ctx, sl_err *err),
+                                    void *ctx, sl_err *err);
 
-typedef struct db_list {
+typedef struct rag_db_list {
     const char *sql; /* "SELECT ... WHERE ..."; parameters 80 to 82 are the page's */
     const char *key; /* the column that gives the order: "d.id" */
     void (*bind)(store_stmt *st, void *ctx);
@@ -47,11 +50,11 @@ typedef struct db_list {
     /* The key of the object that a page begins behind; SL_EINVAL. */
     sl_status (*place)(rag *r, void *ctx, const char *id, int64_t *ret, sl_err *err);
     void *ctx;
-} db_list;
+} rag_db_list;
 
 /* {"data","has_more"}. The lock is held. */
-SL_NODISCARD sl_status db_page(rag *r, const llm_docs_page *page, const db_list *l, json_t **ret,
-                               sl_err *err);
+SL_NODISCARD sl_status rag_db_page(rag *r, const llm_docs_page *page, const rag_db_list *l,
+                                   json_t **ret, sl_err *err);
 
 /* ---- collections.c --------------------------------------------------------------------------- */
 
@@ -72,7 +75,7 @@ SL_NODISCARD sl_status collection_find(rag *r, const char *name, int64_t *ret_id
 /* Empties those that have expired. Takes the lock. */
 void collections_expire(rag *r);
 
-SL_NODISCARD sl_status check_name(const char *what, const char *name, sl_err *err);
+SL_NODISCARD sl_status rag_check_name(const char *what, const char *name, sl_err *err);
 
 sl_status collection_create(void *ctx, const llm_caller *who, const llm_collection_spec *spec,
                             json_t **ret, sl_err *err);
@@ -104,16 +107,16 @@ sl_status document_update(void *ctx, const llm_caller *who, const char *collecti
                           json_t **ret, sl_err *err);
 sl_status document_remove(void *ctx, const llm_caller *who, const char *collection,
                           const char *document, sl_err *err);
-sl_status batch_create(void *ctx, const llm_caller *who, const char *collection, json_t **ret,
-                       sl_err *err);
-sl_status batch_get(void *ctx, const llm_caller *who, const char *collection, const char *batch,
-                    json_t **ret, sl_err *err);
-sl_status batch_cancel(void *ctx, const llm_caller *who, const char *collection, const char *batch,
-                       json_t **ret, sl_err *err);
+sl_status docs_batch_create(void *ctx, const llm_caller *who, const char *collection, json_t **ret,
+                            sl_err *err);
+sl_status docs_batch_get(void *ctx, const llm_caller *who, const char *collection,
+                         const char *batch, json_t **ret, sl_err *err);
+sl_status docs_batch_cancel(void *ctx, const llm_caller *who, const char *collection,
+                            const char *batch, json_t **ret, sl_err *err);
 
 /* ---- submit.c -------------------------------------------------------------------------------- */
 
-SL_NODISCARD sl_status check_attributes(const json_t *attributes, sl_err *err);
+SL_NODISCARD sl_status rag_check_attributes(const json_t *attributes, sl_err *err);
 
 sl_status document_submit(void *ctx, const llm_document_spec *spec, const char *batch, json_t **ret,
                           sl_err *err);
@@ -130,11 +133,11 @@ typedef struct ingest_job {
     json_t *spec;
     uint8_t sha256[32];
     cut_settings cut;
-    bool is_again;  /* the stored text is cut anew: */
-    bool has_text;  /* text is there */
-    char *bytes;    /* [len] the file as it came */
+    bool is_again; /* the stored text is cut anew: */
+    bool has_text; /* text is there */
+    char *bytes;   /* [len] the file as it came */
     size_t len;
-    size_t size;    /* of the file */
+    size_t size; /* of the file */
     reader_document text;
     chunk_list chunks;
     float *vectors; /* [chunks.count, dim] */

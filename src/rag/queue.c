@@ -118,22 +118,25 @@ static sl_status load(rag *r, int64_t id, ingest_job *j, sl_err *err)
     store_stmt *st = NULL;
     sl_status status;
 
-    SL_TRY(db_first(r, NULL, &st, err,
-                    "SELECT q.id, q.document, q.sha256, q.spec, q.bytes, q.bytes IS NULL, d.name,"
-                    " " DB_SHOWN("d") ", c.public_id, c.settings, d.chunk_tokens, d.overlap_tokens,"
-                    " d.bytes FROM queue q JOIN documents d ON d.id = q.document JOIN collections c"
-                    " ON c.id = d.collection WHERE q.id = ?1",
-                    "i", id));
+    SL_TRY(rag_db_first(
+        r, NULL, &st, err,
+        "SELECT q.id, q.document, q.sha256, q.spec, q.bytes, q.bytes IS NULL, d.name,"
+        " " DB_SHOWN(
+            "d") ", c.public_id, c.settings, d.chunk_tokens, d.overlap_tokens,"
+                 " d.bytes FROM queue q JOIN documents d ON d.id = q.document JOIN collections c"
+                 " ON c.id = d.collection WHERE q.id = ?1",
+        "i", id));
     if (!st)
         return sl_fail(err, SL_ENOTFOUND, "a line of the queue is gone");
     status = copy_line(r, st, j, err);
     store_finish(st);
     if (status != SL_OK || !j->is_again)
         return status;
-    SL_TRY(db_first(r, NULL, &st, err,
-                    "SELECT d.text, b.blocks, d.pages, d.type, d.title FROM documents d LEFT JOIN"
-                    " blocks b ON b.document = d.id WHERE d.id = ?1",
-                    "i", j->document));
+    SL_TRY(
+        rag_db_first(r, NULL, &st, err,
+                     "SELECT d.text, b.blocks, d.pages, d.type, d.title FROM documents d LEFT JOIN"
+                     " blocks b ON b.document = d.id WHERE d.id = ?1",
+                     "i", j->document));
     status = st ? copy_text(st, j, err) : sl_fail(err, SL_ENOTFOUND, "a document is gone");
     store_finish(st);
     return status;
@@ -169,7 +172,7 @@ sl_status queue_has(rag *r, int64_t id, bool *ret, sl_err *err)
     sl_status status;
 
     store_lock(r->db);
-    status = db_first(r, NULL, &st, err, "SELECT 1 FROM queue WHERE id = ?1", "i", id);
+    status = rag_db_first(r, NULL, &st, err, "SELECT 1 FROM queue WHERE id = ?1", "i", id);
     *ret = st != NULL;
     store_finish(st);
     store_unlock(r->db);
@@ -198,18 +201,19 @@ static sl_status put_blocks(rag *r, const ingest_job *j, sl_err *err)
                                 .header = d->blocks[i].header,
                                 .kind = d->blocks[i].kind,
                                 .level = d->blocks[i].level };
-    status = db_run(r, err, "INSERT OR REPLACE INTO blocks (document, blocks) VALUES (?1, ?2)",
-                    "ib", j->document, sl_span_of(kept, d->count * sizeof *kept));
+    status = rag_db_run(r, err, "INSERT OR REPLACE INTO blocks (document, blocks) VALUES (?1, ?2)",
+                        "ib", j->document, sl_span_of(kept, d->count * sizeof *kept));
     sl_free(kept);
     return status;
 }
 
 static sl_status put_failure(rag *r, const ingest_job *j, sl_err *err)
 {
-    return db_run(r, err,
-                  "UPDATE documents SET status = 'failed', error_status = ?2, error = ?3, updated ="
-                  " ?4 WHERE id = ?1",
-                  "iisi", j->document, (int64_t)j->failure.status, j->failure.text, rag_now_s(r));
+    return rag_db_run(
+        r, err,
+        "UPDATE documents SET status = 'failed', error_status = ?2, error = ?3, updated ="
+        " ?4 WHERE id = ?1",
+        "iisi", j->document, (int64_t)j->failure.status, j->failure.text, rag_now_s(r));
 }
 
 /* What was said about the document; NULL: nothing, it keeps what it has. */
@@ -252,10 +256,11 @@ static sl_status put_result(rag *r, const rag_model *m, ingest_job *j, sl_err *e
     SL_TRY(index_put(r, &d, &document, err));
     SL_ASSERT(document == j->document);
     SL_TRY(put_blocks(r, j, err));
-    return db_run(r, err,
-                  "UPDATE documents SET status = 'completed', error_status = 0, error = '', chunks ="
-                  " ?2 WHERE id = ?1",
-                  "ii", j->document, (int64_t)j->chunks.count);
+    return rag_db_run(
+        r, err,
+        "UPDATE documents SET status = 'completed', error_status = 0, error = '', chunks ="
+        " ?2 WHERE id = ?1",
+        "ii", j->document, (int64_t)j->chunks.count);
 }
 
 static sl_status finish_in(rag *r, void *ctx, sl_err *err)
@@ -263,7 +268,7 @@ static sl_status finish_in(rag *r, void *ctx, sl_err *err)
     const finishing *f = ctx;
 
     for (ingest_job *j = f->jobs; j; j = j->next) {
-        SL_TRY(db_run(r, err, "DELETE FROM queue WHERE id = ?1", "i", j->id));
+        SL_TRY(rag_db_run(r, err, "DELETE FROM queue WHERE id = ?1", "i", j->id));
         if (store_changes(r->db) == 0)
             continue; /* replaced, removed or cancelled meanwhile */
         ingest_step(r, 15);
@@ -280,20 +285,22 @@ sl_status queue_finish(rag *r, const rag_model *m, ingest_job *jobs, sl_err *err
 {
     finishing f = { m, jobs };
 
-    return db_write(r, finish_in, &f, err);
+    return rag_db_write(r, finish_in, &f, err);
 }
 
 sl_status queue_cut_again(rag *r, int64_t collection, sl_err *err)
 {
-    SL_TRY(db_run(r, err,
-                  "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
-                  " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
-                  " documents d WHERE collection = ?1 AND"
-                  " chunks > 0 AND chunk_tokens = 0 AND NOT EXISTS (SELECT 1 FROM queue WHERE"
-                  " document = d.id)",
-                  "i", collection));
-    return db_run(r, err,
-                  "UPDATE documents SET status = 'in_progress', error_status = 0, error = '' WHERE"
-                  " collection = ?1 AND id IN (SELECT document FROM queue)",
-                  "i", collection);
+    SL_TRY(
+        rag_db_run(r, err,
+                   "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
+                   " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
+                   " documents d WHERE collection = ?1 AND"
+                   " chunks > 0 AND chunk_tokens = 0 AND NOT EXISTS (SELECT 1 FROM queue WHERE"
+                   " document = d.id)",
+                   "i", collection));
+    return rag_db_run(
+        r, err,
+        "UPDATE documents SET status = 'in_progress', error_status = 0, error = '' WHERE"
+        " collection = ?1 AND id IN (SELECT document FROM queue)",
+        "i", collection);
 }

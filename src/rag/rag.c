@@ -47,7 +47,7 @@ static sl_status docs_remove(void *ctx, const char *collection, const char *name
 static sl_status docs_list(void *ctx, const char *collection, json_t **ret, sl_err *err)
 {
     collection = collection ? collection : "default";
-    SL_TRY(check_name("collection", collection, err));
+    SL_TRY(rag_check_name("collection", collection, err));
     return index_list(ctx, collection, ret, err);
 }
 
@@ -69,7 +69,7 @@ static sl_status docs_query(void *ctx, const llm_docs_query *q, const llm_docs_s
                             sl_err *err)
 {
     if (q->collection)
-        SL_TRY(check_name("collection", q->collection, err));
+        SL_TRY(rag_check_name("collection", q->collection, err));
     SL_TRY(check_question(q->question, err));
     SL_TRY(collection_use(ctx, q->collection, err));
     return answer_query(ctx, q, sink, err);
@@ -80,7 +80,7 @@ static sl_status docs_search(void *ctx, const llm_docs_search *s,
                              void *fn_ctx, sl_err *err)
 {
     if (s->collection)
-        SL_TRY(check_name("collection", s->collection, err));
+        SL_TRY(rag_check_name("collection", s->collection, err));
     SL_TRY(check_question(s->question, err));
     SL_TRY(collection_use(ctx, s->collection, err));
     return search_docs(ctx, s, fn, fn_ctx, err);
@@ -104,9 +104,9 @@ static const llm_docs_ops docs_ops = {
     .document_text = document_text,
     .document_update = document_update,
     .document_remove = document_remove,
-    .batch_create = batch_create,
-    .batch_get = batch_get,
-    .batch_cancel = batch_cancel,
+    .batch_create = docs_batch_create,
+    .batch_get = docs_batch_get,
+    .batch_cancel = docs_batch_cancel,
 };
 
 llm_docs rag_docs(rag *r)

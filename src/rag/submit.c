@@ -8,7 +8,7 @@
 
 /* ---- checks --------------------------------------------------------------------------------- */
 
-sl_status check_name(const char *what, const char *name, sl_err *err)
+sl_status rag_check_name(const char *what, const char *name, sl_err *err)
 {
     size_t len = name ? strlen(name) : 0;
 
@@ -25,7 +25,7 @@ sl_status check_name(const char *what, const char *name, sl_err *err)
     return SL_OK;
 }
 
-sl_status check_attributes(const json_t *attributes, sl_err *err)
+sl_status rag_check_attributes(const json_t *attributes, sl_err *err)
 {
     const char *key;
     json_t *v;
@@ -51,14 +51,14 @@ sl_status check_attributes(const json_t *attributes, sl_err *err)
 
 static sl_status check_spec(const llm_document_spec *s, sl_err *err)
 {
-    SL_TRY(check_name("collection", s->collection ? s->collection : "default", err));
-    SL_TRY(check_name("document", s->name, err));
+    SL_TRY(rag_check_name("collection", s->collection ? s->collection : "default", err));
+    SL_TRY(rag_check_name("document", s->name, err));
     if (s->file_id && (strncmp(s->file_id, "file-", 5) != 0 || strlen(s->file_id) > 64))
         return sl_fail(err, SL_EINVAL, "Invalid 'file_id': '%.60s' is no id of a file", s->file_id);
     if (s->bytes.len > INGEST_BYTES_MAX)
         return sl_fail(err, SL_ELIMIT, "the document has %zu bytes; %zu are allowed", s->bytes.len,
                        INGEST_BYTES_MAX);
-    SL_TRY(check_attributes(s->attributes, err));
+    SL_TRY(rag_check_attributes(s->attributes, err));
     SL_TRY(index_check_access(s->access, err));
     if (s->source && (strlen(s->source) > 4096 || !sl_utf8_valid(s->source, strlen(s->source))))
         return sl_fail(err, SL_EINVAL, "Invalid 'source': expected at most 4096 bytes of UTF-8");
@@ -97,19 +97,20 @@ static sl_status find_collection(rag *r, submission *w, sl_err *err)
         return sl_fail(err, SL_ENOTFOUND, "there is no collection '%s'", name);
     if (!w->collection)
         SL_TRY(index_make_collection(r, name, NULL, &w->collection, err));
-    SL_TRY(db_exists(r, NULL, &found, err,
-                     "SELECT 1 FROM collections WHERE id = ?1 AND expires_after > 0 AND"
-                     " last_active + expires_after <= ?2",
-                     "ii", w->collection, rag_now_s(r)));
+    SL_TRY(rag_db_exists(r, NULL, &found, err,
+                         "SELECT 1 FROM collections WHERE id = ?1 AND expires_after > 0 AND"
+                         " last_active + expires_after <= ?2",
+                         "ii", w->collection, rag_now_s(r)));
     if (found)
         return sl_fail(err, SL_ECONFLICT, "collection '%s' has expired; make a new one", name);
     if (!w->batch)
         return SL_OK;
-    SL_TRY(db_exists(r, NULL, &found, err,
-                     "SELECT 1 FROM batches WHERE public_id = ?1 AND collection = ?2 AND NOT"
-                     " cancelled",
-                     "si", w->batch, w->collection));
-    return found ? SL_OK : sl_fail(err, SL_ECONFLICT, "batch '%s' takes no files any more", w->batch);
+    SL_TRY(rag_db_exists(r, NULL, &found, err,
+                         "SELECT 1 FROM batches WHERE public_id = ?1 AND collection = ?2 AND NOT"
+                         " cancelled",
+                         "si", w->batch, w->collection));
+    return found ? SL_OK
+                 : sl_fail(err, SL_ECONFLICT, "batch '%s' takes no files any more", w->batch);
 }
 
 /* The document that is replaced: that of the file, or that of the name as far as the caller may
@@ -120,13 +121,13 @@ static sl_status find_old(rag *r, submission *w, sl_err *err)
                           ? "SELECT id, status, sha256, settings FROM documents d WHERE collection"
                             " = ?1 AND public_id = ?2"
                           : "SELECT id, status, sha256, settings FROM documents d WHERE collection"
-                            " = ?1 AND (name = ?2 OR label = ?2) AND " INDEX_MAY_READ("d")
-                            " ORDER BY name = ?2 DESC LIMIT 1";
+                            " = ?1 AND (name = ?2 OR label = ?2) AND " INDEX_MAY_READ(
+                                "d") " ORDER BY name = ?2 DESC LIMIT 1";
     store_stmt *st;
     sl_span sha256;
 
-    SL_TRY(db_first(r, w->s->caller, &st, err, sql, "is", w->collection,
-                    w->s->file_id ? w->s->file_id : w->s->name));
+    SL_TRY(rag_db_first(r, w->s->caller, &st, err, sql, "is", w->collection,
+                        w->s->file_id ? w->s->file_id : w->s->name));
     if (!st)
         return SL_OK;
     w->document = store_int(st, 0);
@@ -148,18 +149,19 @@ static sl_status insert_row(rag *r, submission *w, sl_err *err)
     bool is_taken;
 
     sl_random_id(made, sizeof made, "doc_", 12);
-    SL_TRY(db_exists(r, NULL, &is_taken, err,
-                     "SELECT 1 FROM documents WHERE collection = ?1 AND name = ?2", "is",
-                     w->collection, s->name));
+    SL_TRY(rag_db_exists(r, NULL, &is_taken, err,
+                         "SELECT 1 FROM documents WHERE collection = ?1 AND name = ?2", "is",
+                         w->collection, s->name));
     if (is_taken)
         snprintf(key, sizeof key, "%s (%s)", s->name, id);
-    SL_TRY(db_run(r, err,
-                  "INSERT INTO documents (collection, name, label, sha256, settings, bytes, title,"
-                  " updated, text, public_id, type, source, trust, created, status)"
-                  " VALUES (?1, ?2, ?3, x'', '', ?4, '', ?5, '', ?6, '', coalesce(?7, ''),"
-                  " coalesce(?8, 'untrusted'), ?5, 'in_progress')",
-                  "issiisss", w->collection, is_taken ? key : s->name, is_taken ? s->name : "",
-                  (int64_t)s->bytes.len, rag_now_s(r), id, s->source, s->trust));
+    SL_TRY(
+        rag_db_run(r, err,
+                   "INSERT INTO documents (collection, name, label, sha256, settings, bytes, title,"
+                   " updated, text, public_id, type, source, trust, created, status)"
+                   " VALUES (?1, ?2, ?3, x'', '', ?4, '', ?5, '', ?6, '', coalesce(?7, ''),"
+                   " coalesce(?8, 'untrusted'), ?5, 'in_progress')",
+                   "issiisss", w->collection, is_taken ? key : s->name, is_taken ? s->name : "",
+                   (int64_t)s->bytes.len, rag_now_s(r), id, s->source, s->trust));
     w->document = store_last_id(r->db);
     return index_update(r, w->document, s->attributes, s->access, err);
 }
@@ -173,8 +175,8 @@ static sl_status is_same(rag *r, const submission *w, bool *ret, sl_err *err)
     *ret = false;
     if (strcmp(w->old_status, "completed") != 0 || memcmp(w->old_sha256, w->sha256, 32) != 0)
         return SL_OK;
-    SL_TRY(db_first(r, NULL, &st, err, "SELECT settings FROM collections WHERE id = ?1", "i",
-                    w->collection));
+    SL_TRY(rag_db_first(r, NULL, &st, err, "SELECT settings FROM collections WHERE id = ?1", "i",
+                        w->collection));
     cut = cut_settings_of(r, store_text(st, 0), w->s->chunk_tokens, w->s->overlap_tokens);
     store_finish(st);
     cut_settings_text(&cut, settings);
@@ -186,10 +188,11 @@ static sl_status is_same(rag *r, const submission *w, bool *ret, sl_err *err)
 static sl_status update_only(rag *r, submission *w, sl_err *err)
 {
     SL_TRY(index_update(r, w->document, w->s->attributes, w->s->access, err));
-    return db_run(r, err,
-                  "UPDATE documents SET source = coalesce(?2, source), trust = coalesce(?3, trust),"
-                  " batch = coalesce(?4, '') WHERE id = ?1",
-                  "isss", w->document, w->s->source, w->s->trust, w->batch);
+    return rag_db_run(
+        r, err,
+        "UPDATE documents SET source = coalesce(?2, source), trust = coalesce(?3, trust),"
+        " batch = coalesce(?4, '') WHERE id = ?1",
+        "isss", w->document, w->s->source, w->s->trust, w->batch);
 }
 
 static sl_status submit_in(rag *r, void *ctx, sl_err *err)
@@ -205,23 +208,23 @@ static sl_status submit_in(rag *r, void *ctx, sl_err *err)
         SL_TRY(is_same(r, w, &same, err));
     if (same)
         return update_only(r, w, err);
-    SL_TRY(db_run(r, err,
-                  "UPDATE documents SET status = 'in_progress', error_status = 0, error = '', batch"
-                  " = coalesce(?2, ''), chunk_tokens = ?3, overlap_tokens = ?4 WHERE id = ?1",
-                  "isii", w->document, w->batch, (int64_t)w->s->chunk_tokens,
-                  (int64_t)w->s->overlap_tokens));
+    SL_TRY(rag_db_run(
+        r, err,
+        "UPDATE documents SET status = 'in_progress', error_status = 0, error = '', batch"
+        " = coalesce(?2, ''), chunk_tokens = ?3, overlap_tokens = ?4 WHERE id = ?1",
+        "isii", w->document, w->batch, (int64_t)w->s->chunk_tokens, (int64_t)w->s->overlap_tokens));
     ingest_step(r, 10);
-    SL_TRY(db_run(r, err, "DELETE FROM queue WHERE document = ?1", "i", w->document));
-    SL_TRY(db_run(r, err,
-                  "INSERT INTO queue (document, urgent, sha256, spec, bytes) VALUES (?1, ?2, ?3,"
-                  " ?4, ?5)",
-                  "iibsb", w->document, (int64_t)w->is_urgent, sl_span_of(w->sha256, 32), w->kept,
-                  sl_span_of(w->s->bytes.ptr ? (const void *)w->s->bytes.ptr : "",
-                             w->s->bytes.len)));
+    SL_TRY(rag_db_run(r, err, "DELETE FROM queue WHERE document = ?1", "i", w->document));
+    SL_TRY(rag_db_run(
+        r, err,
+        "INSERT INTO queue (document, urgent, sha256, spec, bytes) VALUES (?1, ?2, ?3,"
+        " ?4, ?5)",
+        "iibsb", w->document, (int64_t)w->is_urgent, sl_span_of(w->sha256, 32), w->kept,
+        sl_span_of(w->s->bytes.ptr ? (const void *)w->s->bytes.ptr : "", w->s->bytes.len)));
     w->id = store_last_id(r->db);
     ingest_step(r, 11);
-    return db_run(r, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii",
-                  w->collection, rag_now_s(r));
+    return rag_db_run(r, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii",
+                      w->collection, rag_now_s(r));
 }
 
 /* ---- the door ------------------------------------------------------------------------------- */
@@ -250,7 +253,7 @@ static sl_status submit(rag *r, submission *w, sl_err *err)
     w->kept = keep_spec(w->s);
     if (!w->kept)
         return sl_fail(err, SL_ENOMEM, "out of memory");
-    status = db_write(r, submit_in, w, err);
+    status = rag_db_write(r, submit_in, w, err);
     free(w->kept); /* jansson's */
     if (status == SL_OK)
         ingest_wake(r);

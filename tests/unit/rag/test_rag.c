@@ -316,7 +316,11 @@ static void test_bad_documents(void **state)
     llm_docs d = rag_docs(r);
     sl_err err = { 0 };
 
-    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of("\x7f" "ELF\1\1\0\0\0", 9), NULL, &err),
+    assert_int_equal(d.ops->add(d.ctx, NULL, "a",
+                                sl_span_of("\x7f"
+                                           "ELF\1\1\0\0\0",
+                                           9),
+                                NULL, &err),
                      SL_ENOTSUP);
     assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of(" \r\n\t", 4), NULL, &err),
                      SL_EFORMAT);
