@@ -354,12 +354,51 @@ static void respond_text(api *a, http_exchange *x, const char *name)
     sl_buf_deinit(&text);
 }
 
+static void respond_passages(api *a, http_exchange *x, const char *name)
+{
+    const llm_docs *docs = &a->options.docs;
+    json_t *list = NULL;
+    sl_err err = { 0 };
+    sl_status status;
+
+    if (!docs_has(x, docs->ops->document_passages != NULL))
+        return;
+    status = docs->ops->document_passages(docs->ctx, api_caller(x), http_query(x, "collection"),
+                                          name, &list, &err);
+    jobs_respond(a, x, status,
+                 status == SL_OK ? json_pack("{s:s,s:o}", "object", "list", "data", list) : NULL,
+                 &err);
+}
+
+/* Answers for what is behind the name, where there is something; false: nothing is. */
+static bool respond_part(api *a, http_exchange *x, const char *name)
+{
+    static const struct {
+        const char *tail;
+        void (*respond)(api *a, http_exchange *x, const char *name);
+    } parts[] = { { "/text", respond_text }, { "/passages", respond_passages } };
+    size_t len = strlen(name);
+
+    for (size_t i = 0; i < SL_COUNT_OF(parts); i++) {
+        size_t tail = strlen(parts[i].tail);
+        char *bare;
+
+        if (len <= tail || strcmp(name + len - tail, parts[i].tail) != 0)
+            continue;
+        bare = sl_strndup(name, len - tail);
+        if (bare)
+            parts[i].respond(a, x, bare);
+        sl_free(bare);
+        return bare != NULL;
+    }
+    return false;
+}
+
 /* Names may have slashes: the last segment decides, unless a document is named so. */
 static void run_get(api *a, http_exchange *x)
 {
     const llm_docs *docs = &a->options.docs;
     const char *name = http_param(x, "name");
-    size_t len = strlen(name), tail = strlen("/text");
     json_t *d = NULL;
     sl_err err = { 0 };
     sl_status status;
@@ -368,16 +407,8 @@ static void run_get(api *a, http_exchange *x)
         return;
     status = docs->ops->document_get(docs->ctx, api_caller(x), http_query(x, "collection"), name,
                                      &d, &err);
-    if (status == SL_ENOTFOUND && len > tail && strcmp(name + len - tail, "/text") == 0) {
-        char *bare = sl_strndup(name, len - tail);
-
-        if (bare)
-            respond_text(a, x, bare);
-        else
-            jobs_respond(a, x, sl_fail(&err, SL_ENOMEM, "out of memory"), NULL, &err);
-        sl_free(bare);
+    if (status == SL_ENOTFOUND && respond_part(a, x, name))
         return;
-    }
     jobs_respond(a, x, status, status == SL_OK ? document_json(d) : NULL, &err);
     json_decref(d);
 }
@@ -617,7 +648,8 @@ static const api_endpoint list[] = {
     { "GET", DOCUMENTS, on_list, LLM_MAY_DOCS_READ,
       "The documents of a collection; collection, status, batch, limit, order, after, before" },
     { "GET", DOCUMENTS "/{name...}", on_get, LLM_MAY_DOCS_READ,
-      "A document by its name or id; with /text behind it the text that passages are spans of" },
+      "A document by its name or id; /text behind it: the text that passages are spans of;"
+      " /passages: those" },
     { "PATCH", DOCUMENTS "/{name...}", on_change, LLM_MAY_DOCS_WRITE,
       "Change attributes or access list of a document", &change_body },
     { "DELETE", DOCUMENTS "/{name...}", on_remove, LLM_MAY_DOCS_WRITE, "Remove a document" },

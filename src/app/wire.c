@@ -113,10 +113,12 @@ static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
     bool chat = llm_chain_find(&a->chain, NULL, LLM_CHAT) != NULL;
     bool embed = llm_chain_find(&a->chain, NULL, LLM_EMBED) != NULL;
 
+    if (!(needs & (APP_CHAT | APP_EMBED)))
+        return SL_OK;
     if (atomic_load(&a->chain.route_count) == 0)
         return sl_fail(err, SL_ENOTFOUND,
                        "no model to load; fetch the defaults with: sluice pull smollm2 minilm");
-    if ((needs & APP_DOCS) && (!chat || !embed))
+    if ((needs & APP_DOCS) && (((needs & APP_CHAT) && !chat) || ((needs & APP_EMBED) && !embed)))
         return sl_fail(
             err, SL_ENOTFOUND,
             "documents need a chat model and an embedding model; fetch them with: sluice "

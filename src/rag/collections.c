@@ -235,6 +235,8 @@ static sl_status use(rag *r, const char *name, sl_err *err)
     store_stmt *st;
 
     SL_TRY(index_collection(r, name, NULL, &id, &generation, err));
+    if (!id && strncmp(name, "vs_", 3) == 0)
+        return sl_fail(err, SL_ENOTFOUND, "there is no collection '%.60s'", name);
     if (!id)
         return SL_OK; /* whoever asks it finds nothing */
     SL_TRY(rag_db_first(r, NULL, &st, err,

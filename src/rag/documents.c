@@ -245,6 +245,49 @@ sl_status document_text(void *ctx, const llm_caller *who, const char *collection
     return status;
 }
 
+static sl_status list_passages(rag *r, int64_t document, json_t *list, sl_err *err)
+{
+    store_stmt *st = NULL;
+    bool row = false;
+    sl_status status =
+        store_prepare(r->db,
+                      "SELECT ordinal + 1, begin, end, page, heading, text FROM chunks WHERE"
+                      " document = ?1 ORDER BY ordinal",
+                      &st, err);
+
+    if (status == SL_OK)
+        store_bind_int(st, 1, document);
+    while (status == SL_OK && (status = store_step(st, &row, err)) == SL_OK && row)
+        if (json_array_append_new(
+                list, json_pack("{s:I,s:I,s:I,s:I,s:s,s:s}", "number", (json_int_t)store_int(st, 0),
+                                "begin", (json_int_t)store_int(st, 1), "end",
+                                (json_int_t)store_int(st, 2), "page", (json_int_t)store_int(st, 3),
+                                "heading", store_text(st, 4), "text", store_text(st, 5))) != 0)
+            status = sl_fail(err, SL_ENOMEM, "out of memory for the passages");
+    store_finish(st);
+    return status;
+}
+
+sl_status document_passages(void *ctx, const llm_caller *who, const char *collection,
+                            const char *document, json_t **ret, sl_err *err)
+{
+    json_t *list = json_array();
+    rag *r = ctx;
+    int64_t in, id;
+    sl_status status;
+
+    store_lock(r->db);
+    status = find(r, who, collection, document, &in, &id, err);
+    if (status == SL_OK)
+        status = list_passages(r, id, list, err);
+    store_unlock(r->db);
+    if (status == SL_OK)
+        *ret = list;
+    else
+        json_decref(list);
+    return status;
+}
+
 /* ---- changing ------------------------------------------------------------------------------- */
 
 typedef struct change {

@@ -102,6 +102,8 @@ sl_status document_list(void *ctx, const llm_caller *who, const char *collection
                         const llm_docs_page *page, json_t **ret, sl_err *err);
 sl_status document_text(void *ctx, const llm_caller *who, const char *collection,
                         const char *document, sl_buf *out, sl_err *err);
+sl_status document_passages(void *ctx, const llm_caller *who, const char *collection,
+                            const char *document, json_t **ret, sl_err *err);
 sl_status document_update(void *ctx, const llm_caller *who, const char *collection,
                           const char *document, const json_t *attributes, const json_t *access,
                           json_t **ret, sl_err *err);

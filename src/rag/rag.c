@@ -102,6 +102,7 @@ static const llm_docs_ops docs_ops = {
     .document_get = document_get,
     .document_list = document_list,
     .document_text = document_text,
+    .document_passages = document_passages,
     .document_update = document_update,
     .document_remove = document_remove,
     .batch_create = docs_batch_create,
