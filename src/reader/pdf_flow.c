@@ -7,7 +7,6 @@
 
 #include "reader/pdf.h"
 
-#define SPACES       "                                                                                "
 #define CELLS_MAX    64 /* of a row; the others run into the last */
 #define HEADING_MORE 1.12f
 #define HEADING_MAX  240 /* bytes; what is larger and longer is a quotation */
@@ -210,8 +209,8 @@ static void append_line(flow *f, const pdf_piece *p)
         float indent = (p->x0 - f->first->x0) / (0.6f * p->size); /* their letters are that wide */
 
         reader_put_break(o);
-        if (indent > 0.5f && indent < 80)
-            reader_put_code(o, SPACES, (size_t)lroundf(indent));
+        for (long n = indent < 80 ? lroundf(indent) : 0; n > 0; n--)
+            reader_put_code(o, " ", 1);
     } else if ((last == '-' || last == 0x2010) && is_lower(next) &&
                is_letter(last_char(before, len - (last == '-' ? 1 : 3)))) {
         o->text.len -= last == '-' ? 1 : 3;
