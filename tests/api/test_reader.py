@@ -14,8 +14,7 @@ from pptx.util import Inches
 from reportlab.lib import colors, pagesizes, pdfencrypt
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen import canvas
-from reportlab.platypus import (BaseDocTemplate, Frame, ListFlowable, PageBreak, PageTemplate, Paragraph, Preformatted,
-                                SimpleDocTemplate, Table)
+from reportlab.platypus import (BaseDocTemplate, Frame, ListFlowable, PageBreak, PageTemplate, Paragraph, Preformatted, Table)
 
 from conftest import sluice
 
@@ -126,8 +125,9 @@ def test_pdf_columns_under_a_wide_title():
     width, height = pagesizes.A4
 
     def title(c, d):
-        c.setFont("Helvetica-Bold", 24)
-        c.drawString(60, height - 60, "A title across both of the columns")
+        if d.page == 1:
+            c.setFont("Helvetica-Bold", 24)
+            c.drawString(60, height - 60, "A title across both of the columns")
 
     doc = BaseDocTemplate(out, pagesize=pagesizes.A4)
     frames = [Frame(x, 60, 225, height - 150) for x in (54, 312)]
@@ -205,8 +205,6 @@ def test_pdf_of_ten_thousand_pages():
     d = read(out.getvalue())
     assert d["pages"] == 10000
     assert find(d, "Words of page 9876.")["page"] == 9876
-    # with one second for it, it is refused with the reason, and soon
-    assert "second" in sluice("read", "--seconds", "1", "-", stdin=out.getvalue() * 1, check=False).stderr.decode() or True
 
 
 # ---- Office ---------------------------------------------------------------------------------------------------------
@@ -414,7 +412,7 @@ def test_command(tmp_path):
     f = tmp_path / "a.html"
     f.write_text("<html><body><h1>One</h1><p>Two</p></body></html>")
     assert sluice("read", str(f)).stdout.decode() == "One\n\nTwo\n"
-    assert "no such file" in refused_file(tmp_path / "none").lower() or True
+    assert "none" in refused_file(tmp_path / "none")
     assert "DOCX" in refused(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "WordDocument".encode("utf-16-le"), "x.doc")
     assert "ZIP archive" in refused(zip_of(("a.txt", b"x")), "x.zip")
     assert "empty" in refused(b"", "x.txt", 2)
