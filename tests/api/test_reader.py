@@ -111,7 +111,9 @@ def test_pdf_order_and_pages(columns):
             story.append(Paragraph(paragraphs[-1], STYLES["BodyText"]))
     d = read(pdf(story, columns, title="The report"))
     assert d["type"] == "application/pdf" and d["title"] == "The report" and d["pages"] >= 3
-    assert_in_order(d, paragraphs)
+    # where a column ends with a sentence nobody can tell whether the paragraph does too
+    assert_in_order(d, [sentence(n * 10 + k) for n in range(40) for k in range(4)])
+    assert columns > 1 or all(find(d, p) for p in paragraphs)
     assert headings(d) == [(1, f"{s + 1} Chapter about {WORDS[s]}") for s in range(8)]
     assert "Annual report" not in d["text"] and "of many" not in d["text"]
     pages = [b["page"] for b in d["blocks"]]
@@ -136,7 +138,7 @@ def test_pdf_columns_under_a_wide_title():
     d = read(out.getvalue())
     assert headings(d) == [(1, "A title across both of the columns")]
     assert d["title"] == "A title across both of the columns"
-    assert_in_order(d, ["A title across", *[paragraph(n, 5) for n in range(9)]])
+    assert_in_order(d, ["A title across", *[sentence(n * 10 + k) for n in range(9) for k in range(5)]])
 
 
 def test_pdf_lists_tables_code():
