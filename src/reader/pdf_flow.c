@@ -218,6 +218,10 @@ static void append_line(flow *f, const pdf_piece *p)
         reader_put(o, " ", 1);
     }
     reader_put(o, text, len_of(p));
+    if (p->page != f->last->page || p->y1 < f->last->y1) { /* edges of the new column count */
+        f->x0 = p->x0;
+        f->x1 = p->x1;
+    }
     f->last = p;
     if (!p->joins) {
         f->line_count++;
@@ -241,7 +245,8 @@ static float first_word(const flow *f, const pdf_piece *p)
 static bool goes_on(const flow *f, const pdf_piece *p, size_t count)
 {
     const pdf_piece *last = f->last;
-    float em = p->size, step = p->y1 - last->y1, right = SL_MAX(f->x1, p->x1);
+    bool moved = p->page != last->page || p->y1 < last->y1; /* to another column or page */
+    float em = p->size, step = p->y1 - last->y1, right = moved ? f->x1 : SL_MAX(f->x1, p->x1);
     bool starts_item = is_item(f, p, count), fitted;
     bool in_code = f->out->open.kind == READER_CODE;
     size_t len = f->out->text.len - f->out->open.begin;
@@ -251,9 +256,9 @@ static bool goes_on(const flow *f, const pdf_piece *p, size_t count)
         (in_code && !p->is_mono) || (!in_code && p->is_mono && ends_sentence(text, len)))
         return false;
     fitted = last->x1 + first_word(f, p) + 0.8f * em < right;
-    if (p->page != last->page || step < 0) /* another column or page */
+    if (moved)
         return !starts_item && !ends_sentence(text, len) &&
-               (!fitted || is_lower(first_char(text_of(f, p), len_of(p)))) &&
+               (f->line_count < 2 || !fitted || is_lower(first_char(text_of(f, p), len_of(p)))) &&
                last->is_bold == p->is_bold && !heading_level(f, p, 0);
     if (in_code)
         return step < 2.8f * em; /* blank lines are part of code */

@@ -1,5 +1,7 @@
 /* test_hostile.c - documents that mean harm: bombs, lies, and 200 random changes of each type. None
  * may crash this process, hang, or come out as an unsound document. */
+#include "reader_test.h"
+
 #include "samples.h"
 
 #define CHANGES 200
