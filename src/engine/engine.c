@@ -188,9 +188,9 @@ static void tell_busy(engine *e)
         return;
     atomic_store(&e->is_busy, busy);
     if (busy)
-        aside_others_begin();
+        aside_others_begin(e->dec != NULL);
     else
-        aside_others_end();
+        aside_others_end(e->dec != NULL);
 }
 
 /* Of an engine that could not start: nothing is computed. */
@@ -226,7 +226,6 @@ void *engine_main(void *arg)
         }
     }
     SL_ASSERT(e->live_count == 0);
-    aside_stop(e);
     return NULL;
 }
 
