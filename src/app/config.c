@@ -12,9 +12,18 @@
 
 #define SECRET_BYTES_MAX 8192
 
+static const cyaml_schema_field_t upstream_fields[] = {
+    STR("url", config_upstream, url),
+    STR("key", config_upstream, key),
+    STR("model", config_upstream, model),
+    CYAML_FIELD_INT("dim", OPT, config_upstream, dim),
+    CYAML_FIELD_INT("context", OPT, config_upstream, context),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
-    CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, config_model, path, 1, CYAML_UNLIMITED),
+    STR("path", config_model, path),
+    CYAML_FIELD_MAPPING("upstream", OPT, config_model, upstream, upstream_fields),
     STR("query_prefix", config_model, query_prefix),
     STR("passage_prefix", config_model, passage_prefix),
     CYAML_FIELD_END,
@@ -267,6 +276,20 @@ static sl_status take_listens(config *c, sl_err *err)
     return status;
 }
 
+/* A model is here or elsewhere. */
+static sl_status check_models(const char *file, const config *c, sl_err *err)
+{
+    for (unsigned i = 0; i < c->models_count; i++) {
+        const config_model *m = &c->models[i];
+
+        if ((!m->path || !m->path[0]) && !m->upstream.url)
+            return sl_fail(err, SL_EINVAL,
+                           "%.300s: models[%u] ('%.100s') lacks 'path' or 'upstream.url'", file, i,
+                           m->name ? m->name : "");
+    }
+    return SL_OK;
+}
+
 sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err)
 {
     cyaml_schema_field_t fields[SL_COUNT_OF(config_root_fields)];
@@ -282,7 +305,10 @@ sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err
     if (text.len > 0 &&
         cyaml_load_data(text.ptr, text.len, &lib, &schema, (cyaml_data_t **)ret, NULL) != CYAML_OK)
         return refuse(name, &said, err);
-    return *ret ? take_listens(*ret, err) : SL_OK;
+    if (!*ret)
+        return SL_OK;
+    SL_TRY(check_models(name, *ret, err));
+    return take_listens(*ret, err);
 }
 
 static sl_status load_file(const char *path, config **ret, sl_err *err)
@@ -341,6 +367,9 @@ void config_clear_models(config *c)
     for (unsigned i = 0; i < c->models_count; i++) {
         sl_free(c->models[i].name);
         sl_free(c->models[i].path);
+        sl_free(c->models[i].upstream.url);
+        sl_free(c->models[i].upstream.key);
+        sl_free(c->models[i].upstream.model);
         sl_free(c->models[i].query_prefix);
         sl_free(c->models[i].passage_prefix);
     }

@@ -16,9 +16,19 @@
 #include "base/log.h"
 #include "base/status.h"
 
+/* A server with OpenAI's /v1/embeddings as an embedding model. */
+typedef struct config_upstream {
+    char *url;   /* "https://api.example.com/v1"; NULL: the model is here */
+    char *key;   /* secret; NULL: none */
+    char *model; /* as the upstream calls it; NULL: the same */
+    int dim;     /* numbers in a vector */
+    int context; /* tokens; 0: 8,192 */
+} config_upstream;
+
 typedef struct config_model {
     char *name; /* as callers say it; NULL: the store's or the file's name */
-    char *path; /* store name, file or directory */
+    char *path; /* store name, file or directory; NULL: the upstream's */
+    config_upstream upstream;
     char *query_prefix, *passage_prefix; /* of texts to embed; NULL: as the model says */
 } config_model;
 

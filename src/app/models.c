@@ -139,6 +139,8 @@ static const config_model *configured(const models *m, const char *name)
         const config_model *c = &m->c->models[i];
         char own[129];
 
+        if (!c->path)
+            continue; /* it is elsewhere */
         if (c->name)
             snprintf(own, sizeof own, "%s", c->name);
         else

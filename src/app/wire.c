@@ -18,11 +18,13 @@
 #include "base/hold.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "gateway/gateway.h"
 #include "http/http.h"
 #include "jobs/jobs.h"
 #include "rag/rag.h"
 
 #define DRAIN_SECONDS_DEFAULT 30
+#define UPSTREAMS_MAX         16
 
 struct app {
     const config *c;
@@ -30,6 +32,8 @@ struct app {
     app_config_fn remake;
     void *remake_ctx;
     scripted *script; /* at most one; NULL outside of measurements */
+    upstream *upstreams[UPSTREAMS_MAX];
+    int upstream_count;
     llm_chain chain;
     models *models;
     rag *rag;
@@ -77,8 +81,43 @@ sl_status app_open_model(const config *c, const char *name, model_file **ret, sl
     return status;
 }
 
+static sl_status add_upstream(app *a, const config_model *m, sl_err *err)
+{
+    const config_upstream *c = &m->upstream;
+    upstream_options o = { .name = m->name,
+                           .url = c->url,
+                           .model = c->model,
+                           .dim = c->dim,
+                           .context = c->context,
+                           .query_prefix = m->query_prefix,
+                           .passage_prefix = m->passage_prefix };
+    char *key = NULL;
+    sl_status status = SL_OK;
+
+    if (!m->name || !m->name[0])
+        return sl_fail(err, SL_EINVAL, "models[].upstream %s: the model needs a name", c->url);
+    if (a->upstream_count == UPSTREAMS_MAX)
+        return sl_fail(err, SL_ELIMIT, "more than %d upstreams", UPSTREAMS_MAX);
+    if (c->key)
+        status = config_secret(c->key, &key, err);
+    o.key = key;
+    if (status == SL_OK)
+        status = upstream_open(&o, &a->upstreams[a->upstream_count], err);
+    sl_free(key);
+    if (status != SL_OK)
+        return status;
+    a->upstream_count++;
+    return llm_chain_add(&a->chain, m->name, upstream_backend(a->upstreams[a->upstream_count - 1]),
+                         err);
+}
+
 static sl_status add_model(app *a, const config_model *m, unsigned needs, sl_err *err)
 {
+    if (m->upstream.url && m->path)
+        return sl_fail(err, SL_EINVAL, "models: '%s' has a path and an upstream; one of them",
+                       m->path);
+    if (m->upstream.url)
+        return needs & APP_EMBED ? add_upstream(a, m, err) : SL_OK;
     if (strncmp(m->path, SCRIPTED_PREFIX, sizeof SCRIPTED_PREFIX - 1) != 0)
         return models_add(a->models, m, true, needs, err);
     if (a->script)
@@ -195,6 +234,8 @@ void app_destroy(app *a)
     rag_close(a->rag);
     models_destroy(a->models);
     scripted_close(a->script);
+    for (int i = 0; i < a->upstream_count; i++)
+        upstream_close(a->upstreams[i]);
     jobs_close(a->jobs);
     books_close(a->books);
     kept_close(a->kept);
@@ -367,6 +408,8 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     models_stop(a->models);
     if (a->script)
         scripted_stop(a->script);
+    for (int i = 0; i < a->upstream_count; i++)
+        upstream_stop(a->upstreams[i]);
     http_server_destroy(server);
     api_destroy(front);
     return status;

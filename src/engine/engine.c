@@ -189,9 +189,9 @@ static void tell_busy(engine *e)
         return;
     atomic_store(&e->is_busy, busy);
     if (busy)
-        aside_others_begin();
+        aside_others_begin(e->dec != NULL);
     else
-        aside_others_end();
+        aside_others_end(e->dec != NULL);
 }
 
 /* Of an engine that could not start: nothing is computed. */
@@ -228,7 +228,6 @@ void *engine_main(void *arg)
         }
     }
     SL_ASSERT(e->live_count == 0);
-    aside_stop(e);
     return NULL;
 }
 
