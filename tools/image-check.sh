@@ -1,6 +1,8 @@
 #!/bin/sh
 # Looks at a built image and starts it: tools/image-check.sh [IMAGE] with docker, podman or buildah.
 #
+# CA: a file of certificates to trust while it fetches models, where a proxy has its own.
+#
 # Its size, its user, that no build tools are in it; then the server in it on a read-only root (buildah
 # has no way to ask for that) with models it fetches itself, its health check, an embedding, a backup.
 set -eu
@@ -56,15 +58,18 @@ say "packages in its SBOM" "$(grep -c '"SPDXID": "SPDXRef-deb-' "$root/usr/share
 
 # ---- whether it works -------------------------------------------------------------------------------
 start() {
+    if [ -n "${CA:-}" ]; then
+        set -- -v "$CA:/run/sluice/ca.crt:ro" -e SSL_CERT_FILE=/run/sluice/ca.crt
+    fi
     if [ "$engine" = buildah ]; then
         exec buildah run --user 10001:10001 -v "$data:/var/lib/sluice" \
             -e SLUICE_LISTEN="127.0.0.1:$port" -e SLUICE_LOADING_PULL="${PULL:-smollm2,minilm}" \
-            -e PIP_INDEX_URL -e https_proxy -e SSL_CERT_FILE "$container" -- /usr/bin/sluice serve
+            -e PIP_INDEX_URL="${PIP_INDEX_URL:-}" -e https_proxy="${https_proxy:-}" "$@" "$container" -- /usr/bin/sluice serve
     fi
     exec "$engine" run --rm --name "sluice-check-$$" --network host --read-only --tmpfs /tmp \
         --cap-drop ALL --security-opt no-new-privileges -v "$data:/var/lib/sluice" \
         -e SLUICE_LISTEN="127.0.0.1:$port" -e SLUICE_LOADING_PULL="${PULL:-smollm2,minilm}" \
-        -e PIP_INDEX_URL -e https_proxy "$image"
+        -e PIP_INDEX_URL="${PIP_INDEX_URL:-}" -e https_proxy="${https_proxy:-}" "$@" "$image"
 }
 inside() {
     if [ "$engine" = buildah ]; then
@@ -91,6 +96,6 @@ answer=$(curl -sS --noproxy '*' "$url/v1/chat/completions" -H 'Content-Type: app
 case $answer in *'"content":"'*) say "an answer" "$(printf '%s' "$answer" | wc -c) bytes" ;; *) die "$answer" ;; esac
 inside /usr/bin/sluice backup --to - >"$work/backup.tar.zst"
 say "a backup" "$(wc -c <"$work/backup.tar.zst") bytes"
-inside /usr/bin/sh -c 'touch /usr/x 2>/dev/null' && die "its root can be written"
+inside /usr/bin/sh -c 'touch /usr/x' 2>/dev/null && die "its root can be written"
 say "root" "cannot be written by its user"
 echo "the image is well"

@@ -25,10 +25,12 @@ echo "Installing Debian packages:$missing"
 for try in 1 2 3; do
     if $sudo apt-get update -qq &&
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
-        # The tests start a Prometheus of their own; nobody asked for one that is always there.
-        case " $missing " in
-        *" prometheus "*) $sudo systemctl disable --now prometheus >/dev/null 2>&1 || true ;;
-        esac
+        # The tests start a Prometheus and an nginx of their own; nobody asked for one that is always there.
+        for service in prometheus nginx; do
+            case " $missing " in
+            *" $service "*) $sudo systemctl disable --now "$service" >/dev/null 2>&1 || true ;;
+            esac
+        done
         exit 0
     fi
     echo "apt-get failed (try $try of 3)" >&2
