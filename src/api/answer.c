@@ -148,13 +148,6 @@ static void finish_answer(job *j, llm_request *req)
     }
 }
 
-static void count_finish(job *j, const llm_event *ev)
-{
-    static const char *const reasons[LLM_FINISH_COUNT] = { "none", "stop", "length", "abort" };
-
-    metric_add(metric_with2(j->a->m.finished, j->note.model, reasons[ev->finish]), 1);
-}
-
 static void on_event(void *ctx, llm_request *req, const llm_event *ev)
 {
     job *j = ctx;
@@ -165,7 +158,7 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     if (ev->kind == LLM_EV_DELTA && ev->choice == 0)
         api_content_answer(j->note.content, ev->text, ev->text_len);
     if (ev->kind == LLM_EV_FINISH)
-        count_finish(j, ev);
+        api_count_finish(j->a, j->note.model, ev->finish);
     if (ev->kind == LLM_EV_ERROR)
         j->status = ev->error.status;
     if (ev->kind != LLM_EV_DONE) {

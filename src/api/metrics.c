@@ -366,6 +366,33 @@ static void count_times(const api_meter *m, const llm_usage *u, uint32_t choices
         metric_observe(m->token_mean, (double)(u->total_ns - u->ttft_ns) / 1e9 / (per_choice - 1));
 }
 
+static void count_tokens(const api_meter *m, const llm_usage *u)
+{
+    metric_add(m->fresh, (double)(u->prompt_tokens - u->cached_tokens));
+    metric_add(m->cached, (double)u->cached_tokens);
+    metric_add(m->output, (double)u->output_tokens);
+}
+
+void api_count_line(api *a, const char *model, const char *route, api_outcome outcome,
+                    const llm_usage *usage)
+{
+    const api_meter *m = a ? api_meter_of(a, model, route) : NULL;
+
+    if (!m)
+        return;
+    metric_add(m->outcomes[outcome], 1);
+    if (usage)
+        count_tokens(m, usage);
+}
+
+void api_count_finish(api *a, const char *model, llm_finish finish)
+{
+    static const char *const reasons[LLM_FINISH_COUNT] = { "none", "stop", "length", "abort" };
+
+    if (a)
+        metric_add(metric_with2(a->m.finished, model, reasons[finish]), 1);
+}
+
 void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *u, uint32_t choices,
                     double e2e_seconds)
 {
@@ -374,9 +401,7 @@ void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *u,
     metric_add(m->outcomes[outcome], 1);
     if (!u)
         return;
-    metric_add(m->fresh, (double)(u->prompt_tokens - u->cached_tokens));
-    metric_add(m->cached, (double)u->cached_tokens);
-    metric_add(m->output, (double)u->output_tokens);
+    count_tokens(m, u);
     metric_observe(m->prompt_tokens, (double)u->prompt_tokens);
     metric_observe(m->e2e, e2e_seconds);
     count_times(m, u, choices);

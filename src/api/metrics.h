@@ -59,6 +59,13 @@ void api_meter_inter_token(const api_meter *m, double seconds);
 void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *usage,
                     uint32_t choices, double e2e_seconds);
 
+/* A line of a batch that is over: how it went and its tokens. Not its times, which would hide those
+ * of requests that somebody waits for. usage as above; a NULL: nobody counts. */
+void api_count_line(api *a, const char *model, const char *route, api_outcome outcome,
+                    const llm_usage *usage);
+/* A choice that ended. */
+void api_count_finish(api *a, const char *model, llm_finish finish);
+
 /* A number of the engines as a family. */
 void api_add_gauge(api *a, metric_kind kind, const char *name, const char *help,
                    double (*value)(const api_stats *s), size_t label_count);

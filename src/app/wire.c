@@ -391,6 +391,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
         status = watch_content(a->c, &o.log_content, err);
     if (status == SL_OK)
         status = api_create(&o, server, &front, err);
+    a->lines.front = front;
     if (status == SL_OK)
         status = jobs_start(a->jobs, err);
     if (status == SL_OK)
@@ -438,7 +439,7 @@ static sl_status open_jobs(app *a, access_control *access, sl_err *err)
                        .concurrency = a->c->jobs.concurrency };
     uint64_t bytes = 0;
 
-    a->lines = (api_lines){ &a->chain, kept_responses(a->kept) };
+    a->lines = (api_lines){ &a->chain, kept_responses(a->kept), NULL };
     if (a->c->jobs.file_max)
         SL_TRY(config_bytes(a->c->jobs.file_max, &bytes, err));
     o.file_bytes_max = (int64_t)bytes;
