@@ -15,6 +15,8 @@
 static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
     CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, config_model, path, 1, CYAML_UNLIMITED),
+    STR("query_prefix", config_model, query_prefix),
+    STR("passage_prefix", config_model, passage_prefix),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t model_schema = {
@@ -337,6 +339,8 @@ void config_clear_models(config *c)
     for (unsigned i = 0; i < c->models_count; i++) {
         sl_free(c->models[i].name);
         sl_free(c->models[i].path);
+        sl_free(c->models[i].query_prefix);
+        sl_free(c->models[i].passage_prefix);
     }
     c->models_count = 0;
 }

@@ -1,4 +1,5 @@
-/* chunk.c - packs sentences and blocks into chunks of about the wanted size.
+/* chunk.c - packs sentences and blocks into chunks of about the wanted size, and finds what is read
+ * with each.
  *
  * Units are measured one by one and summed while packing, so that the tokenizer sees every byte a
  * constant number of times; a finished chunk is then measured whole, because the sum is only an
@@ -63,12 +64,21 @@ static sl_status push_piece(packer *p, const unit *u)
     return SL_OK;
 }
 
+/* The tokens that a chunk beginning with u may have: what its heading and header row leave. */
+static size_t budget_of(const packer *p, const unit *u)
+{
+    size_t budget = p->budgets[u->section];
+    size_t header = u->header ? p->units.headers[u->header - 1].tokens : 0;
+
+    return budget > header ? budget - header : 1;
+}
+
 /* Pushes u, halved until the parts fit. The halves of a text of n tokens cost n log n. */
 static sl_status measure(packer *p, unit u)
 {
-    size_t budget = p->budgets[u.section];
-    size_t cap = SL_MIN(u.is_fence ? 2 * p->o->target_tokens : p->o->target_tokens, budget);
-    size_t cut;
+    size_t budget = budget_of(p, &u);
+    size_t cap = SL_MIN(u.is_code ? 2 * p->o->target_tokens : p->o->target_tokens, budget);
+    unit head = u, tail = u;
 
     /* A token has at least one byte: what is surely too long need not be counted yet. */
     if ((u.end - u.begin) / 64 <= cap) {
@@ -76,16 +86,12 @@ static sl_status measure(packer *p, unit u)
         if (u.tokens <= cap)
             return push_piece(p, &u);
     }
-    cut = find_cut(p->text, u.begin, u.end);
-    if (cut == u.begin) /* one character: as small as it gets */
+    head.end = tail.begin = find_cut(p->text, u.begin, u.end);
+    if (head.end == u.begin) /* one character: as small as it gets */
         return push_piece(p, &u);
-    SL_TRY(measure(p, (unit){ .begin = u.begin,
-                              .end = cut,
-                              .section = u.section,
-                              .is_block = u.is_block,
-                              .is_fence = u.is_fence }));
-    return measure(
-        p, (unit){ .begin = cut, .end = u.end, .section = u.section, .is_fence = u.is_fence });
+    tail.is_block = false;
+    SL_TRY(measure(p, head));
+    return measure(p, tail);
 }
 
 /* The tokens a chunk may have under each heading. A path that would fill half the model's context
@@ -113,6 +119,22 @@ static sl_status set_budgets(packer *p)
     return SL_OK;
 }
 
+/* A header row that would fill a quarter of the model's context is dropped. */
+static sl_status measure_headers(packer *p)
+{
+    for (size_t i = 0; i < p->units.header_count; i++) {
+        unit_header *h = &p->units.headers[i];
+        size_t tokens;
+
+        SL_TRY(count(p, h->begin, h->end, &tokens));
+        if (tokens + 1 > p->o->tokens_max / 4)
+            h->end = h->begin;
+        else
+            h->tokens = tokens + 1;
+    }
+    return SL_OK;
+}
+
 /* ---- packing ------------------------------------------------------------------------------- */
 
 static size_t trim_end(const char *text, size_t begin, size_t end)
@@ -129,8 +151,19 @@ static size_t trim_begin(const char *text, size_t begin, size_t end)
     return begin;
 }
 
-/* Appends the chunk [begin, end); when it is too long after all, its halves. */
-static sl_status push_chunk(packer *p, size_t begin, size_t end, uint32_t section, bool is_fence)
+static void set_header(const packer *p, const unit *first, chunk *c)
+{
+    const unit_header *h = first->header ? &p->units.headers[first->header - 1] : NULL;
+
+    if (!h || h->begin == h->end || h->begin >= c->begin)
+        return;
+    c->header_begin = h->begin;
+    c->header_end = h->end;
+}
+
+/* Appends the chunk [begin, end) that begins with the unit first; when it is too long after all,
+ * its halves. */
+static sl_status push_chunk(packer *p, size_t begin, size_t end, const unit *first)
 {
     chunk_list *out = p->out;
     const chunk *last = out->count ? &out->items[out->count - 1] : NULL;
@@ -140,20 +173,26 @@ static sl_status push_chunk(packer *p, size_t begin, size_t end, uint32_t sectio
     if (last && begin <= last->begin)
         begin = SL_MIN(last->end, end);
     end = trim_end(p->text, begin, end);
-    if (!is_fence) /* the indentation of code means something */
+    if (!first->is_code) /* the indentation of code means something */
         begin = trim_begin(p->text, begin, end);
     if (begin == end || (last && end <= last->end))
         return SL_OK; /* nothing, or nothing but overlap */
     SL_TRY(count(p, begin, end, &tokens));
-    cut = tokens > p->budgets[section] ? find_cut(p->text, begin, end) : begin;
+    cut = tokens > budget_of(p, first) ? find_cut(p->text, begin, end) : begin;
     if (cut > begin) {
-        SL_TRY(push_chunk(p, begin, cut, section, is_fence));
-        return push_chunk(p, cut, end, section, is_fence);
+        SL_TRY(push_chunk(p, begin, cut, first));
+        return push_chunk(p, cut, end, first);
     }
     if (!sl_grow((void **)&out->items, &out->cap, out->count + 1, sizeof *out->items, CHUNKS_MAX))
         return sl_fail(p->err, SL_ELIMIT, "the document has more than %d passages", CHUNKS_MAX);
-    out->items[out->count++] =
-        (chunk){ .begin = begin, .end = end, .tokens = tokens, .section = section };
+    out->items[out->count] = (chunk){ .begin = begin,
+                                      .end = end,
+                                      .tokens = tokens,
+                                      .section = first->section,
+                                      .page = first->page,
+                                      .parent_begin = begin,
+                                      .parent_end = end };
+    set_header(p, first, &out->items[out->count++]);
     return SL_OK;
 }
 
@@ -172,7 +211,7 @@ static size_t block_tokens(const packer *p, size_t i)
 static size_t fill_chunk(const packer *p, size_t first, size_t must)
 {
     const unit *items = p->pieces.items;
-    size_t cap = SL_MIN(p->o->target_tokens, p->budgets[items[first].section]), sum = 0, i;
+    size_t cap = SL_MIN(p->o->target_tokens, budget_of(p, &items[first])), sum = 0, i;
 
     for (i = first; i < p->pieces.count; i++) {
         const unit *u = &items[i];
@@ -193,11 +232,11 @@ static size_t fill_chunk(const packer *p, size_t first, size_t must)
 static size_t step_back(const packer *p, size_t first, size_t next)
 {
     const unit *items = p->pieces.items;
-    size_t cap = SL_MIN(p->o->target_tokens, p->budgets[items[next].section]), sum = 0;
+    size_t cap = SL_MIN(p->o->target_tokens, budget_of(p, &items[next])), sum = 0;
     size_t at = next;
 
     while (at > first + 1 && items[at - 1].section == items[next].section &&
-           !items[at - 1].is_fence && sum + items[at - 1].tokens <= p->o->overlap_tokens &&
+           !items[at - 1].is_code && sum + items[at - 1].tokens <= p->o->overlap_tokens &&
            sum + items[at - 1].tokens + items[next].tokens <= cap)
         sum += items[--at].tokens;
     return at;
@@ -212,8 +251,7 @@ static sl_status pack(packer *p)
         size_t next = fill_chunk(p, first, must);
 
         SL_ASSERT(next > must);
-        SL_TRY(push_chunk(p, items[first].begin, items[next - 1].end, items[first].section,
-                          items[first].is_fence));
+        SL_TRY(push_chunk(p, items[first].begin, items[next - 1].end, &items[first]));
         if (next == p->pieces.count)
             break;
         first = step_back(p, first, next);
@@ -222,15 +260,66 @@ static sl_status pack(packer *p)
     return SL_OK;
 }
 
-static sl_status check_text(sl_span text, sl_err *err)
+/* ---- parents ------------------------------------------------------------------------------- */
+
+/* The first piece that ends behind at. */
+static size_t piece_at(const packer *p, size_t at)
 {
-    const char *bytes = (const char *)text.ptr;
+    size_t low = 0, high = p->pieces.count;
+
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+
+        if (p->pieces.items[mid].end <= at)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static bool may_join(const packer *p, const chunk *c, size_t sum, size_t i)
+{
+    return i < p->pieces.count && p->pieces.items[i].section == c->section &&
+           sum + p->pieces.items[i].tokens <= p->o->parent_tokens;
+}
+
+/* Grows the parent piece by piece, in turn behind and in front, while there is section and room. */
+static void set_parent(const packer *p, chunk *c)
+{
+    const unit *items = p->pieces.items;
+    size_t first = piece_at(p, c->begin), next = first, sum = c->tokens;
+    bool grows = true;
+
+    while (next < p->pieces.count && items[next].begin < c->end)
+        next++;
+    while (grows) {
+        grows = false;
+        if (may_join(p, c, sum, next)) {
+            sum += items[next].tokens;
+            c->parent_end = trim_end(p->text, c->parent_end, items[next].end);
+            next++;
+            grows = true;
+        }
+        if (first > 0 && may_join(p, c, sum, first - 1)) {
+            first--;
+            sum += items[first].tokens;
+            c->parent_begin = trim_begin(p->text, items[first].begin, c->parent_begin);
+            grows = true;
+        }
+    }
+}
+
+/* ---- the whole ----------------------------------------------------------------------------- */
+
+static sl_status check_text(const reader_document *d, sl_err *err)
+{
     bool is_blank = true;
     uint32_t cp = 0;
     size_t n;
 
-    for (size_t at = 0; at < text.len; at += n) {
-        n = sl_utf8_decode(bytes + at, text.len - at, &cp);
+    for (size_t at = 0; at < d->len; at += n) {
+        n = sl_utf8_decode(d->text + at, d->len - at, &cp);
         if (n == 0)
             return sl_fail(err, SL_EFORMAT, "the document is not UTF-8 at byte %zu", at);
         if (cp == 0)
@@ -240,24 +329,47 @@ static sl_status check_text(sl_span text, sl_err *err)
     return is_blank ? sl_fail(err, SL_EINVAL, "the document is empty") : SL_OK;
 }
 
-static sl_status run(packer *p, sl_span text)
+/* Blocks come from a process that reads hostile files. */
+static sl_status check_blocks(const reader_document *d, sl_err *err)
 {
-    SL_TRY(check_text(text, p->err));
-    SL_TRY(units_read(p->text, text.len, p->o->is_plain, &p->units, p->err));
-    SL_TRY(set_budgets(p));
-    for (size_t i = 0; i < p->units.count; i++)
-        SL_TRY(measure(p, p->units.items[i]));
-    return pack(p);
+    size_t end = 0;
+
+    for (size_t i = 0; i < d->count; i++) {
+        const reader_block *b = &d->blocks[i];
+
+        if (b->begin < end || b->end <= b->begin || b->end > d->len || b->header > i ||
+            b->kind >= READER_KIND_COUNT || is_tail(d->text[b->begin]) ||
+            (b->end < d->len && is_tail(d->text[b->end])))
+            return sl_fail(err, SL_EFORMAT, "block %zu of the document is not sound", i);
+        end = b->end;
+    }
+    return SL_OK;
 }
 
-sl_status chunk_text(sl_span text, const chunk_options *o, chunk_list *ret, sl_err *err)
+static sl_status run(packer *p, const reader_document *d)
 {
-    packer p = { .text = (const char *)text.ptr, .o = o, .out = ret, .err = err };
+    SL_TRY(check_text(d, p->err));
+    SL_TRY(check_blocks(d, p->err));
+    SL_TRY(units_read(d, &p->units, p->err));
+    SL_TRY(set_budgets(p));
+    SL_TRY(measure_headers(p));
+    for (size_t i = 0; i < p->units.count; i++)
+        SL_TRY(measure(p, p->units.items[i]));
+    SL_TRY(pack(p));
+    for (size_t i = 0; i < p->out->count; i++)
+        set_parent(p, &p->out->items[i]);
+    return p->out->count ? SL_OK : sl_fail(p->err, SL_EINVAL, "the document has no text");
+}
+
+sl_status chunk_document(const reader_document *d, const chunk_options *o, chunk_list *ret,
+                         sl_err *err)
+{
+    packer p = { .text = d->text, .o = o, .out = ret, .err = err };
     sl_status status;
 
     SL_ASSERT(o->target_tokens > 0);
     *ret = (chunk_list){ 0 };
-    status = run(&p, text);
+    status = run(&p, d);
     if (status == SL_OK) {
         ret->sections = p.units.sections;
         ret->section_count = p.units.section_count;
@@ -272,9 +384,35 @@ sl_status chunk_text(sl_span text, const chunk_options *o, chunk_list *ret, sl_e
     return status;
 }
 
+sl_status chunk_text(sl_span text, const chunk_options *o, chunk_list *ret, sl_err *err)
+{
+    reader_document d = { .text = (char *)text.ptr, .len = text.len };
+    sl_status status;
+
+    *ret = (chunk_list){ 0 };
+    SL_TRY(check_text(&d, err));
+    status = blocks_read(o->is_plain, &d, err);
+    if (status == SL_OK)
+        status = chunk_document(&d, o, ret, err);
+    sl_free(d.blocks);
+    return status;
+}
+
 void chunk_list_deinit(chunk_list *list)
 {
     sl_free(list->items);
     sl_free(list->sections);
     *list = (chunk_list){ 0 };
+}
+
+void chunk_put_context(const chunk_list *list, const chunk *c, const char *text, sl_buf *out)
+{
+    const char *heading = list->sections[c->section];
+
+    if (heading[0])
+        sl_buf_printf(out, "%s\n", heading);
+    if (c->header_end > c->header_begin) {
+        sl_buf_put(out, text + c->header_begin, c->header_end - c->header_begin);
+        sl_buf_putc(out, '\n');
+    }
 }

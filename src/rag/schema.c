@@ -4,6 +4,7 @@
  * triggers, so that no writer can forget it: a process that keeps vectors in memory reads one row
  * to see that they are old, and those lines to see which. Passages go into the full-text index by
  * triggers too. */
+#include "rag/ingest.h"
 #include "rag/lexicon.h"
 #include "rag/rag_int.h"
 
@@ -53,22 +54,20 @@ static const char v1[] =
 
 /* Collections and documents get identities of their own, origin, attributes and access lists. A
  * collection of dim 0 has no passages yet and takes the model that comes first. */
+/* clang-format off: it takes macros between texts for something else */
 static const char v2[] =
     "ALTER TABLE collections ADD COLUMN public_id TEXT;" /* "vs_..." */
     "ALTER TABLE collections ADD COLUMN description TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE collections ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';"
     "ALTER TABLE collections ADD COLUMN settings TEXT NOT NULL DEFAULT '{}';"
     "ALTER TABLE collections ADD COLUMN created INTEGER NOT NULL DEFAULT 0;" /* Unix seconds */
-    "ALTER TABLE collections ADD COLUMN last_active INTEGER NOT NULL DEFAULT "
-    "0;"
-    "ALTER TABLE collections ADD COLUMN expires_after INTEGER NOT NULL "
-    "DEFAULT 0;" /* s; 0: never */
+    "ALTER TABLE collections ADD COLUMN last_active INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE collections ADD COLUMN expires_after INTEGER NOT NULL DEFAULT 0;" /* s; 0: never */
     "UPDATE collections SET public_id = 'vs_' || lower(hex(randomblob(12))),"
     "  created = unixepoch(), last_active = unixepoch();"
     "CREATE UNIQUE INDEX collections_public ON collections (public_id);"
 
-    "ALTER TABLE documents ADD COLUMN public_id TEXT;" /* "file-..." or
-                                                          "doc_..." */
+    "ALTER TABLE documents ADD COLUMN public_id TEXT;" /* "file-..." or "doc_..." */
     "ALTER TABLE documents ADD COLUMN type TEXT NOT NULL DEFAULT 'text/plain';"
     "ALTER TABLE documents ADD COLUMN pages INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE documents ADD COLUMN source TEXT NOT NULL DEFAULT '';"
@@ -76,16 +75,12 @@ static const char v2[] =
     "ALTER TABLE documents ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}';"
     "ALTER TABLE documents ADD COLUMN restricted INTEGER NOT NULL DEFAULT 0;" /* has a list */
     "ALTER TABLE documents ADD COLUMN created INTEGER NOT NULL DEFAULT 0;"
-    "UPDATE documents SET public_id = 'doc_' || lower(hex(randomblob(12))), "
-    "created = updated;"
-    "CREATE UNIQUE INDEX documents_public ON documents (collection, "
-    "public_id);"
+    "UPDATE documents SET public_id = 'doc_' || lower(hex(randomblob(12))), created = updated;"
+    "CREATE UNIQUE INDEX documents_public ON documents (collection, public_id);"
 
-    "CREATE TABLE grants (" /* "user:NAME", "team:NAME", "role:NAME" may read
-                               it */
+    "CREATE TABLE grants (" /* "user:NAME", "team:NAME", "role:NAME" may read it */
     "  document INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,"
-    "  principal TEXT NOT NULL, PRIMARY KEY (document, principal)) WITHOUT "
-    "ROWID;"
+    "  principal TEXT NOT NULL, PRIMARY KEY (document, principal)) WITHOUT ROWID;"
 
     "DROP TRIGGER chunk_added; DROP TRIGGER chunk_removed; DROP TABLE chunk_words;"
     "ALTER TABLE chunks ADD COLUMN collection INTEGER NOT NULL DEFAULT 0;"
@@ -95,8 +90,7 @@ static const char v2[] =
     "ALTER TABLE chunks ADD COLUMN parent_begin INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE chunks ADD COLUMN parent_end INTEGER NOT NULL DEFAULT 0;"
     "UPDATE chunks SET parent_begin = begin, parent_end = end,"
-    "  collection = (SELECT collection FROM documents WHERE id = "
-    "chunks.document);"
+    "  collection = (SELECT collection FROM documents WHERE id = chunks.document);"
     "CREATE INDEX chunks_collection ON chunks (collection, id);"
     "CREATE VIEW chunk_texts AS SELECT id, " INDEXED_TEXT(
         "chunks") " AS text FROM chunks;"
@@ -114,49 +108,25 @@ static const char v2[] =
 
                                         "CREATE TABLE changes ("
                                         "  collection INTEGER NOT NULL REFERENCES collections(id) "
-                                        "ON DELETE "
-                                        "CASCADE,"
+                                        "ON DELETE CASCADE,"
                                         "  generation INTEGER NOT NULL, document INTEGER NOT NULL,"
                                         "  PRIMARY KEY (collection, generation)) WITHOUT ROWID;"
                                         "CREATE TRIGGER document_added AFTER INSERT ON "
-                                        "documents" NOTE_CHANGE(
-                                            "ne"
-                                            "w") "CREATE TRIGGER document_changed AFTER UPDATE ON "
-                                                 "documents" NOTE_CHANGE(
-                                                     "new") "CREATE TRIGGER "
-                                                            "document_removed "
-                                                            "AFTER DELETE ON "
-                                                            "document"
-                                                            "s" NOTE_CHANGE(
-                                                                "old") "CREATE "
-                                                                       "TRIGGER"
-                                                                       " grant_"
-                                                                       "added "
-                                                                       "AFTER "
-                                                                       "INSERT "
-                                                                       "ON "
-                                                                       "grant"
-                                                                       "s" NOTE_GRANT(
-                                                                           "ne"
-                                                                           "w") "CREA"
-                                                                                "TE "
-                                                                                "TRIG"
-                                                                                "GER "
-                                                                                "gran"
-                                                                                "t_"
-                                                                                "remo"
-                                                                                "ved "
-                                                                                "AFTE"
-                                                                                "R "
-                                                                                "DELE"
-                                                                                "TE "
-                                                                                "ON "
-                                                                                "gran"
-                                                                                "t"
-                                                                                "s" NOTE_GRANT(
-                                                                                    "old");
+                                        "documents" NOTE_CHANGE("new") "CREATE TRIGGER "
+                                                                       "document_changed AFTER "
+                                                                       "UPDATE ON "
+                                                                       "documents" NOTE_CHANGE("ne"
+                                                                                               "w") "CREATE TRIGGER document_removed AFTER DELETE ON documents" NOTE_CHANGE(
+                                                                           "old") "CREATE TRIGGER "
+                                                                                  "grant_added "
+                                                                                  "AFTER INSERT ON "
+                                                                                  "grant"
+                                                                                  "s" NOTE_GRANT("n"
+                                                                                                 "e"
+                                                                                                 "w") "CREATE TRIGGER grant_removed AFTER DELETE ON grants" NOTE_GRANT("old");
+/* clang-format on */
 
-static const char *const migrations[] = { v1, v2 };
+static const char *const migrations[] = { v1, v2, schema_queue };
 
 /* Passages of older files do not know their length yet. */
 static sl_status fill_lengths(store *db, words *w, int64_t *ret_count, sl_err *err)

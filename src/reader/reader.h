@@ -35,7 +35,7 @@ typedef struct reader_document {
     reader_block *blocks; /* [count] */
     size_t count;
     char title[256]; /* the document's own, or "" */
-    char type[64];   /* by content: "application/pdf" */
+    char type[96];   /* by content: "application/pdf" */
     uint32_t pages;  /* 0: the format has none */
 } reader_document;
 
@@ -59,5 +59,13 @@ typedef struct reader_options {
  * harmed. On failure *ret is empty. */
 SL_NODISCARD sl_status reader_read(const reader_options *o, sl_span bytes, const char *name,
                                    reader_document *ret, sl_err *err);
+
+/* The body of the hidden command "read-document": reads the document that reader_read gave to this
+ * process on standard input, shut in, and answers on standard output. Returns the exit code, or
+ * does not return. */
+int reader_child(void);
+
+/* "heading", "list_item". */
+const char *reader_kind_name(int kind);
 
 #endif

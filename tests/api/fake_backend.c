@@ -107,6 +107,27 @@ static void embed(run *r)
     }
 }
 
+/* Words of the query that a document has, less 1; the last document comes first. */
+static void rerank(run *r)
+{
+    size_t stride = r->req->paired ? 2 : 1, count = r->req->prompt_count / stride;
+
+    for (size_t i = r->req->paired ? count : count - 1; i-- > 0;) {
+        const char *query = r->req->prompts[r->req->paired ? 2 * i : 0].text;
+        llm_event ev = { .kind = LLM_EV_SCORE, .choice = (uint32_t)i, .logit = -1 };
+
+        for (size_t len; *query; query += len + strspn(query + len, " ")) {
+            char word[64];
+
+            len = strcspn(query, " ");
+            snprintf(word, sizeof word, "%.*s", (int)len, query);
+            ev.logit += strstr(r->req->prompts[i * stride + 1].text, word) != NULL;
+        }
+        ev.score = 1 / (1 + expf(-ev.logit));
+        r->sink.fn(r->sink.ctx, r->req, &ev);
+    }
+}
+
 static void emit_error(run *r, sl_status status, const char *text)
 {
     llm_event ev = { .kind = LLM_EV_ERROR };
@@ -130,6 +151,8 @@ static void *run_main(void *ctx)
         r->sink.fn(r->sink.ctx, r->req, &start);
         if (r->req->task == LLM_EMBED) {
             embed(r);
+        } else if (r->req->task == LLM_RERANK) {
+            rerank(r);
         } else if (strcmp(script, "error") == 0) {
             emit_token(r, 0, 0, false);
             emit_error(r, SL_EINTERNAL, "the engine failed");
@@ -181,9 +204,16 @@ static sl_status fake_submit(void *ctx, llm_request *req, llm_sink sink, sl_err 
 
 static void info_generate(void *ctx, llm_model_info *ret)
 {
-    *ret = (llm_model_info){
-        .name = "fake", .can_generate = true, .context_tokens = 4096, .created_s = 1700000000
-    };
+    *ret = (llm_model_info){ .name = "fake",
+                             .can_generate = true,
+                             .can_judge = true,
+                             .context_tokens = 4096,
+                             .created_s = 1700000000 };
+}
+
+static void info_rerank(void *ctx, llm_model_info *ret)
+{
+    *ret = (llm_model_info){ .name = "fake-rerank", .can_rerank = true, .context_tokens = 512 };
 }
 
 static void info_embed(void *ctx, llm_model_info *ret)
@@ -265,6 +295,7 @@ const llm_backend_ops fake_ops = { .submit = fake_submit,
                                    .detokenize = fake_detokenize,
                                    .tokenize_request = fake_tokenize_request };
 static const llm_backend_ops fake_embed_ops = { .submit = fake_submit, .info = info_embed };
+static const llm_backend_ops fake_rerank_ops = { .submit = fake_submit, .info = info_rerank };
 
 void fake_chain(fake_backend *f, llm_chain *ret)
 {
@@ -272,7 +303,8 @@ void fake_chain(fake_backend *f, llm_chain *ret)
     ret->routes[0] = (llm_route){ .name = "fake", .backend = { &fake_ops, f } };
     ret->routes[1] = (llm_route){ .name = "fake-embed", .backend = { &fake_embed_ops, f } };
     ret->routes[2] = (llm_route){ .name = "gpt-4o", .backend = { &fake_ops, f }, .is_alias = true };
-    ret->route_count = 3;
+    ret->routes[3] = (llm_route){ .name = "fake-rerank", .backend = { &fake_rerank_ops, f } };
+    ret->route_count = 4;
 }
 
 bool fake_wait_idle(fake_backend *f)
@@ -334,4 +366,69 @@ static sl_status docs_query(void *ctx, const llm_docs_query *q, const llm_docs_s
     return SL_OK;
 }
 
-const llm_docs_ops fake_docs_ops = { docs_add, docs_remove, docs_list, docs_query };
+static json_t *document_json(const char *name, const char *collection, size_t bytes)
+{
+    return json_pack(
+        "{s:s,s:s,s:s,s:s,s:n,s:I,s:I,s:s,s:i,s:s,s:n,s:s,s:{},s:n,s:i,s:i,s:n,s:i,s:i}", "id",
+        "doc_1", "name", name, "collection_id", collection ? collection : "vs_default", "status",
+        "completed", "error", "bytes", (json_int_t)bytes, "chunks", (json_int_t)(1 + bytes / 100),
+        "type", "text/plain", "pages", 0, "title", name, "source", "trust", "untrusted",
+        "attributes", "access", "created_at", 1, "updated_at", 1, "batch_id", "chunk_tokens", 180,
+        "overlap_tokens", 30);
+}
+
+static sl_status document_add(void *ctx, const llm_document_spec *s, json_t **ret, sl_err *err)
+{
+    if (!sl_utf8_valid((const char *)s->bytes.ptr, s->bytes.len))
+        return sl_fail(err, SL_EINVAL, "the document is not UTF-8");
+    *ret = document_json(s->name, s->collection, s->bytes.len);
+    return SL_OK;
+}
+
+static sl_status document_submit(void *ctx, const llm_document_spec *s, const char *batch,
+                                 json_t **ret, sl_err *err)
+{
+    return document_add(ctx, s, ret, err);
+}
+
+static sl_status document_get(void *ctx, const llm_caller *who, const char *collection,
+                              const char *document, json_t **ret, sl_err *err)
+{
+    if (strcmp(document, "a.md") != 0)
+        return sl_fail(err, SL_ENOTFOUND, "there is no document '%.100s'", document);
+    *ret = document_json(document, collection, 10);
+    return SL_OK;
+}
+
+static sl_status document_list(void *ctx, const llm_caller *who, const char *collection,
+                               const llm_docs_page *page, json_t **ret, sl_err *err)
+{
+    *ret = json_pack("{s:[o],s:b}", "data", document_json("a.md", collection, 10), "has_more", 0);
+    return SL_OK;
+}
+
+static sl_status document_text(void *ctx, const llm_caller *who, const char *collection,
+                               const char *document, sl_buf *out, sl_err *err)
+{
+    if (strcmp(document, "a.md") != 0)
+        return sl_fail(err, SL_ENOTFOUND, "there is no document '%.100s'", document);
+    sl_buf_puts(out, "A passage.");
+    return SL_OK;
+}
+
+static sl_status document_remove(void *ctx, const llm_caller *who, const char *collection,
+                                 const char *document, sl_err *err)
+{
+    return docs_remove(ctx, collection, document, err);
+}
+
+const llm_docs_ops fake_docs_ops = { .add = docs_add,
+                                     .remove = docs_remove,
+                                     .list = docs_list,
+                                     .query = docs_query,
+                                     .document_add = document_add,
+                                     .document_submit = document_submit,
+                                     .document_get = document_get,
+                                     .document_list = document_list,
+                                     .document_text = document_text,
+                                     .document_remove = document_remove };

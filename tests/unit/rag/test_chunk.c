@@ -103,6 +103,188 @@ static void test_fences(void **state)
     chunk_list_deinit(&l);
 }
 
+/* ---- documents of readers ------------------------------------------------------------------ */
+
+/* A document whose blocks are the lines of a text; the kind of each is a character of kinds: h, H
+ * (levels 1 and 2), p, l, r (row), t (header row), c. */
+static reader_document make_document(char *text, const char *kinds, const uint32_t *pages,
+                                     reader_block *blocks)
+{
+    reader_document d = { .text = text, .len = strlen(text), .blocks = blocks };
+    uint32_t header = 0;
+
+    for (size_t at = 0; kinds[d.count]; d.count++) {
+        char k = kinds[d.count];
+        size_t n = strcspn(text + at, "\n");
+        reader_block *b = &blocks[d.count];
+
+        *b = (reader_block){ .begin = at, .end = at + n, .page = pages ? pages[d.count] : 0 };
+        b->kind = k == 'h' || k == 'H'   ? READER_HEADING
+                  : k == 'l'             ? READER_LIST_ITEM
+                  : k == 'r' || k == 't' ? READER_TABLE_ROW
+                  : k == 'c'             ? READER_CODE
+                                         : READER_PARAGRAPH;
+        b->level = k == 'h' ? 1 : k == 'H' ? 2 : k == 'l';
+        if (k == 't')
+            header = (uint32_t)d.count + 1;
+        b->header = k == 'r' ? header : 0;
+        at += n + (text[at + n] == '\n');
+    }
+    return d;
+}
+
+static chunk_list cut_document(const reader_document *d, size_t target, size_t parent)
+{
+    chunk_options o = { .target_tokens = target,
+                        .parent_tokens = parent,
+                        .tokens_max = 4 * target,
+                        .count = count_bytes,
+                        .ctx = &counted };
+    chunk_list l;
+    sl_err err = { 0 };
+
+    if (chunk_document(d, &o, &l, &err) != SL_OK)
+        fail_msg("%s", err.text);
+    return l;
+}
+
+static void check_context(const chunk_list *l, const char *text, size_t i, const char *want)
+{
+    sl_buf b;
+
+    sl_buf_init(&b, 1000);
+    chunk_put_context(l, &l->items[i], text, &b);
+    assert_string_equal(sl_buf_str(&b), want);
+    sl_buf_deinit(&b);
+}
+
+/* Rows carry their table's header row, but the chunk that holds it does not. */
+static void test_tables(void **state)
+{
+    char text[] = "Prices\nmodel price\nsmall 10 euros\nmedium 20 euros\nlarge 30 euros\n"
+                  "city people\nBern 134,000\nAfter the table.";
+    reader_block blocks[16];
+    reader_document d = make_document(text, "htrrrtrp", NULL, blocks);
+    chunk_list l = cut_document(&d, 8, 0);
+
+    check(&l, text, 0, "model price\nsmall 10 euros", "Prices");
+    check_context(&l, text, 0, "Prices\n");
+    check(&l, text, 1, "medium 20 euros\nlarge 30 euros", "Prices");
+    check_context(&l, text, 1, "Prices\nmodel price\n");
+    check(&l, text, 2, "city people\nBern 134,000", "Prices");
+    check_context(&l, text, 2, "Prices\n");
+    check(&l, text, 3, "After the table.", "Prices");
+    assert_int_equal(l.count, 4);
+    chunk_list_deinit(&l);
+    l = cut_document(&d, 4, 0);
+    check(&l, text, 5, "Bern 134,000", "Prices");
+    check_context(&l, text, 5, "Prices\ncity people\n");
+    chunk_list_deinit(&l);
+    l = cut_document(&d, 50, 0); /* small enough: one passage with its header inside */
+    assert_int_equal(l.count, 1);
+    check_context(&l, text, 0, "Prices\n");
+    chunk_list_deinit(&l);
+}
+
+static void test_pages(void **state)
+{
+    static const uint32_t pages[] = { 1, 1, 2, 2, 4 };
+    char text[] = "Title here\nOn the first page.\nOn the second page.\nEven more of it.\nLast.";
+    reader_block blocks[8];
+    reader_document d = make_document(text, "hpppp", pages, blocks);
+    chunk_list l;
+
+    snprintf(d.title, sizeof d.title, "Own title");
+    l = cut_document(&d, 5, 0);
+    assert_int_equal(l.count, 4);
+    assert_int_equal(l.items[0].page, 1);
+    assert_int_equal(l.items[1].page, 2);
+    assert_int_equal(l.items[2].page, 2);
+    assert_int_equal(l.items[3].page, 4);
+    assert_string_equal(l.title, "Own title");
+    chunk_list_deinit(&l);
+}
+
+static void check_parent(const chunk_list *l, const char *text, size_t i, const char *want)
+{
+    const chunk *c = &l->items[i];
+
+    assert_int_equal(c->parent_end - c->parent_begin, strlen(want));
+    assert_memory_equal(text + c->parent_begin, want, strlen(want));
+}
+
+/* A parent is the whole section if it fits, else what is around the chunk, in whole sentences. */
+static void test_parents(void **state)
+{
+    char text[] = "One\nAaa bbb ccc. Ddd eee fff.\nGgg hhh iii. Jjj kkk lll.\nTwo\nMmm nnn ooo.";
+    reader_block blocks[8];
+    reader_document d = make_document(text, "hpphp", NULL, blocks);
+    chunk_list l = cut_document(&d, 3, 20);
+
+    assert_int_equal(l.count, 5);
+    check(&l, text, 1, "Ddd eee fff.", "One");
+    for (size_t i = 0; i < 4; i++)
+        check_parent(&l, text, i, "Aaa bbb ccc. Ddd eee fff.\nGgg hhh iii. Jjj kkk lll.");
+    check_parent(&l, text, 4, "Mmm nnn ooo.");
+    chunk_list_deinit(&l);
+    l = cut_document(&d, 3, 9); /* three sentences */
+    check_parent(&l, text, 0, "Aaa bbb ccc. Ddd eee fff.\nGgg hhh iii.");
+    check_parent(&l, text, 1, "Aaa bbb ccc. Ddd eee fff.\nGgg hhh iii.");
+    check_parent(&l, text, 3, "Ddd eee fff.\nGgg hhh iii. Jjj kkk lll.");
+    chunk_list_deinit(&l);
+    l = cut_document(&d, 3, 0);
+    check_parent(&l, text, 1, "Ddd eee fff.");
+    chunk_list_deinit(&l);
+}
+
+/* Chinese: sentences end without spaces behind their marks. */
+static void test_cjk(void **state)
+{
+    char text[] = "\xe6\xa0\x87\xe9\xa2\x98\n"
+                  "\xe7\xac\xac\xe4\xb8\x80\xe5\x8f\xa5\xe3\x80\x82"
+                  "\xe7\xac\xac\xe4\xba\x8c\xe5\x8f\xa5\xef\xbc\x81\xe3\x80\x8d"
+                  "\xe7\xac\xac\xe4\xb8\x89\xe5\x8f\xa5\xef\xbc\x9f";
+    reader_block blocks[8];
+    reader_document d = make_document(text, "hp", NULL, blocks);
+    chunk_list l = cut_document(&d, 4, 0);
+
+    assert_int_equal(l.count, 3);
+    check(&l, text, 0, "\xe7\xac\xac\xe4\xb8\x80\xe5\x8f\xa5\xe3\x80\x82",
+          "\xe6\xa0\x87\xe9\xa2\x98");
+    check(&l, text, 1, "\xe7\xac\xac\xe4\xba\x8c\xe5\x8f\xa5\xef\xbc\x81\xe3\x80\x8d",
+          "\xe6\xa0\x87\xe9\xa2\x98");
+    chunk_list_deinit(&l);
+}
+
+/* What a reader process says is checked before it is believed. */
+static void test_unsound(void **state)
+{
+    char text[] = "One two.\n\xc3\xa4 three.";
+    reader_block good[] = { { .begin = 0, .end = 8 }, { .begin = 9, .end = 18 } };
+    chunk_options o = {
+        .target_tokens = 8, .tokens_max = 32, .count = count_bytes, .ctx = &counted
+    };
+
+    for (int i = 0; i < 8; i++) {
+        reader_block b[2];
+        reader_document d = { .text = text, .len = strlen(text), .blocks = b, .count = 2 };
+        chunk_list l;
+        sl_err err = { 0 };
+
+        memcpy(b, good, sizeof b);
+        b[1].end += i == 1;           /* past the text */
+        b[1].begin += i == 2;         /* inside a character */
+        b[0].end = i == 3 ? 10 : 8;   /* overlap */
+        b[1].header = i == 4 ? 2 : 0; /* itself */
+        b[1].kind = i == 5 ? READER_KIND_COUNT : READER_PARAGRAPH;
+        b[1].end = i == 6 ? 9 : b[1].end; /* empty */
+        b[0].end = i == 7 ? SIZE_MAX : b[0].end;
+        assert_int_equal(chunk_document(&d, &o, &l, &err), i ? SL_EFORMAT : SL_OK);
+        assert_true(i == 0 || strstr(err.text, "block"));
+        chunk_list_deinit(&l);
+    }
+}
+
 static void test_overlap(void **state)
 {
     static const char text[] = "One is here. Two is here. Three is here. Four is here. Five is it.";
@@ -143,6 +325,34 @@ static void test_sentences(void **state)
     assert_int_equal(len - at, 6);
     assert_int_equal(chunk_sentence_end(text, len, at), len);
     assert_int_equal(chunk_sentence_end("no end", 6, 0), 6);
+}
+
+/* Each text is two sentences; the first ends where the bar stands. */
+static void test_sentence_forms(void **state)
+{
+    static const char *const texts[] = {
+        "Prof. Dr. Maier kam am 3. Mai.| Er ging.",
+        "It costs 3.50 euros, i.e. Much less than 4.|\nNext.",
+        "1. Open the lid.| 2. Close it.",
+        "In the year 1999.| The end.",
+        "A heading without a mark|\n\nIts text.",
+        "\n\n  A heading|\n \t\nIts text.",
+        "\xd0\xaf \xd0\xb7\xd0\xb4\xd0\xb5\xd1\x81\xd1\x8c.| \xd0\x94\xd0\xb0.",
+        "\xe0\xa4\x95\xe0\xa4\x96\xe0\xa5\xa4| \xe0\xa4\x97",
+        "\xd9\x85\xd8\xa7\xd8\x9f| \xd9\x84\xd8\xa7",
+        "He waits\xe2\x80\xa6 and waits\xe2\x80\xa6| Then he goes.",
+        "Say \xe2\x80\x9eJa.\xe2\x80\x9c| Gut.",
+        "www.example.org/a.b?c=d is the place.| Go.",
+    };
+
+    for (size_t i = 0; i < SL_COUNT_OF(texts); i++) {
+        char text[200];
+        size_t bar = strcspn(texts[i], "|"), len;
+
+        len = (size_t)snprintf(text, sizeof text, "%.*s%s", (int)bar, texts[i], texts[i] + bar + 1);
+        if (chunk_sentence_end(text, len, 0) != bar)
+            fail_msg("'%s' ends at %zu", text, chunk_sentence_end(text, len, 0));
+    }
 }
 
 /* Text without spaces or marks is cut between characters; every byte is in some passage. */
@@ -221,6 +431,9 @@ int main(void)
         cmocka_unit_test(test_headings), cmocka_unit_test(test_setext),
         cmocka_unit_test(test_fences),   cmocka_unit_test(test_overlap),
         cmocka_unit_test(test_items),    cmocka_unit_test(test_sentences),
+        cmocka_unit_test(test_tables),   cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_parents),  cmocka_unit_test(test_cjk),
+        cmocka_unit_test(test_unsound),  cmocka_unit_test(test_sentence_forms),
         cmocka_unit_test(test_wall),     cmocka_unit_test(test_linear),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_no_memory),
     };
