@@ -9,6 +9,7 @@
 
 #define CHUNK_TOKENS   180 /* a paragraph or two: small models are trained on 128 to 256 */
 #define OVERLAP_TOKENS 30  /* about one sentence */
+#define PARENT_CHUNKS  3  /* what is read around a passage, in passages */
 #define TOP_K          4
 #define ANSWER_TOKENS  256
 #define SPECIAL_TOKENS 4 /* what the embedding model's tokenizer may add around a text */
@@ -74,6 +75,7 @@ static sl_status add_new(rag *r, index_document *d, int64_t *ret_chunks, sl_err 
         .is_plain = is_plain(d->name),
         .target_tokens = SL_MIN((size_t)r->o.chunk_tokens, context / 2),
         .overlap_tokens = (size_t)r->o.overlap_tokens,
+        .parent_tokens = PARENT_CHUNKS * (size_t)r->o.chunk_tokens,
         .tokens_max = context > 2 * SPECIAL_TOKENS ? context - SPECIAL_TOKENS : context,
         .count = count_tokens,
         .ctx = (void *)d->model,
@@ -175,12 +177,21 @@ static sl_status docs_search(void *ctx, const llm_docs_search *s,
     return search_docs(ctx, s, fn, fn_ctx, err);
 }
 
+static sl_status docs_submit(void *ctx, const llm_docs_query *q, llm_request *req,
+                             const llm_sink *sink, sl_err *err)
+{
+    if (q->collection)
+        SL_TRY(check_name("collection", q->collection, err));
+    return ground_submit(ctx, q, req, sink, err);
+}
+
 static const llm_docs_ops docs_ops = {
     .add = docs_add,
     .remove = docs_remove,
     .list = docs_list,
     .query = docs_query,
     .search = docs_search,
+    .submit = docs_submit,
 };
 
 llm_docs rag_docs(rag *r)
