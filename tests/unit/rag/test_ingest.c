@@ -178,10 +178,9 @@ static void check_whole(rag *r)
     assert_int_equal(number(r, "SELECT count(*) FROM queue q JOIN documents d ON d.id = q.document"
                                " WHERE status != 'in_progress'"),
                      0);
-    assert_int_equal(store_exec(r->db,
-                                "INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')",
-                                NULL),
-                     SL_OK);
+    assert_int_equal(
+        store_exec(r->db, "INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')", NULL),
+        SL_OK);
 }
 
 static void done(rag *r)
@@ -268,7 +267,7 @@ static void test_two_processes(void **state)
     settle(b);
     assert_int_equal(number(b, "SELECT count(*) FROM documents WHERE status = 'completed'"), 30);
     assert_int_equal(atomic_load(&f.embedded), 30); /* nothing twice */
-    rag_close(a); /* the other takes over */
+    rag_close(a);                                   /* the other takes over */
     MUST(document_add(b, &(llm_document_spec){ .name = "last.md", .bytes = sl_span_str(engine) },
                       &(json_t *){ NULL }, &failed));
     assert_string_equal(status_of(b, "last.md"), "completed");
@@ -377,10 +376,10 @@ static void test_remove_and_cancel(void **state)
     assert_string_equal(status_of(r, "c.md"), "cancelled");
     settle(r);
     assert_string_equal(status_of(r, "c.md"), "cancelled");
-    assert_int_equal(document_submit(
-                         r, &(llm_document_spec){ .name = "d.md", .bytes = sl_span_str(zebra) }, id,
-                         &(json_t *){ NULL }, NULL),
-                     SL_ECONFLICT);
+    assert_int_equal(
+        document_submit(r, &(llm_document_spec){ .name = "d.md", .bytes = sl_span_str(zebra) }, id,
+                        &(json_t *){ NULL }, NULL),
+        SL_ECONFLICT);
     (void)submit(r, "e.md", engine);
     MUST(collection_remove(r, NULL, "default", &failed));
     assert_int_equal(number(r, "SELECT count(*) FROM queue"), 0);
@@ -430,13 +429,14 @@ static void test_collections(void **state)
 
     MUST(collection_create(r, NULL, &spec, &c, &failed));
     assert_string_equal(json_string_value(json_object_get(c, "name")), "zoo");
-    assert_string_equal(
-        json_string_value(json_object_get(json_object_get(c, "metadata"), "owner")), "ann");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(c, "metadata"), "owner")),
+                        "ann");
     assert_int_equal(int_of(json_object_get(c, "settings"), "chunk_tokens"), 40);
     assert_true(json_is_null(json_object_get(c, "expires_at")));
     json_decref(c);
-    MUST(collection_update(
-        r, NULL, "zoo", &(llm_collection_spec){ .name = "park", .expires_after_s = 100 }, &c, &failed));
+    MUST(collection_update(r, NULL, "zoo",
+                           &(llm_collection_spec){ .name = "park", .expires_after_s = 100 }, &c,
+                           &failed));
     assert_string_equal(json_string_value(json_object_get(c, "description")), "animals");
     assert_int_equal(int_of(c, "expires_at"), int_of(c, "last_active_at") + 100);
     json_decref(c);
@@ -478,17 +478,17 @@ static void test_expiry(void **state)
     collections_expire(r);
     assert_true(finds(r, "zebra savanna", "zebra"));
     now_s += 1000;
-    assert_int_equal(d.ops->search(d.ctx, &(llm_docs_search){ .question = "zebra" }, on_found, &h,
-                                   &err),
-                     SL_ENOTFOUND);
+    assert_int_equal(
+        d.ops->search(d.ctx, &(llm_docs_search){ .question = "zebra" }, on_found, &h, &err),
+        SL_ENOTFOUND);
     assert_int_equal(number(r, "SELECT count(*) FROM documents"), 1);
     collections_expire(r);
     assert_int_equal(number(r, "SELECT count(*) FROM documents"), 0);
     assert_int_equal(number(r, "SELECT count(*) FROM chunks"), 0);
-    assert_int_equal(document_submit(
-                         r, &(llm_document_spec){ .name = "d.md", .bytes = sl_span_str(zebra) },
-                         NULL, &(json_t *){ NULL }, &err),
-                     SL_ECONFLICT);
+    assert_int_equal(
+        document_submit(r, &(llm_document_spec){ .name = "d.md", .bytes = sl_span_str(zebra) },
+                        NULL, &(json_t *){ NULL }, &err),
+        SL_ECONFLICT);
     MUST(collection_get(r, NULL, "default", &c, &failed)); /* it tells that it has expired */
     assert_true(int_of(c, "expires_at") <= now_s);
     json_decref(c);
@@ -513,8 +513,8 @@ static void test_cut_again(void **state)
     before = int_of(get_as(r, NULL, "a.md"), "chunks");
     own_before = int_of(get_as(r, NULL, "own.md"), "chunks");
     MUST(collection_update(r, NULL, "default",
-                           &(llm_collection_spec){ .settings = ranking, .expires_after_s = -1 },
-                           &c, &failed));
+                           &(llm_collection_spec){ .settings = ranking, .expires_after_s = -1 }, &c,
+                           &failed));
     json_decref(c);
     assert_int_equal(number(r, "SELECT count(*) FROM queue"), 0); /* no cutting in that */
     MUST(collection_update(r, NULL, "default",
@@ -581,8 +581,7 @@ static void test_access(void **state)
     assert_int_equal(int_of(c, "bytes"), sizeof engine - 1);
     json_decref(c);
     assert_int_equal(document_remove(r, &bob, NULL, anns, &err), SL_ENOTFOUND);
-    assert_int_equal(document_update(r, &bob, NULL, anns, NULL, everybody, &d, &err),
-                     SL_ENOTFOUND);
+    assert_int_equal(document_update(r, &bob, NULL, anns, NULL, everybody, &d, &err), SL_ENOTFOUND);
     assert_int_equal(collection_remove(r, &bob, NULL, &err), SL_EFORBIDDEN);
     page.after = anns; /* nor does a list begin there */
     assert_int_equal(document_list(r, &bob, NULL, &page, &d, &err), SL_EINVAL);
@@ -632,7 +631,7 @@ static void test_pages(void **state)
     }
 #define PAGE_IS(first, size, more)                                                                 \
     do {                                                                                           \
-        MUST(document_list(r, NULL, NULL, &page, &list, &failed));                                     \
+        MUST(document_list(r, NULL, NULL, &page, &list, &failed));                                 \
         assert_int_equal(json_array_size(json_object_get(list, "data")), size);                    \
         assert_string_equal(json_string_value(json_object_get(                                     \
                                 json_array_get(json_object_get(list, "data"), 0), "id")),          \
