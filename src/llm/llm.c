@@ -43,6 +43,8 @@ void llm_request_destroy(llm_request *req)
     json_decref(req->messages);
     json_decref(req->tools);
     json_decref(req->template_vars);
+    if (req->docs)
+        json_decref(req->docs->filters);
     sl_arena_deinit(&req->arena);
     sl_free(req);
 }

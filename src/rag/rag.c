@@ -86,6 +86,15 @@ static sl_status docs_search(void *ctx, const llm_docs_search *s,
     return search_docs(ctx, s, fn, fn_ctx, err);
 }
 
+static sl_status docs_submit(void *ctx, const llm_docs_query *q, llm_request *req,
+                             const llm_sink *sink, sl_err *err)
+{
+    if (q->collection)
+        SL_TRY(rag_check_name("collection", q->collection, err));
+    SL_TRY(collection_use(ctx, q->collection, err));
+    return ground_submit(ctx, q, req, sink, err);
+}
+
 static const llm_docs_ops docs_ops = {
     .add = docs_add,
     .remove = docs_remove,
@@ -108,6 +117,7 @@ static const llm_docs_ops docs_ops = {
     .batch_create = docs_batch_create,
     .batch_get = docs_batch_get,
     .batch_cancel = docs_batch_cancel,
+    .submit = docs_submit,
 };
 
 llm_docs rag_docs(rag *r)
