@@ -51,8 +51,8 @@ struct api {
     atomic_bool ready;
     atomic_int load; /* model requests under way */
     int64_t started_s;
-    api_pool *pool;      /* document routes, and those about models that read files */
-    api_pool *slow_pool; /* what takes minutes: pulls, creations */
+    api_pool *pool;                    /* document routes, and those about models that read files */
+    api_pool *slow_pool;               /* what takes minutes: pulls, creations */
     api_pool *admin_pool, *login_pool; /* NULL without accounts */
     sl_buf openapi;                    /* the document, written once */
 };
@@ -73,6 +73,7 @@ extern const api_endpoints tgi_endpoints, tokenize_endpoints, admin_endpoints;
 /* openai.c: answers a body of one of its three routes. */
 void openai_handle(api *a, http_exchange *x, llm_task task);
 extern const api_endpoints files_endpoints, batches_endpoints;
+extern const api_endpoints document_endpoints, vector_store_endpoints, vector_store_file_endpoints;
 
 /* openai.c: parses a body and checks it against its model, for every way in. *ret_model: what logs
  * and answers call it. On failure nothing is kept and *err is filled. */

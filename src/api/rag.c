@@ -1,205 +1,15 @@
-/* rag.c - the document routes: add, list, remove, and questions with citations.
+/* rag.c - questions to the documents, answered with citations.
  *
  * All of them run on the api's worker pool, because the document service blocks. A question that
  * streams begins its stream with the passages; whatever fails before them is a plain HTTP error. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <strings.h>
 
 #include "api/api_int.h"
 #include "api/fields.h"
 
-#define NAME_BYTES_MAX  512
 #define TOP_K_MAX       100
 #define ANSWER_MAX      (16 * SL_MIB)
-#define DEFAULT_NAME    "default"
 #define NO_DOCS_MESSAGE "This server runs without a document service"
-
-/* ---- adding -------------------------------------------------------------------------------- */
-
-typedef struct adding {
-    api *a;
-    const char *collection; /* NULL: default */
-    char collection_field[128];
-    sl_buf out; /* JSON of the documents added, comma-joined */
-    int count;
-    openai_error error;
-} adding;
-
-static bool is_sane_name(const char *name)
-{
-    size_t len = strlen(name);
-
-    for (size_t i = 0; i < len; i++)
-        if ((unsigned char)name[i] < ' ')
-            return false;
-    return len > 0 && len <= NAME_BYTES_MAX && sl_utf8_valid(name, len);
-}
-
-static sl_status add_document(adding *w, const char *name, sl_span text, sl_err *err)
-{
-    const llm_docs *docs = &w->a->options.docs;
-    int64_t chunks = 0;
-
-    if (!is_sane_name(name))
-        return sl_fail(err, SL_EINVAL, "a document needs a name of 1 to %d bytes", NAME_BYTES_MAX);
-    if (!sl_utf8_valid((const char *)text.ptr, text.len))
-        return sl_fail(err, SL_EINVAL, "document \"%.100s\" is not UTF-8 text", name);
-    SL_TRY(docs->ops->add(docs->ctx, w->collection, name, text, &chunks, err));
-    sl_buf_puts(&w->out, w->count++ ? "," : "");
-    sl_buf_puts(&w->out, "{\"object\":\"rag.document\",\"name\":");
-    sl_buf_put_json(&w->out, name, strlen(name));
-    sl_buf_puts(&w->out, ",\"collection\":");
-    sl_buf_put_json(&w->out, w->collection ? w->collection : DEFAULT_NAME,
-                    strlen(w->collection ? w->collection : DEFAULT_NAME));
-    sl_buf_printf(&w->out, ",\"bytes\":%zu,\"chunks\":%lld}", text.len, (long long)chunks);
-    return SL_OK;
-}
-
-static sl_status find_collection(void *ctx, const http_part *part, sl_err *err)
-{
-    adding *w = ctx;
-
-    if (strcmp(part->name, "collection") == 0 && part->body.len < sizeof w->collection_field) {
-        memcpy(w->collection_field, part->body.ptr, part->body.len);
-        w->collection_field[part->body.len] = '\0';
-        w->collection = w->collection_field;
-    }
-    return SL_OK;
-}
-
-static sl_status add_part(void *ctx, const http_part *part, sl_err *err)
-{
-    if (!part->filename[0])
-        return SL_OK;
-    return add_document(ctx, part->filename, part->body, err);
-}
-
-static sl_status add_json(adding *w, sl_span body, sl_err *err)
-{
-    const char *name = NULL, *collection = NULL;
-    json_t *root = NULL;
-    const json_t *text;
-    sl_status status;
-
-    status = parse_object((const char *)body.ptr, body.len, &root, &w->error);
-    if (status == SL_OK)
-        status = take_str(root, field(root, "name") ? "name" : "document", &name, &w->error);
-    if (status == SL_OK)
-        status = take_str(root, "collection", &collection, &w->error);
-    text = field(root, field(root, "text") ? "text" : "content");
-    if (status == SL_OK && !name)
-        status = openai_refuse(&w->error, "name", "missing_required_parameter",
-                               "Missing required parameter: 'name'");
-    if (status == SL_OK && !json_is_string(text))
-        status = openai_refuse(&w->error, "text", "missing_required_parameter",
-                               "Missing required parameter: 'text' (a string)");
-    if (status != SL_OK) {
-        sl_fail(err, status, "%s", w->error.message);
-    } else {
-        w->collection = collection ? collection : w->collection;
-        status = add_document(w, name,
-                              sl_span_of(json_string_value(text), json_string_length(text)), err);
-        w->collection = NULL; /* its text goes with the tree */
-    }
-    json_decref(root);
-    return status;
-}
-
-static bool type_is(const char *type, const char *wanted)
-{
-    return strncasecmp(type, wanted, strlen(wanted)) == 0;
-}
-
-static void run_add(api *a, http_exchange *x)
-{
-    const char *type = http_header(x, "content-type");
-    const char *name = http_query(x, "name");
-    adding w = { .a = a, .collection = http_query(x, "collection") };
-    sl_err err = { .status = SL_EINTERNAL };
-    bool is_list = false;
-    sl_status status;
-
-    sl_buf_init(&w.out, SL_MIB);
-    type = type ? type : "";
-    if (type_is(type, "multipart/form-data")) {
-        is_list = true;
-        status = http_multipart(type, http_body(x), find_collection, &w, &err);
-        if (status == SL_OK)
-            status = http_multipart(type, http_body(x), add_part, &w, &err);
-        if (status == SL_OK && w.count == 0)
-            status = sl_fail(&err, SL_EINVAL, "the form holds no file: send parts named 'file'");
-    } else if (name && !type_is(type, "application/json")) {
-        status = add_document(&w, name, http_body(x), &err);
-    } else if (type_is(type, "text/")) {
-        status = sl_fail(&err, SL_EINVAL, "a text body needs its name in the query: ?name=...");
-    } else {
-        status = add_json(&w, http_body(x), &err);
-    }
-    if (status == SL_OK) {
-        sl_buf body;
-
-        sl_buf_init(&body, 2 * SL_MIB);
-        sl_buf_puts(&body, is_list ? "{\"object\":\"list\",\"data\":[" : "");
-        sl_buf_put(&body, sl_buf_str(&w.out), w.out.len);
-        sl_buf_puts(&body, is_list ? "]}" : "");
-        http_respond(x, 200, "application/json", sl_buf_str(&body), body.len);
-        sl_buf_deinit(&body);
-    } else if (w.error.http) {
-        api_respond_error(a, x, &w.error);
-    } else {
-        err.status = status;
-        api_respond_status(a, x, &err);
-    }
-    sl_buf_deinit(&w.out);
-}
-
-/* ---- list and remove ----------------------------------------------------------------------- */
-
-static void run_list(api *a, http_exchange *x)
-{
-    const llm_docs *docs = &a->options.docs;
-    sl_err err = { .status = SL_EINTERNAL };
-    json_t *list = NULL;
-    sl_status status = docs->ops->list(docs->ctx, http_query(x, "collection"), &list, &err);
-    json_t *root;
-    char *text;
-
-    if (status != SL_OK) {
-        err.status = status;
-        api_respond_status(a, x, &err);
-        return;
-    }
-    root = json_pack("{s:s, s:o}", "object", "list", "data", list);
-    text = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    if (text)
-        http_respond(x, 200, "application/json", text, strlen(text));
-    else
-        http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
-    free(text);
-    json_decref(root);
-}
-
-static void run_remove(api *a, http_exchange *x)
-{
-    const llm_docs *docs = &a->options.docs;
-    const char *name = http_param(x, "name");
-    sl_err err = { .status = SL_EINTERNAL };
-    sl_status status = docs->ops->remove(docs->ctx, http_query(x, "collection"), name, &err);
-    sl_buf b;
-
-    if (status != SL_OK) {
-        err.status = status;
-        api_respond_status(a, x, &err);
-        return;
-    }
-    sl_buf_init(&b, 64 * SL_KIB);
-    sl_buf_puts(&b, "{\"object\":\"rag.document\",\"name\":");
-    sl_buf_put_json(&b, name, strlen(name));
-    sl_buf_puts(&b, ",\"deleted\":true}");
-    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
-}
 
 /* ---- questions ----------------------------------------------------------------------------- */
 
@@ -534,32 +344,14 @@ static void run_later(api *a, http_exchange *x, api_task_fn fn)
                            NO_DOCS_MESSAGE);
 }
 
-static void on_add(api *a, http_exchange *x)
-{
-    run_later(a, x, run_add);
-}
-
-static void on_list(api *a, http_exchange *x)
-{
-    run_later(a, x, run_list);
-}
-
-static void on_remove(api *a, http_exchange *x)
-{
-    run_later(a, x, run_remove);
-}
-
 static void on_query(api *a, http_exchange *x)
 {
     run_later(a, x, run_query);
 }
 
 static const api_endpoint endpoints[] = {
-    { "POST", "/v1/rag/documents", on_add, LLM_MAY_DOCS_WRITE, "Add or replace a document" },
-    { "GET", "/v1/rag/documents", on_list, LLM_MAY_DOCS_READ, "The documents there are" },
-    { "DELETE", "/v1/rag/documents/{name...}", on_remove, LLM_MAY_DOCS_WRITE, "Remove a document" },
     { "POST", "/v1/rag/query", on_query, LLM_MAY_DOCS_READ, "Ask the documents", &query_body,
       .streams = true },
 };
-const api_endpoints rag_endpoints = { &openai_dialect, "Documents", endpoints,
+const api_endpoints rag_endpoints = { &openai_dialect, "Questions to documents", endpoints,
                                       SL_COUNT_OF(endpoints) };

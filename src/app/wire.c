@@ -113,10 +113,12 @@ static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
     bool chat = llm_chain_find(&a->chain, NULL, LLM_CHAT) != NULL;
     bool embed = llm_chain_find(&a->chain, NULL, LLM_EMBED) != NULL;
 
+    if (!(needs & (APP_CHAT | APP_EMBED)))
+        return SL_OK;
     if (atomic_load(&a->chain.route_count) == 0)
         return sl_fail(err, SL_ENOTFOUND,
                        "no model to load; fetch the defaults with: sluice pull smollm2 minilm");
-    if ((needs & APP_DOCS) && (!chat || !embed))
+    if ((needs & APP_DOCS) && (((needs & APP_CHAT) && !chat) || ((needs & APP_EMBED) && !embed)))
         return sl_fail(
             err, SL_ENOTFOUND,
             "documents need a chat model and an embedding model; fetch them with: sluice "
@@ -124,9 +126,10 @@ static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
     return SL_OK;
 }
 
-static sl_status open_docs(app *a, sl_err *err)
+static sl_status open_docs(app *a, bool works, sl_err *err)
 {
-    rag_options o = { .chain = &a->chain,
+    rag_options o = { .ingest_workers = works ? SL_MIN(sl_cpu_count(), 4) : 0,
+                      .chain = &a->chain,
                       .embed_model = a->c->rag.embedding_model,
                       .chat_model = a->c->rag.chat_model,
                       .chunk_tokens = a->c->rag.chunk_tokens,
@@ -167,7 +170,7 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
     if (status == SL_OK &&
         ((needs & APP_DOCS) || (serving && llm_chain_find(&a->chain, NULL, LLM_CHAT) &&
                                 llm_chain_find(&a->chain, NULL, LLM_EMBED))))
-        status = open_docs(a, err);
+        status = open_docs(a, serving || (needs & APP_INGEST), err);
     if (status == SL_OK)
         *ret = a;
     else

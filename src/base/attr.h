@@ -15,6 +15,18 @@
 #define SL_MAX(a, b)    ((a) > (b) ? (a) : (b))
 #define SL_CACHE_LINE   64
 
+/* True in builds with AddressSanitizer, which reserves terabytes of address space. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SL_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SL_SANITIZED 1
+#endif
+#endif
+#ifndef SL_SANITIZED
+#define SL_SANITIZED 0
+#endif
+
 #ifdef __clang__
 #define SL_COMPILER "clang " __clang_version__
 #else

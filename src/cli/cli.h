@@ -21,6 +21,8 @@ int cmd_create(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
 int cmd_rag(int argc, char **argv);
+int cmd_read(int argc, char **argv);
+int cmd_read_document(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);

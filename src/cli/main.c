@@ -29,6 +29,8 @@ static const struct {
     { "cp", cmd_cp, "give a model another name" },
     { "ps", cmd_ps, "list what a running server has loaded" },
     { "rag", cmd_rag, "add documents and ask about them" },
+    { "read", cmd_read, "show the text of a document as the service sees it" },
+    { "read-document", cmd_read_document, NULL }, /* what reader_read starts; not for people */
     { "batch", cmd_batch, "run a file of requests, here or on a server" },
     { "usage", cmd_usage, "what was used and what it cost" },
     { "key", cmd_key, "make, list, rotate and revoke API keys" },
@@ -53,7 +55,8 @@ static void print_help(FILE *f)
             "Usage: sluice COMMAND [arguments]\n\n",
             SLUICE_VERSION);
     for (size_t i = 0; i < SL_COUNT_OF(commands); i++)
-        fprintf(f, "  %-11s %s\n", commands[i].name, commands[i].text);
+        if (commands[i].text)
+            fprintf(f, "  %-11s %s\n", commands[i].name, commands[i].text);
     fprintf(f, "\n'sluice COMMAND --help' tells more. Start with: sluice pull smollm2 minilm\n");
 }
 

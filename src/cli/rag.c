@@ -1,107 +1,7 @@
 /* rag.c - sluice rag: documents from the terminal, over the same store as the server's. */
-#include <dirent.h>
+#include "cli/rag.h"
+
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/os.h"
-#include "cli/cli.h"
-
-#define DOCUMENT_BYTES_MAX (64 * SL_MIB)
-#define DEPTH_MAX          32
-
-typedef struct rag_args {
-    cli_common common;
-    const char *collection, *model;
-    int top_k, max_tokens;
-    bool json, search;
-} rag_args;
-
-/* ---- add ---------------------------------------------------------------------------------------
- */
-
-typedef struct adding {
-    llm_docs docs;
-    const rag_args *args;
-    int added, failed;
-    int64_t chunks;
-} adding;
-
-static bool is_document(const char *name)
-{
-    static const char *const tails[] = { ".md", ".markdown", ".txt", ".text" };
-    size_t len = strlen(name);
-
-    for (size_t i = 0; i < SL_COUNT_OF(tails); i++) {
-        size_t t = strlen(tails[i]);
-
-        if (len > t && strcasecmp(name + len - t, tails[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* One file that fails is reported and the rest go on. */
-static void add_file(adding *a, const char *path)
-{
-    sl_buf text;
-    sl_err err = { 0 };
-    int64_t chunks = 0;
-    sl_status status;
-
-    sl_buf_init(&text, DOCUMENT_BYTES_MAX);
-    status = sl_file_read(path, DOCUMENT_BYTES_MAX, &text, &err);
-    if (status == SL_OK)
-        status = a->docs.ops->add(a->docs.ctx, a->args->collection, path,
-                                  sl_span_of(sl_buf_str(&text), text.len), &chunks, &err);
-    sl_buf_deinit(&text);
-    if (status != SL_OK) {
-        fprintf(stderr, "sluice: %s: %s\n", path, err.text);
-        a->failed++;
-        return;
-    }
-    printf("%s: %lld passages\n", path, (long long)chunks);
-    a->added++;
-    a->chunks += chunks;
-}
-
-static void add_path(adding *a, const char *path, int depth)
-{
-    struct stat st;
-    struct dirent **entries = NULL;
-    int count;
-
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        add_file(a, path);
-        return;
-    }
-    count = depth < DEPTH_MAX ? scandir(path, &entries, NULL, alphasort) : 0;
-    for (int i = 0; i < count; i++) {
-        sl_buf child;
-        struct stat cst;
-
-        sl_buf_init(&child, 8192);
-        sl_buf_printf(&child, "%s/%s", path, entries[i]->d_name);
-        if (entries[i]->d_name[0] != '.' && !child.failed && stat(child.ptr, &cst) == 0 &&
-            (S_ISDIR(cst.st_mode) || is_document(child.ptr)))
-            add_path(a, child.ptr, depth + 1);
-        sl_buf_deinit(&child);
-        free(entries[i]);
-    }
-    free(entries);
-}
-
-static int rag_add(llm_docs docs, const rag_args *args, int argc, char **argv)
-{
-    adding a = { .docs = docs, .args = args };
-
-    for (int i = 0; i < argc; i++)
-        add_path(&a, argv[i], 0);
-    printf("%d documents, %lld passages%s\n", a.added, (long long)a.chunks,
-           a.failed ? "; some failed, see above" : "");
-    return a.failed || a.added == 0 ? CLI_FAILED : CLI_OK;
-}
 
 /* ---- ask ---------------------------------------------------------------------------------------
  */
@@ -221,63 +121,37 @@ static int rag_ask(llm_docs docs, const rag_args *args, int argc, char **argv)
     return rc;
 }
 
-/* ---- status, rm --------------------------------------------------------------------------------
+static int rag_search(llm_docs docs, const rag_args *args, int argc, char **argv)
+{
+    rag_args searching = *args;
+
+    searching.search = true;
+    return rag_ask(docs, &searching, argc, argv);
+}
+
+/* ---- the command -------------------------------------------------------------------------------
  */
 
-static int rag_status(llm_docs docs, const rag_args *args)
+static const rag_action actions[] = {
+    { "add", APP_EMBED | APP_DOCS | APP_INGEST, false, rag_add },
+    { "ask", APP_CHAT | APP_EMBED | APP_DOCS, false, rag_ask },
+    { "search", APP_CHAT | APP_EMBED | APP_DOCS, false, rag_search },
+    { "status", APP_DOCS, true, rag_status },
+    { "show", APP_DOCS, false, rag_show },
+    { "rm", APP_DOCS, false, rag_rm },
+};
+
+static const rag_action *find_action(const char *name)
 {
-    json_t *list = NULL, *d;
-    sl_err err = { 0 };
-    size_t i;
-
-    if (docs.ops->list(docs.ctx, args->collection, &list, &err) != SL_OK)
-        return cli_fail(&err);
-    if (args->json) {
-        json_dumpf(list, stdout, JSON_INDENT(2));
-        putchar('\n');
-    } else {
-        json_array_foreach(list, i, d) printf(
-            "%-48s %8lld bytes %6lld passages\n", json_string_value(json_object_get(d, "name")),
-            (long long)json_integer_value(json_object_get(d, "bytes")),
-            (long long)json_integer_value(json_object_get(d, "chunks")));
-        printf("%zu documents\n", json_array_size(list));
-    }
-    json_decref(list);
-    return CLI_OK;
-}
-
-static int rag_rm(llm_docs docs, const rag_args *args, int argc, char **argv)
-{
-    sl_err err = { 0 };
-
-    for (int i = 0; i < argc; i++)
-        if (docs.ops->remove(docs.ctx, args->collection, argv[i], &err) != SL_OK)
-            return cli_fail(&err);
-        else
-            printf("%s is removed\n", argv[i]);
-    return CLI_OK;
-}
-
-static int dispatch(llm_docs docs, rag_args *args, int argc, char **argv)
-{
-    const char *what = argv[1];
-
-    if (strcmp(what, "add") == 0)
-        return rag_add(docs, args, argc - 2, argv + 2);
-    if (strcmp(what, "ask") == 0)
-        return rag_ask(docs, args, argc - 2, argv + 2);
-    if (strcmp(what, "search") == 0) {
-        args->search = true;
-        return rag_ask(docs, args, argc - 2, argv + 2);
-    }
-    if (strcmp(what, "rm") == 0)
-        return rag_rm(docs, args, argc - 2, argv + 2);
-    return rag_status(docs, args);
+    for (size_t i = 0; name && i < SL_COUNT_OF(actions); i++)
+        if (strcmp(name, actions[i].name) == 0)
+            return &actions[i];
+    return NULL;
 }
 
 int cmd_rag(int argc, char **argv)
 {
-    static const char *const actions[] = { "add", "ask", "search", "rm", "status" };
+    const rag_action *action;
     rag_args args = { 0 };
     const cli_option options[] = {
         { "--collection", 0, CLI_TEXT, &args.collection, "C", "collection (default: default)" },
@@ -285,15 +159,23 @@ int cmd_rag(int argc, char **argv)
         { "--top-k", 'k', CLI_NUMBER, &args.top_k, "N", "passages to find" },
         { "--max-tokens", 'n', CLI_NUMBER, &args.max_tokens, "N", "longest answer" },
         { "--json", 0, CLI_FLAG, &args.json, NULL, "as JSON" },
+        { "--watch", 0, CLI_FLAG, &args.watch, NULL, "add: keep the folders in step until Ctrl-C" },
+        { "--access", 0, CLI_LIST, &args.access, "LIST",
+          "add: who may read it: user:NAME,team:NAME,role:NAME" },
+        { "--attribute", 0, CLI_LIST, &args.attributes, "K=V", "add: for filters; again for more" },
+        { "--name", 0, CLI_TEXT, &args.name, "NAME", "add: of what comes by standard input" },
+        { "--trust", 0, CLI_TEXT, &args.trust, "LEVEL", "add: trusted or untrusted (default)" },
+        { "--allow-private", 0, CLI_FLAG, &args.allow_private, NULL,
+          "add: URLs of this machine and of private networks too" },
         CLI_COMMON_OPTIONS(args.common),
         { 0 },
     };
     const cli_command cmd = {
-        "sluice rag (add FILES... | ask QUESTION | search QUERY | status | rm DOCUMENTS...) "
-        "[options]",
-        "Documents in, cited answers out. 'add' takes text and Markdown files, or folders of "
-        "them;\n"
-        "adding a document again replaces it.",
+        "sluice rag (add PATHS|-|URL... | ask QUESTION | search QUERY | status | show DOCUMENT | "
+        "rm DOCUMENTS...) [options]",
+        "Documents in, cited answers out. 'add' takes files of all formats that 'sluice read'\n"
+        "knows, folders of them, web addresses, and - for standard input; adding a document again\n"
+        "replaces it.",
         options,
         "Example: sluice rag add docs/ && sluice rag ask \"How do I start the server?\"",
     };
@@ -301,22 +183,20 @@ int cmd_rag(int argc, char **argv)
     app *a = NULL;
     sl_err err = { 0 };
     sl_status status;
-    bool known = false;
     int rc = cli_parse(&cmd, argc, argv, &argc);
 
     if (rc >= 0)
         return rc;
-    for (size_t i = 0; argc > 1 && i < SL_COUNT_OF(actions); i++)
-        known |= strcmp(argv[1], actions[i]) == 0;
-    if (!known)
-        return cli_usage("rag takes add, ask, search, status or rm; see: sluice rag --help");
-    if (argc < 3 && strcmp(argv[1], "status") != 0)
+    action = find_action(argc > 1 ? argv[1] : NULL);
+    if (!action)
+        return cli_usage("rag takes add, ask, search, status, show or rm; see: sluice rag --help");
+    if (argc < 3 && !action->bare)
         return cli_usage("rag %s what? See: sluice rag --help", argv[1]);
     cli_catch_interrupt();
     status = cli_config(&args.common, true, &c, &err);
     if (status == SL_OK)
-        status = app_create(c, APP_CHAT | APP_EMBED | APP_DOCS, &a, &err);
-    rc = status == SL_OK ? dispatch(app_docs(a), &args, argc, argv) : cli_fail(&err);
+        status = app_create(c, action->needs, &a, &err);
+    rc = status == SL_OK ? action->fn(app_docs(a), &args, argc - 2, argv + 2) : cli_fail(&err);
     app_destroy(a);
     config_destroy(c);
     return rc;

@@ -2,7 +2,9 @@
  * call: the callers fetch files of gigabytes or ask once in a while. */
 #include "http/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@ typedef struct transfer {
     CURL *curl;
     uint64_t done;
     sl_status status; /* why a callback stopped the transfer */
+    bool is_private;  /* an address was refused */
     char error_body[ERROR_TEXT_MAX + 1];
     size_t error_len;
 } transfer;
@@ -112,6 +115,67 @@ static struct curl_slist *header_list(const http_client_options *o)
     return list;
 }
 
+/* ---- addresses ------------------------------------------------------------------------------ */
+
+static bool is_public4(uint32_t a)
+{
+    static const struct {
+        uint32_t net;
+        int bits;
+    } closed[] = {
+        { 0x00000000, 8 },  { 0x0a000000, 8 },  { 0x64400000, 10 }, { 0x7f000000, 8 },
+        { 0xa9fe0000, 16 }, { 0xac100000, 12 }, { 0xc0000000, 24 }, { 0xc0000200, 24 },
+        { 0xc0a80000, 16 }, { 0xc6120000, 15 }, { 0xc6336400, 24 }, { 0xcb007100, 24 },
+        { 0xe0000000, 3 }, /* multicast, reserved, broadcast */
+    };
+
+    for (size_t i = 0; i < SL_COUNT_OF(closed); i++)
+        if ((a ^ closed[i].net) >> (32 - closed[i].bits) == 0)
+            return false;
+    return true;
+}
+
+static uint32_t word_at(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* Global unicast (2000::/3) alone, less the ranges in it that stand for IPv4 or for examples. */
+static bool is_public6(const uint8_t *a)
+{
+    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+    static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+
+    if (memcmp(a, mapped, 12) == 0 || memcmp(a, nat64, 12) == 0)
+        return is_public4(word_at(a + 12));
+    if (a[0] == 0x20 && a[1] == 0x02) /* 6to4 */
+        return is_public4(word_at(a + 2));
+    if (word_at(a) == 0x20010000 || word_at(a) == 0x20010db8) /* Teredo, documentation */
+        return false;
+    return (a[0] & 0xe0) == 0x20;
+}
+
+static bool is_public(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return is_public4(ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr));
+    if (a->sa_family == AF_INET6)
+        return is_public6(((const struct sockaddr_in6 *)(const void *)a)->sin6_addr.s6_addr);
+    return false;
+}
+
+/* Sees every address that is really connected to, after names were resolved. */
+static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
+{
+    transfer *t = ctx;
+
+    if (!is_public(&a->addr)) {
+        t->is_private = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
 static void set_options(transfer *t, struct curl_slist *headers, char *error_text)
 {
     const http_client_options *o = t->o;
@@ -142,6 +206,11 @@ static void set_options(transfer *t, struct curl_slist *headers, char *error_tex
         curl_easy_setopt(c, CURLOPT_POST, 1L);
         curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)o->post_len);
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, o->post);
+    }
+    if (o->public_only) {
+        curl_easy_setopt(c, CURLOPT_PROXY, "");
+        curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+        curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, t);
     }
     set_ca(c);
 }
@@ -174,6 +243,8 @@ static sl_status outcome(transfer *t, CURLcode rc, const char *error_text, long 
         return sl_fail(err, SL_ELIMIT, "%s: the answer is larger than allowed", url);
     if (t->status == SL_ECANCELLED)
         return sl_fail(err, SL_ECANCELLED, "%s: cancelled", url);
+    if (rc != CURLE_OK && t->is_private)
+        return sl_fail(err, SL_EFORBIDDEN, "%s: leads to an address that is not public", url);
     if (rc == CURLE_OPERATION_TIMEDOUT)
         return sl_fail(err, SL_ETIMEOUT, "%s: no data for too long (%s)", url, error_text);
     if (rc != CURLE_OK)

@@ -206,6 +206,9 @@ typedef struct http_client_options {
     int stall_timeout_s;          /* 0: 60; fewer than 1 byte a second for so long is SL_ETIMEOUT */
     uint64_t max_bytes;           /* of the body; 0: no bound; past it SL_ELIMIT */
     bool no_redirects;            /* a redirect is SL_EUPSTREAM */
+    bool public_only;             /* connect to no loopback, link-local, private or multicast
+                                     address, whatever name or redirect leads there: SL_EFORBIDDEN;
+                                     without proxy */
     const atomic_bool *cancelled; /* or NULL; polled: SL_ECANCELLED */
 } http_client_options;
 

@@ -239,6 +239,10 @@ typedef struct llm_docs_ops {
     /* Appends the text that passages are spans of. */
     sl_status (*document_text)(void *ctx, const llm_caller *who, const char *collection,
                                const char *document, sl_buf *out, sl_err *err);
+    /* JSON array of {"number" (from 1),"begin","end","page","heading","text"}, in the order of the
+     * document. */
+    sl_status (*document_passages)(void *ctx, const llm_caller *who, const char *collection,
+                                   const char *document, json_t **ret, sl_err *err);
     /* attributes, access: NULL: the same. */
     sl_status (*document_update)(void *ctx, const llm_caller *who, const char *collection,
                                  const char *document, const json_t *attributes,

@@ -2,8 +2,12 @@
 #include "rag/rag_int.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define BATCH_TEXTS 32           /* in flight at once: one engine step's worth of passages */
+#define BACK_TEXTS  64           /* of one request in the background */
+#define BACK_BYTES  (SL_MIB / 2) /* the same: what is cancelled is not far from its end */
+#define FLIGHTS     3            /* so that the model never waits for the next request */
 #define ARENA_BYTES (8 * SL_MIB) /* a batch of the longest passages: 32 x 8,192 tokens */
 
 sl_status rag_embed_model(const rag *r, rag_model *ret, sl_err *err)
@@ -55,7 +59,8 @@ sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len, s
 }
 
 typedef struct collect {
-    float *out; /* [count, dim] */
+    float *out;           /* [count, dim], or by rows: */
+    const uint32_t *rows; /* [count] or NULL */
     size_t count, dim, got;
     bool is_bad;
 } collect;
@@ -73,6 +78,7 @@ static void normalise(float *v, size_t dim)
 static void on_vector(void *ctx, llm_request *req, const llm_event *ev)
 {
     collect *c = ctx;
+    size_t row;
 
     if (ev->kind != LLM_EV_EMBEDDING)
         return;
@@ -82,8 +88,9 @@ static void on_vector(void *ctx, llm_request *req, const llm_event *ev)
     }
     for (size_t i = 0; i < c->dim; i++) /* a broken vector must not poison the ranking */
         c->is_bad = c->is_bad || !isfinite(ev->vector[i]);
-    memcpy(c->out + ev->choice * c->dim, ev->vector, c->dim * sizeof(float));
-    normalise(c->out + ev->choice * c->dim, c->dim);
+    row = c->rows ? c->rows[ev->choice] : ev->choice;
+    memcpy(c->out + row * c->dim, ev->vector, c->dim * sizeof(float));
+    normalise(c->out + row * c->dim, c->dim);
     c->got++;
 }
 
@@ -102,11 +109,11 @@ static char *join(llm_request *req, const rag_text *t, size_t *ret_len)
     return text;
 }
 
-static sl_status embed_batch(const rag *r, const rag_model *m, const rag_text *texts, size_t count,
-                             atomic_bool *cancelled, float *out, sl_err *err)
+/* A request for texts[count], or for those that rows name. */
+static sl_status make_request(const rag *r, const rag_text *texts, const uint32_t *rows,
+                              size_t count, llm_request **ret, sl_err *err)
 {
     llm_request *req = llm_request_create(LLM_EMBED, ARENA_BYTES);
-    collect c = { .out = out, .count = count, .dim = m->dim };
     bool is_short = !req;
 
     if (req && r->o.embed_model)
@@ -117,18 +124,34 @@ static sl_status embed_batch(const rag *r, const rag_model *m, const rag_text *t
     for (size_t i = 0; i < count && !is_short; i++) {
         llm_prompt *p = &req->prompts[i];
 
-        is_short = !(p->text = join(req, &texts[i], &p->text_len));
+        is_short = !(p->text = join(req, &texts[rows ? rows[i] : i], &p->text_len));
     }
     if (is_short) {
         llm_request_destroy(req);
         return sl_fail(err, SL_ENOMEM, "the passages need too much memory");
     }
     req->prompt_count = count;
-    SL_TRY(rag_run(r, req, on_vector, &c, cancelled, NULL, err));
-    if (c.is_bad || c.got != count)
-        return sl_fail(err, SL_EINTERNAL, "the embedding model '%s' gave %zu usable vectors of %zu",
-                       m->name, c.is_bad ? 0 : c.got, count);
+    *ret = req;
     return SL_OK;
+}
+
+static sl_status check(const collect *c, const rag_model *m, sl_err *err)
+{
+    if (c->is_bad || c->got != c->count)
+        return sl_fail(err, SL_EINTERNAL, "the embedding model '%s' gave %zu usable vectors of %zu",
+                       m->name, c->is_bad ? 0 : c->got, c->count);
+    return SL_OK;
+}
+
+static sl_status embed_batch(const rag *r, const rag_model *m, const rag_text *texts, size_t count,
+                             atomic_bool *cancelled, float *out, sl_err *err)
+{
+    collect c = { .out = out, .count = count, .dim = m->dim };
+    llm_request *req = NULL;
+
+    SL_TRY(make_request(r, texts, NULL, count, &req, err));
+    SL_TRY(rag_run(r, req, on_vector, &c, cancelled, NULL, err));
+    return check(&c, m, err);
 }
 
 sl_status rag_embed(const rag *r, const rag_model *m, const rag_text *texts, size_t count,
@@ -138,4 +161,100 @@ sl_status rag_embed(const rag *r, const rag_model *m, const rag_text *texts, siz
         SL_TRY(embed_batch(r, m, texts + i, SL_MIN(count - i, (size_t)BATCH_TEXTS), cancelled,
                            out + i * m->dim, err));
     return SL_OK;
+}
+
+/* ---- in the background ---------------------------------------------------------------------- */
+
+typedef struct back {
+    rag_flight flight;
+    collect c;
+} back;
+
+typedef struct many {
+    const rag *r;
+    const rag_model *m;
+    const rag_text *texts;
+    const uint32_t *rows; /* [count] the longest first */
+    size_t count, next;   /* next: of rows, not yet asked for */
+    float *out;
+    back backs[FLIGHTS]; /* a ring */
+    size_t first, under_way;
+} many;
+
+static int longer_first(const void *a, const void *b, void *texts)
+{
+    const rag_text *t = texts;
+    uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
+
+    if (t[i].len != t[j].len)
+        return t[i].len < t[j].len ? 1 : -1;
+    return (i > j) - (i < j);
+}
+
+static sl_status start_next(many *w, sl_err *err)
+{
+    back *b = &w->backs[(w->first + w->under_way) % FLIGHTS];
+    const uint32_t *rows = w->rows + w->next;
+    size_t count = 0, bytes = 0;
+    llm_request *req = NULL;
+
+    while (w->next + count < w->count && count < BACK_TEXTS && bytes < BACK_BYTES)
+        bytes += w->texts[rows[count++]].len;
+    SL_TRY(make_request(w->r, w->texts, rows, count, &req, err));
+    req->priority = LLM_PRIORITY_BATCH;
+    *b = (back){ .c = { .out = w->out, .rows = rows, .count = count, .dim = w->m->dim },
+                 .flight = { .fn = on_vector, .ctx = &b->c } };
+    SL_TRY(rag_start(w->r, req, &b->flight, err));
+    w->next += count;
+    w->under_way++;
+    return SL_OK;
+}
+
+static sl_status finish_first(many *w, atomic_bool *cancelled, sl_err *err)
+{
+    back *b = &w->backs[w->first];
+
+    w->first = (w->first + 1) % FLIGHTS;
+    w->under_way--;
+    SL_TRY(rag_finish(&b->flight, cancelled, NULL, err));
+    return check(&b->c, w->m, err);
+}
+
+static sl_status run_many(many *w, atomic_bool *cancelled, sl_err *err)
+{
+    sl_status status = SL_OK;
+
+    while (status == SL_OK && (w->next < w->count || w->under_way > 0)) {
+        if (w->next < w->count && w->under_way < FLIGHTS) {
+            status = start_next(w, err);
+            if (status == SL_EBUSY && w->under_way > 0) /* room comes with the end of one */
+                status = finish_first(w, cancelled, err);
+        } else {
+            status = finish_first(w, cancelled, err);
+        }
+    }
+    while (w->under_way > 0) {
+        atomic_bool stop = true;
+
+        (void)!finish_first(w, &stop, NULL);
+    }
+    return status;
+}
+
+sl_status rag_embed_many(const rag *r, const rag_model *m, const rag_text *texts, size_t count,
+                         atomic_bool *cancelled, float *out, sl_err *err)
+{
+    many w = { .r = r, .m = m, .texts = texts, .count = count, .out = out };
+    uint32_t *rows = sl_calloc(count + 1, sizeof *rows);
+    sl_status status;
+
+    if (!rows)
+        return sl_fail(err, SL_ENOMEM, "out of memory for %zu passages", count);
+    for (size_t i = 0; i < count; i++)
+        rows[i] = (uint32_t)i;
+    qsort_r(rows, count, sizeof *rows, longer_first, (void *)(uintptr_t)texts);
+    w.rows = rows;
+    status = run_many(&w, cancelled, err);
+    sl_free(rows);
+    return status;
 }

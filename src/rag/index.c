@@ -313,7 +313,7 @@ static sl_status insert_chunks(rag *r, int64_t collection, int64_t document,
     return status;
 }
 
-static sl_status replace(rag *r, const index_document *d, sl_err *err)
+sl_status index_put(rag *r, const index_document *d, int64_t *ret_document, sl_err *err)
 {
     int64_t collection = 0, document = 0;
 
@@ -328,17 +328,19 @@ static sl_status replace(rag *r, const index_document *d, sl_err *err)
     SL_TRY(run_with(r, "UPDATE collections SET last_active = unixepoch() WHERE id = ?1", collection,
                     err));
     at_step(r, 4);
+    *ret_document = document;
     return SL_OK;
 }
 
 sl_status index_replace(rag *r, const index_document *d, sl_err *err)
 {
+    int64_t document = 0;
     sl_status status;
 
     store_lock(r->db);
     status = store_begin(r->db, err);
     if (status == SL_OK) {
-        status = replace(r, d, err);
+        status = index_put(r, d, &document, err);
         if (status == SL_OK)
             status = store_commit(r->db, err);
         else

@@ -6,6 +6,7 @@
 #define SL_RAG_RAG_H
 
 #include "llm/llm.h"
+#include "reader/reader.h"
 
 typedef struct rag rag;
 
@@ -19,6 +20,9 @@ typedef struct rag_options {
     int overlap_tokens;      /* default 30 */
     int top_k;               /* passages given to the model; default 4 */
     int64_t answer_tokens;   /* default 256 */
+    int ingest_workers;      /* threads that read what comes in; 0: whoever waits for a document
+                                takes it in, and nobody what was only submitted */
+    reader_options reader;   /* its program is borrowed */
 } rag_options;
 
 SL_NODISCARD sl_status rag_open(const rag_options *o, rag **ret, sl_err *err);

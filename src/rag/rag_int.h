@@ -5,6 +5,8 @@
 #ifndef SL_RAG_RAG_INT_H
 #define SL_RAG_RAG_INT_H
 
+#include <pthread.h>
+
 #include "rag/chunk.h"
 #include "rag/rag.h"
 #include "store/store.h"
@@ -39,9 +41,12 @@ struct rag {
     /* Under the store's lock: */
     rag_cache caches[RAG_CACHES];
     uint64_t tick;
-    /* For tests: called between the statements of the transaction that replaces a document. */
+    struct ingest *ingest; /* what comes in */
+    /* For tests: called between the statements of the transaction that replaces a document (steps
+     * below 10), and between the stages that a document passes. */
     void (*on_write)(void *ctx, int step);
     void *on_write_ctx;
+    int64_t (*clock_s)(void); /* Unix seconds */
 };
 
 /* ---- embed.c ------------------------------------------------------------------------------- */
@@ -58,6 +63,11 @@ typedef struct rag_text {
 /* Vectors of length 1 into out[count, m->dim]. cancelled may be NULL. */
 SL_NODISCARD sl_status rag_embed(const rag *r, const rag_model *m, const rag_text *texts,
                                  size_t count, atomic_bool *cancelled, float *out, sl_err *err);
+/* The same for many passages in the background: in order of length, a few requests under way at
+ * once, behind all whom somebody waits for. */
+SL_NODISCARD sl_status rag_embed_many(const rag *r, const rag_model *m, const rag_text *texts,
+                                      size_t count, atomic_bool *cancelled, float *out,
+                                      sl_err *err);
 
 /* Tokens of a text for a backend; an estimate when it cannot tell. */
 SL_NODISCARD sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len,
@@ -65,6 +75,24 @@ SL_NODISCARD sl_status rag_count_tokens(const llm_backend *b, const char *text, 
 
 /* ---- wait.c -------------------------------------------------------------------------------- */
 
+/* A request under way. Set fn and ctx, then start it; what was started must be finished. */
+typedef struct rag_flight {
+    llm_sink_fn fn;
+    void *ctx;
+    llm_request *req;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    /* Under lock: */
+    bool done;
+    llm_usage usage;
+    sl_err error; /* status SL_OK: none */
+} rag_flight;
+
+/* Takes req; on failure it is gone and nothing is under way. */
+SL_NODISCARD sl_status rag_start(const rag *r, llm_request *req, rag_flight *w, sl_err *err);
+/* Waits for the end, which a true *cancelled brings near. */
+SL_NODISCARD sl_status rag_finish(rag_flight *w, atomic_bool *cancelled, llm_usage *ret_usage,
+                                  sl_err *err);
 /* Submits req, waits for its end and destroys it in any case. Events go to fn, on the backend's
  * thread, except ERROR, which becomes the result. SL_ECANCELLED when *cancelled turned true. */
 SL_NODISCARD sl_status rag_run(const rag *r, llm_request *req, llm_sink_fn fn, void *ctx,
@@ -113,6 +141,9 @@ SL_NODISCARD sl_status index_same(rag *r, const index_document *d, int64_t *ret_
 /* Adds the document, or replaces the one of its name (which keeps its id and its time of creation)
  * in one transaction. Takes the lock. */
 SL_NODISCARD sl_status index_replace(rag *r, const index_document *d, sl_err *err);
+/* The same inside a write transaction of the caller's. */
+SL_NODISCARD sl_status index_put(rag *r, const index_document *d, int64_t *ret_document,
+                                 sl_err *err);
 /* New attributes (object) or a new access list, an array of "user:NAME", "team:NAME", "role:NAME";
  * JSON null: no list, everybody may read it. NULL: the same. Inside a write transaction. */
 SL_NODISCARD sl_status index_update(rag *r, int64_t document, const json_t *attributes,

@@ -4,7 +4,7 @@
  * triggers, so that no writer can forget it: a process that keeps vectors in memory reads one row
  * to see that they are old, and those lines to see which. Passages go into the full-text index by
  * triggers too. */
-#include "rag/rag_int.h"
+#include "rag/ingest.h"
 
 /* Lines of `changes` that are kept; who is further behind reads the collection anew. */
 #define CHANGES_KEPT "10000"
@@ -115,7 +115,7 @@ static const char v2[] = "ALTER TABLE collections ADD COLUMN public_id TEXT;" /*
                                                                                               "t"
                                                                                               "s" NOTE_GRANT("old");
 
-static const char *const migrations[] = { v1, v2 };
+static const char *const migrations[] = { v1, v2, schema_queue };
 
 sl_status index_open(rag *r, sl_err *err)
 {

@@ -60,4 +60,12 @@ typedef struct reader_options {
 SL_NODISCARD sl_status reader_read(const reader_options *o, sl_span bytes, const char *name,
                                    reader_document *ret, sl_err *err);
 
+/* The body of the hidden command "read-document": reads the document that reader_read gave to this
+ * process on standard input, shut in, and answers on standard output. Returns the exit code, or
+ * does not return. */
+int reader_child(void);
+
+/* "heading", "list_item". */
+const char *reader_kind_name(int kind);
+
 #endif

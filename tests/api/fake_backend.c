@@ -334,4 +334,69 @@ static sl_status docs_query(void *ctx, const llm_docs_query *q, const llm_docs_s
     return SL_OK;
 }
 
-const llm_docs_ops fake_docs_ops = { docs_add, docs_remove, docs_list, docs_query };
+static json_t *document_json(const char *name, const char *collection, size_t bytes)
+{
+    return json_pack(
+        "{s:s,s:s,s:s,s:s,s:n,s:I,s:I,s:s,s:i,s:s,s:n,s:s,s:{},s:n,s:i,s:i,s:n,s:i,s:i}", "id",
+        "doc_1", "name", name, "collection_id", collection ? collection : "vs_default", "status",
+        "completed", "error", "bytes", (json_int_t)bytes, "chunks", (json_int_t)(1 + bytes / 100),
+        "type", "text/plain", "pages", 0, "title", name, "source", "trust", "untrusted",
+        "attributes", "access", "created_at", 1, "updated_at", 1, "batch_id", "chunk_tokens", 180,
+        "overlap_tokens", 30);
+}
+
+static sl_status document_add(void *ctx, const llm_document_spec *s, json_t **ret, sl_err *err)
+{
+    if (!sl_utf8_valid((const char *)s->bytes.ptr, s->bytes.len))
+        return sl_fail(err, SL_EINVAL, "the document is not UTF-8");
+    *ret = document_json(s->name, s->collection, s->bytes.len);
+    return SL_OK;
+}
+
+static sl_status document_submit(void *ctx, const llm_document_spec *s, const char *batch,
+                                 json_t **ret, sl_err *err)
+{
+    return document_add(ctx, s, ret, err);
+}
+
+static sl_status document_get(void *ctx, const llm_caller *who, const char *collection,
+                              const char *document, json_t **ret, sl_err *err)
+{
+    if (strcmp(document, "a.md") != 0)
+        return sl_fail(err, SL_ENOTFOUND, "there is no document '%.100s'", document);
+    *ret = document_json(document, collection, 10);
+    return SL_OK;
+}
+
+static sl_status document_list(void *ctx, const llm_caller *who, const char *collection,
+                               const llm_docs_page *page, json_t **ret, sl_err *err)
+{
+    *ret = json_pack("{s:[o],s:b}", "data", document_json("a.md", collection, 10), "has_more", 0);
+    return SL_OK;
+}
+
+static sl_status document_text(void *ctx, const llm_caller *who, const char *collection,
+                               const char *document, sl_buf *out, sl_err *err)
+{
+    if (strcmp(document, "a.md") != 0)
+        return sl_fail(err, SL_ENOTFOUND, "there is no document '%.100s'", document);
+    sl_buf_puts(out, "A passage.");
+    return SL_OK;
+}
+
+static sl_status document_remove(void *ctx, const llm_caller *who, const char *collection,
+                                 const char *document, sl_err *err)
+{
+    return docs_remove(ctx, collection, document, err);
+}
+
+const llm_docs_ops fake_docs_ops = { .add = docs_add,
+                                     .remove = docs_remove,
+                                     .list = docs_list,
+                                     .query = docs_query,
+                                     .document_add = document_add,
+                                     .document_submit = document_submit,
+                                     .document_get = document_get,
+                                     .document_list = document_list,
+                                     .document_text = document_text,
+                                     .document_remove = document_remove };

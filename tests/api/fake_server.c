@@ -1,8 +1,9 @@
 /* fake_server.c - the real http and api rooms over a scripted model, for the Python tests.
  *
  * fake_server [KEY...]: listens on a free loopback port and prints it; SIGTERM drains. GET /debug
- * tells what the backend saw. Keys that begin with "member-" are no admin's. Files and batches are
- * kept in the directory that FAKE_DATA names; without it there are none. */
+ * tells what the backend saw. Keys that begin with "member-" are no admin's; "member-USER-TEAM" is
+ * one of a user of a team. Files and batches are kept in the directory that FAKE_DATA names;
+ * without it there are none. With FAKE_DOCS documents are real ones, kept there too. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +13,10 @@
 #include "app/kept.h"
 #include "fake_backend.h"
 #include "jobs/jobs.h"
+#include "rag/rag.h"
 
 #define MEMBERS_MAX 8
+#define NAME_BYTES  64
 
 static fake_backend backend;
 
@@ -37,13 +40,14 @@ static size_t stats(void *ctx, api_stats *ret, size_t max)
 static struct {
     access_control *access;
     llm_caller members[MEMBERS_MAX];
+    char users[MEMBERS_MAX][NAME_BYTES];
     int count;
 } gate_state;
 
 static void add_member(const char *key)
 {
     llm_caller *c = NULL, *m = &gate_state.members[gate_state.count++];
-    char header[128];
+    char header[128], *team;
     sl_err err;
 
     SL_ASSERT(gate_state.count <= MEMBERS_MAX);
@@ -52,6 +56,12 @@ static void add_member(const char *key)
     *m = *c;
     m->role = "member";
     m->permissions &= ~(uint32_t)LLM_MAY_ADMIN;
+    snprintf(gate_state.users[gate_state.count - 1], NAME_BYTES, "%s", key + strlen("member-"));
+    if ((team = strchr(gate_state.users[gate_state.count - 1], '-'))) {
+        *team = '\0';
+        m->user = gate_state.users[gate_state.count - 1];
+        m->team = team + 1;
+    }
 }
 
 static sl_status open_gate(char **keys, int count, sl_err *err)
@@ -90,6 +100,21 @@ static sl_status open_jobs(llm_chain *chain, kept *answers, jobs **ret, sl_err *
     return jobs_start(*ret, err);
 }
 
+static sl_status open_docs(llm_chain *chain, rag **ret, sl_err *err)
+{
+    static char path[4096];
+    const char *dir = getenv("FAKE_DATA");
+
+    if (!dir || !getenv("FAKE_DOCS"))
+        return SL_OK;
+    snprintf(path, sizeof path, "%s/rag.db", dir);
+    return rag_open(&(rag_options){ .db_path = path,
+                                    .chain = chain,
+                                    .ingest_workers = 2,
+                                    .reader = { .program = getenv("SLUICE_BIN") } },
+                    ret, err);
+}
+
 int main(int argc, char **argv)
 {
     static llm_chain chain;
@@ -97,6 +122,7 @@ int main(int argc, char **argv)
     sl_err err = { 0 };
     kept *answers = NULL;
     jobs *j = NULL;
+    rag *documents = NULL;
     api *a = NULL;
     sigset_t set;
     int sig = 0;
@@ -112,8 +138,10 @@ int main(int argc, char **argv)
             &err) != SL_OK ||
         kept_open(":memory:", &answers, &err) != SL_OK ||
         open_jobs(&chain, answers, &j, &err) != SL_OK ||
+        open_docs(&chain, &documents, &err) != SL_OK ||
         api_create(&(api_options){ .chain = &chain,
-                                   .docs = { &fake_docs_ops, &backend },
+                                   .docs = documents ? rag_docs(documents)
+                                                     : (llm_docs){ &fake_docs_ops, &backend },
                                    .responses = kept_responses(answers),
                                    .gate = gate,
                                    .jobs = j ? jobs_service(j) : (llm_jobs){ 0 },
@@ -135,6 +163,7 @@ int main(int argc, char **argv)
     http_server_destroy(server);
     api_destroy(a);
     kept_close(answers);
+    rag_close(documents);
     jobs_close(j);
     access_destroy(gate_state.access);
     return 0;

@@ -318,12 +318,15 @@ static void test_bad_documents(void **state)
     llm_docs d = rag_docs(r);
     sl_err err = { 0 };
 
-    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of("abc\xff", 4), NULL, &err),
+    assert_int_equal(d.ops->add(d.ctx, NULL, "a",
+                                sl_span_of("\x7f"
+                                           "ELF\1\1\0\0\0",
+                                           9),
+                                NULL, &err),
+                     SL_ENOTSUP);
+    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of(" \r\n\t", 4), NULL, &err),
                      SL_EFORMAT);
-    assert_non_null(strstr(err.text, "byte 3"));
-    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of("a\0b", 3), NULL, &err), SL_EFORMAT);
-    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of(" \r\n\t", 4), NULL, &err), SL_EINVAL);
-    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of(NULL, 0), NULL, &err), SL_EINVAL);
+    assert_int_equal(d.ops->add(d.ctx, NULL, "a", sl_span_of(NULL, 0), NULL, &err), SL_EFORMAT);
     assert_int_equal(d.ops->add(d.ctx, NULL, "", sl_span_str("x"), NULL, &err), SL_EINVAL);
     assert_int_equal(d.ops->add(d.ctx, NULL, "a\n", sl_span_str("x"), NULL, &err), SL_EINVAL);
     f.chain.route_count = 1;

@@ -1,0 +1,118 @@
+/* sandbox.c - what the process that reads a document may still do: compute, and write to its pipe.
+ *
+ * The filter lists the system calls that allocating, reading the clock and answering need. Opening
+ * files is refused with an error, so that libraries that look for fonts go on without; whatever
+ * else is not on the list ends the process. */
+#include <errno.h>
+#include <libxml/parser.h>
+#include <poppler.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unicode/ucnv.h>
+
+#include "reader/reader_int.h"
+
+static const int allowed[] = {
+    SCMP_SYS(read),          SCMP_SYS(write),
+    SCMP_SYS(close),         SCMP_SYS(fstat),
+    SCMP_SYS(lseek),         SCMP_SYS(munmap),
+    SCMP_SYS(mremap),        SCMP_SYS(brk),
+    SCMP_SYS(madvise),       SCMP_SYS(futex),
+    SCMP_SYS(rt_sigaction),  SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),  SCMP_SYS(sigaltstack),
+    SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres),
+    SCMP_SYS(gettimeofday),  SCMP_SYS(getrandom),
+    SCMP_SYS(getpid),        SCMP_SYS(gettid),
+    SCMP_SYS(sched_yield),   SCMP_SYS(exit),
+    SCMP_SYS(exit_group),    SCMP_SYS(restart_syscall),
+    SCMP_SYS(getrusage),     SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(sysinfo),
+};
+
+/* Refused, and no reason to die: libraries ask for fonts, time zones and settings. */
+static const int refused[] = {
+    SCMP_SYS(open),   SCMP_SYS(openat),     SCMP_SYS(stat),     SCMP_SYS(lstat),
+    SCMP_SYS(access), SCMP_SYS(faccessat),  SCMP_SYS(readlink), SCMP_SYS(readlinkat),
+    SCMP_SYS(statx),  SCMP_SYS(newfstatat), SCMP_SYS(getcwd),   SCMP_SYS(uname),
+    SCMP_SYS(ioctl),  SCMP_SYS(fcntl),      SCMP_SYS(prctl),    SCMP_SYS(getdents64),
+};
+
+/* raise() and abort() must work on this process, and on no other. */
+static int allow_dying(scmp_filter_ctx f)
+{
+    return seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+                            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+}
+
+static int fill_filter(scmp_filter_ctx f)
+{
+    int rc = allow_dying(f);
+
+    for (size_t i = 0; i < SL_COUNT_OF(allowed) && rc == 0; i++)
+        rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0);
+    for (size_t i = 0; i < SL_COUNT_OF(refused) && rc == 0; i++) {
+        rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EACCES), refused[i], 0);
+        if (rc == -EDOM) /* this architecture has it not */
+            rc = 0;
+    }
+    /* Memory, but none that can be run. */
+    if (rc == 0)
+        rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    if (rc == 0)
+        rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+                              SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    return rc;
+}
+
+static bool limit(int what, rlim_t value)
+{
+    struct rlimit l = { value, value }, now;
+
+    if (getrlimit((__rlimit_resource_t)what, &now) == 0 && now.rlim_max < value)
+        return true; /* tighter already */
+    return setrlimit((__rlimit_resource_t)what, &l) == 0;
+}
+
+sl_status reader_sandbox(size_t memory_bytes, int64_t time_ms, sl_err *err)
+{
+    scmp_filter_ctx f;
+    int rc;
+
+    if (!(SL_SANITIZED || limit(RLIMIT_AS, memory_bytes)) ||
+        !limit(RLIMIT_CPU, (rlim_t)(time_ms + 999) / 1000 + 1) || !limit(RLIMIT_FSIZE, 0) ||
+        !limit(RLIMIT_NOFILE, 16) || !limit(RLIMIT_CORE, 0) || !limit(RLIMIT_NPROC, 0))
+        return sl_fail(err, SL_ENOTSUP, "cannot limit the reader's process: %s", strerror(errno));
+    f = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    rc = f ? fill_filter(f) : -ENOMEM;
+    if (rc == 0)
+        rc = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? seccomp_load(f) : -errno;
+    seccomp_release(f);
+    if (rc != 0)
+        return sl_fail(err, SL_ENOTSUP, "cannot shut the reader's process in (seccomp): %s",
+                       strerror(-rc));
+    return SL_OK;
+}
+
+/* What is loaded on first use must be loaded before the door closes. */
+void reader_warm(reader_type type)
+{
+    static const char *const charsets[] = { "GB18030", "windows-950", "windows-31j",
+                                            "EUC-JP",  "windows-949", "windows-1252" };
+    UErrorCode code = U_ZERO_ERROR;
+
+    for (size_t i = 0; i < SL_COUNT_OF(charsets); i++)
+        ucnv_close(ucnv_open(charsets[i], &code));
+    xmlInitParser();
+    if (type == READER_PDF || type == READER_MAIL) {
+        GBytes *data = g_bytes_new_static("%PDF-1.4\n", 9);
+        PopplerDocument *none = poppler_document_new_from_bytes(data, NULL, NULL);
+
+        g_bytes_unref(data);
+        if (none)
+            g_object_unref(none);
+    }
+}
