@@ -28,6 +28,7 @@ static const config_key keys[] = {
     RELOADS("log_level", "info", "debug, info, warn or error"),
     KEY("models[].name", NULL, "as callers say it; default: the store's or the file's name"),
     KEY("models[].path", NULL, "a name in the store, a file, or a directory"),
+    KEY("models[].rag.collection", NULL, "chats by this name are answered over these documents"),
     SECRET("api_keys[]", "keys that may do everything; env:NAME or file:PATH hide them"),
     KEY("kv.memory", "1GiB", "KV cache of each chat model"),
     KEY("kv.type", "auto",

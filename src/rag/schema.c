@@ -93,27 +93,33 @@ static const char v2[] = "ALTER TABLE collections ADD COLUMN public_id TEXT;" /*
                          "CASCADE,"
                          "  generation INTEGER NOT NULL, document INTEGER NOT NULL,"
                          "  PRIMARY KEY (collection, generation)) WITHOUT ROWID;"
-                         "CREATE TRIGGER document_added AFTER INSERT ON documents" NOTE_CHANGE("ne"
-                                                                                               "w") "CREATE TRIGGER document_changed AFTER UPDATE ON documents" NOTE_CHANGE(
-                             "new") "CREATE TRIGGER document_removed AFTER DELETE ON "
-                                    "documents" NOTE_CHANGE("old") "CREATE TRIGGER grant_added "
-                                                                   "AFTER INSERT ON "
-                                                                   "grants" NOTE_GRANT("new") "CREA"
-                                                                                              "TE "
-                                                                                              "TRIG"
-                                                                                              "GER "
-                                                                                              "gran"
-                                                                                              "t_"
-                                                                                              "remo"
-                                                                                              "ved "
-                                                                                              "AFTE"
-                                                                                              "R "
-                                                                                              "DELE"
-                                                                                              "TE "
-                                                                                              "ON "
-                                                                                              "gran"
-                                                                                              "t"
-                                                                                              "s" NOTE_GRANT("old");
+                         "CREATE TRIGGER document_added AFTER INSERT ON documents" NOTE_CHANGE(
+                             "ne"
+                             "w") "CREATE TRIGGER document_changed AFTER UPDATE ON "
+                                  "documents" NOTE_CHANGE("new") "CREATE TRIGGER document_removed "
+                                                                 "AFTER DELETE ON "
+                                                                 "documents" NOTE_CHANGE(
+                                                                     "old") "CREATE TRIGGER "
+                                                                            "grant_added "
+                                                                            "AFTER INSERT ON "
+                                                                            "grants" NOTE_GRANT(
+                                                                                "new") "CREA"
+                                                                                       "TE "
+                                                                                       "TRIG"
+                                                                                       "GER "
+                                                                                       "gran"
+                                                                                       "t_"
+                                                                                       "remo"
+                                                                                       "ved "
+                                                                                       "AFTE"
+                                                                                       "R "
+                                                                                       "DELE"
+                                                                                       "TE "
+                                                                                       "ON "
+                                                                                       "gran"
+                                                                                       "t"
+                                                                                       "s" NOTE_GRANT(
+                                                                                           "old");
 
 static const char *const migrations[] = { v1, v2, schema_queue };
 
