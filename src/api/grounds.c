@@ -179,6 +179,14 @@ void grounds_put(sl_buf *out, const llm_grounds *g)
     sl_buf_putc(out, '}');
 }
 
+void grounds_put_field(sl_buf *out, const llm_grounds *g)
+{
+    if (!g)
+        return;
+    sl_buf_puts(out, ",\"rag\":");
+    grounds_put(out, g);
+}
+
 /* ---- OpenAI's annotations -------------------------------------------------------------------- */
 
 static const llm_passage *cited(const llm_grounds *g, int32_t number)

@@ -38,6 +38,8 @@ void grounds_put_passages(sl_buf *out, const llm_passage *p, size_t count); /* a
 void grounds_put_trace(sl_buf *out, const llm_docs_report *r);
 /* The whole as the object that dialects carry as "rag". */
 void grounds_put(sl_buf *out, const llm_grounds *g);
+/* "rag": the object, with a comma in front; nothing when g is NULL. */
+void grounds_put_field(sl_buf *out, const llm_grounds *g);
 /* OpenAI's annotations: an array. is_flat: as in Responses. */
 void grounds_put_annotations(sl_buf *out, const llm_grounds *g, bool is_flat);
 
