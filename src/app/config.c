@@ -20,12 +20,17 @@ static const cyaml_schema_field_t upstream_fields[] = {
     CYAML_FIELD_INT("context", OPT, config_upstream, context),
     CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t model_rag_fields[] = {
+    STR("collection", config_model_rag, collection),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
     STR("path", config_model, path),
     CYAML_FIELD_MAPPING("upstream", OPT, config_model, upstream, upstream_fields),
     STR("query_prefix", config_model, query_prefix),
     STR("passage_prefix", config_model, passage_prefix),
+    CYAML_FIELD_MAPPING("rag", OPT, config_model, rag, model_rag_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t model_schema = {

@@ -25,11 +25,16 @@ typedef struct config_upstream {
     int context; /* tokens; 0: 8,192 */
 } config_upstream;
 
+typedef struct config_model_rag {
+    char *collection; /* chats with the model are answered over it; NULL: over none */
+} config_model_rag;
+
 typedef struct config_model {
     char *name; /* as callers say it; NULL: the store's or the file's name */
     char *path; /* store name, file or directory; NULL: the upstream's */
     config_upstream upstream;
     char *query_prefix, *passage_prefix; /* of texts to embed; NULL: as the model says */
+    config_model_rag rag;
 } config_model;
 
 typedef struct config_kv {

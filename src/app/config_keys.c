@@ -37,6 +37,7 @@ static const config_key keys[] = {
     KEY("models[].query_prefix", NULL,
         "what an embedding model gets before a query; default: as its files or its name say"),
     KEY("models[].passage_prefix", NULL, "the same before a passage"),
+    KEY("models[].rag.collection", NULL, "chats by this name are answered over these documents"),
     SECRET("api_keys[]", "keys that may do everything; env:NAME or file:PATH hide them"),
     KEY("kv.memory", "1GiB", "KV cache of each chat model"),
     KEY("kv.type", "auto",

@@ -101,6 +101,7 @@ static const llm_docs_ops docs_ops = {
     .list = docs_list,
     .query = docs_query,
     .search = docs_search,
+    .submit = docs_submit,
     .collection_create = collection_create,
     .collection_update = collection_update,
     .collection_get = collection_get,
@@ -117,7 +118,6 @@ static const llm_docs_ops docs_ops = {
     .batch_create = docs_batch_create,
     .batch_get = docs_batch_get,
     .batch_cancel = docs_batch_cancel,
-    .submit = docs_submit,
 };
 
 llm_docs rag_docs(rag *r)
