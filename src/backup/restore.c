@@ -116,6 +116,11 @@ static sl_status look_around(restorer *r, sl_err *err)
     }
     snprintf(parent, sizeof parent, "%s", r->data);
     *strrchr(parent, '/') = '\0';
+    /* Made by root in somebody's directory, it is for that somebody. */
+    if (!r->had_data && geteuid() == 0 && stat(parent[0] ? parent : "/", &st) == 0) {
+        r->uid = st.st_uid;
+        r->gid = st.st_gid;
+    }
     r->bytes_max = r->o->bytes_max;
     if (!r->bytes_max) {
         if (statvfs(parent[0] ? parent : "/", &disk) != 0)

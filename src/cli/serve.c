@@ -108,5 +108,6 @@ int cmd_serve(int argc, char **argv)
     app_destroy(a);
     sl_log_stop();
     config_destroy(c);
-    return status == SL_OK ? CLI_OK : cli_fail(&err);
+    /* Told to end before it served: it did what it was told. */
+    return status == SL_OK || status == SL_ECANCELLED ? CLI_OK : cli_fail(&err);
 }

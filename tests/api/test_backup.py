@@ -216,6 +216,20 @@ def test_models(small, tmp_path):
     assert not os.path.exists(f"{data}.old")
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_whose_it_is(small, tmp_path):
+    """Restored by root, it is still the service's."""
+    _, archive = small
+    home = tmp_path / "service"
+    home.mkdir()
+    os.chown(home, 12345, 12345)
+    for force in ([], ["--force"]):
+        run("restore", archive, "--data", home / "data", *force)
+        for path in (home / "data", home / "data" / "access.db", home / "data" / "access.secret"):
+            assert (os.stat(path).st_uid, os.stat(path).st_gid) == (12345, 12345), path
+        os.chown(home, 0, 0)  # the second time it is the directory's owner that counts
+
+
 def test_what_is_there_is_safe(small, tmp_path):
     data, archive = small
     run("key", "create", "later", "--data", data)

@@ -477,6 +477,64 @@ def test_packages_and_sbom(tmp_path):
             assert purl == "pkg:deb/debian/one@1:2%2Bb1?arch=amd64&distro=debian-12"
 
 
+# ---- the first start --------------------------------------------------------------------------------
+
+
+def health(*args):
+    return subprocess.run([os.environ["SLUICE_BIN"], "health", *args], capture_output=True, text=True, timeout=60,
+                          env={k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")})
+
+
+def test_fetches_models_before_it_serves(real_factory, tmp_path):
+    model = os.path.join(os.environ["SLUICE_DATA"], "models", "trees", "minilm")
+    env = {"SLUICE_LOADING_PULL": f"no-such-model, {model}"}
+    server = real_factory("--data", str(tmp_path / "data"), env=env)
+    with server.client() as http:
+        assert [m["id"] for m in http.get("/v1/models").json()["data"]] == ["minilm"]
+    for ask in ([], ["--ready"]):
+        r = health("--url", server.base, *ask)
+        assert r.returncode == 0 and r.stdout.endswith(": ok\n"), r.stderr
+    assert health("--url", server.base + "/", "--quiet").stdout == ""
+    assert server.stop() == 0
+    r = health("--url", server.base)
+    assert r.returncode == 1 and "not well" in r.stderr and r.stdout == ""
+
+
+def test_ends_while_it_fetches(tmp_path):
+    """A container that is stopped during its first download stops."""
+    asked, over = threading.Event(), threading.Event()
+
+    class Slow(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"GGUF")
+            self.wfile.flush()
+            asked.set()
+            over.wait(60)
+
+        def log_message(self, *args):
+            pass
+
+    hub = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    process = subprocess.Popen(
+        [os.environ["SLUICE_BIN"], "serve", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data")],
+        env={**os.environ, "SLUICE_LOADING_PULL": f"http://127.0.0.1:{hub.server_port}/slow.gguf"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        assert asked.wait(60)
+        process.terminate()
+        said = process.communicate(timeout=30)[1]
+        assert process.returncode == 0 and b"server.ready" not in said and b"models.pulling" in said
+    finally:
+        process.kill()
+        over.set()
+        hub.shutdown()
+        hub.server_close()
+
+
 # ---- systemd ----------------------------------------------------------------------------------------
 
 
