@@ -1,5 +1,6 @@
 """Documents as people have them, made by the libraries they are made with, through `sluice read`: what was put in
 is found word for word, in order, at the right page, under the right heading, with the header of its table."""
+import ctypes
 import datetime
 import email.message
 import io
@@ -175,6 +176,11 @@ def test_pdf_hyphens_and_page_breaks():
     assert d["blocks"][0]["page"] == 1 and d["pages"] == 2
 
 
+def has_landlock():
+    return ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) >= 1
+
+
+@pytest.mark.skipif(not has_landlock(), reason="the kernel has no Landlock")
 def test_pdf_with_fonts_of_the_system():
     """Old Chinese files name a font and codes; what the codes mean stands in poppler-data."""
     pdfmetrics.registerFont(UnicodeCIDFont("STSong-Light"))

@@ -17,10 +17,12 @@ static void test_blocks(void **state)
 {
     html("<h1>One &amp; two</h1><p>Some <b>bold</b>\n  words<br>and a line.</p><h3>Three</h3>text",
          "h1: One & two\np: Some bold words/and a line.\nh3: Three\np: text\n");
-    html("<ul><li>a<li>b<ol start=4><li><p>c</p><p>d</p></ol></ul><dl><dt>term<dd>its meaning</dl>",
-         "l1: a\nl1: b\nl2: 4. c\nl2: d\np: term\np: its meaning\n");
-    html("<pre>int x;\n  y();\n</pre><blockquote><p>Quoted</p></blockquote>",
-         "c: int x;/  y();\np: Quoted\n");
+    html("<ul><li>a<li>b<ol start=4><li><p>c</p><p>d</p></ol></ul><dl><dt>term<dd><p>its "
+         "meaning</p><p>more</p><dt>two<dt>three</dl>end",
+         "l1: a\nl1: b\nl2: 4. c\nl2: d\np: term/its meaning\np: more\np: two/three\np: end\n");
+    html("<h2>Head<a class=headerlink href=#x>\xc2\xb6</a></h2><pre><b></b>\n  int x;\n  "
+         "y();\n</pre><blockquote><p>Quoted</p></blockquote>",
+         "h2: Head\nc: int x;/  y();\np: Quoted\n");
     html("<p>a&nbsp;b&shy;c&#8203;d <!-- no --> <span>e</span></p>", "p: a bcd e\n");
 }
 
