@@ -93,7 +93,7 @@ static int compute(void)
 
 static void test_killed(void **state)
 {
-    int (*const deeds[])(void) = { make_socket, start_process, run_program, kill_parent, map_code };
+    int (*const deeds[])(void) = { make_socket, run_program, kill_parent };
 
     for (size_t i = 0; i < SL_COUNT_OF(deeds); i++) {
         int how = shut_in(deeds[i]);
@@ -105,7 +105,7 @@ static void test_killed(void **state)
 
 static void test_refused(void **state)
 {
-    int (*const deeds[])(void) = { open_file, make_file };
+    int (*const deeds[])(void) = { open_file, make_file, start_process, map_code };
 
     for (size_t i = 0; i < SL_COUNT_OF(deeds); i++) {
         int how = shut_in(deeds[i]);
@@ -133,9 +133,9 @@ static void test_readable(void **state)
     if (WEXITSTATUS(how) == REFUSED)
         skip();
     assert_int_equal(WEXITSTATUS(how), DID_IT);
-    how =
-        shut_in_with(make_file, "/usr/include"); /* to write is a crime where reading is allowed */
-    assert_true(WIFSIGNALED(how));
+    how = shut_in_with(make_file, "/tmp"); /* nothing can be written where reading is allowed */
+    assert_true(WIFEXITED(how));
+    assert_int_equal(WEXITSTATUS(how), REFUSED);
     how = shut_in_with(open_file, "/no/such/directory");
     assert_true(WIFEXITED(how));
     assert_int_equal(WEXITSTATUS(how), REFUSED);
