@@ -1,4 +1,6 @@
 /* test_foreign.c - HTML and e-mail, read by the real binary in a process of its own. */
+#include <pthread.h>
+
 #include "reader_test.h"
 
 #define HTML "text/html"
@@ -123,12 +125,51 @@ static void test_mailbox(void **state)
            "x.mbox", MAIL, "h1: one\np: From: a/To: x\np: first\nh1: two\np: From: c\np: second\n");
 }
 
+/* ---- many at once --------------------------------------------------------------------------- */
+
+static void *read_many(void *arg)
+{
+    for (int i = 0; i < 10; i++) {
+        reader_options o = test_options();
+        reader_document d;
+        sl_err err = { 0 };
+        char text[64];
+
+        snprintf(text, sizeof text, "<html><p>Thread %d, page %d</html>", *(int *)arg, i);
+        if (reader_read(&o, sl_span_str(text), NULL, &d, &err) != SL_OK)
+            return arg;
+        text[strlen(text) - 7] = '\0';
+        if (strcmp(d.text, text + 9) != 0)
+            return arg;
+        reader_document_deinit(&d);
+    }
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    pthread_t threads[4];
+    int numbers[4];
+
+    for (int i = 0; i < 4; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, read_many, &numbers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),  cmocka_unit_test(test_tables), cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_charset), cmocka_unit_test(test_mail),   cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_mailbox),
+        cmocka_unit_test(test_blocks),  cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_noise),   cmocka_unit_test(test_charset),
+        cmocka_unit_test(test_mail),    cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_mailbox), cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
