@@ -17,7 +17,7 @@ def fails(code, *args, stdin=None):
 
 
 def test_help_everywhere():
-    commands = ["serve", "run", "pull", "list", "show", "rm", "create", "cp", "ps", "rag", "key", "user", "team", "audit", "config", "doctor", "bench", "perplexity", "tokenize",
+    commands = ["serve", "run", "pull", "list", "show", "rm", "create", "cp", "ps", "rag", "read", "key", "user", "team", "audit", "config", "doctor", "bench", "perplexity", "tokenize",
                 "template", "embed", "batch"]
     top = sluice("--help").stdout.decode()
     for c in commands:

@@ -1,5 +1,6 @@
 """Documents as people have them, made by the libraries they are made with, through `sluice read`: what was put in
 is found word for word, in order, at the right page, under the right heading, with the header of its table."""
+import ctypes
 import datetime
 import email.message
 import io
@@ -13,6 +14,8 @@ import pytest
 from pptx.util import Inches
 from reportlab.lib import colors, pagesizes, pdfencrypt
 from reportlab.lib.styles import getSampleStyleSheet
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen import canvas
 from reportlab.platypus import (BaseDocTemplate, Frame, ListFlowable, PageBreak, PageTemplate, Paragraph, Preformatted, Table)
 
@@ -171,6 +174,25 @@ def test_pdf_hyphens_and_page_breaks():
     assert d["blocks"][0]["text"].startswith("The administration of the harbour decided that self- Service is not")
     assert "pier any more, and that nobody may sleep" in d["blocks"][0]["text"]
     assert d["blocks"][0]["page"] == 1 and d["pages"] == 2
+
+
+def has_landlock():
+    return ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) >= 1
+
+
+@pytest.mark.skipif(not has_landlock(), reason="the kernel has no Landlock")
+def test_pdf_with_fonts_of_the_system():
+    """Old Chinese files name a font and codes; what the codes mean stands in poppler-data."""
+    pdfmetrics.registerFont(UnicodeCIDFont("STSong-Light"))
+    out = io.BytesIO()
+    c = canvas.Canvas(out)
+    c.setFont("STSong-Light", 12)
+    for i, line in enumerate(["为了保护公民的合法权益，维护社会秩序，制定本办法。本办法所称", "的服务，是指通过互联网向公众提供信息的活动。"]):
+        c.drawString(72, 700 - 16 * i, line)
+    c.save()
+    d = read(out.getvalue())
+    assert [b["text"] for b in d["blocks"]] == [
+        "为了保护公民的合法权益，维护社会秩序，制定本办法。本办法所称的服务，是指通过互联网向公众提供信息的活动。"]
 
 
 def test_pdf_page_of_each_sentence():
