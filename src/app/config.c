@@ -296,6 +296,7 @@ sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err
     };
     complaint said = { "" };
     cyaml_config_t lib = library(&said);
+    sl_status status;
 
     memcpy(fields, config_root_fields, sizeof fields);
     if (serving_is_list(text, "listen"))
@@ -305,8 +306,14 @@ sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err
         return refuse(name, &said, err);
     if (!*ret)
         return SL_OK;
-    SL_TRY(check_models(name, *ret, err));
-    return take_listens(*ret, err);
+    status = check_models(name, *ret, err);
+    if (status == SL_OK)
+        status = take_listens(*ret, err);
+    if (status != SL_OK) {
+        config_destroy(*ret);
+        *ret = NULL;
+    }
+    return status;
 }
 
 static sl_status load_file(const char *path, config **ret, sl_err *err)
