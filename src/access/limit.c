@@ -342,8 +342,14 @@ static void *flusher_main(void *arg)
     pthread_mutex_lock(&l->lock);
     while (!l->stop) {
         (void)sl_cond_wait_until(&l->wake, &l->lock, sl_clock_mono_ns() + FLUSH_NS);
-        if (!l->stop)
-            flush_all(l, false);
+        if (l->stop)
+            break;
+        flush_all(l, false);
+        if (!l->store.ops || !l->store.ops->tidy)
+            continue;
+        pthread_mutex_unlock(&l->lock);
+        l->store.ops->tidy(l->store.ctx);
+        pthread_mutex_lock(&l->lock);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;

@@ -1,11 +1,19 @@
 /* limit_sqlite.c - the store of counters that is a file: one row for each subject and meter. */
 #include "access/limit_store.h"
 
+#include <stdatomic.h>
+
 #include "base/mem.h"
 #include "store/store.h"
 
+#define COMMITS_MAX 200 /* a few hundred pages, before they go from the log into the file */
+
 typedef struct file {
     store *db;
+    /* A connection of its own that brings the write-ahead log into the file, which waits for the
+     * disk: on the first one it would happen within a take, and all requests would wait for it. */
+    store *tidier;
+    atomic_int commits; /* since then */
     store_stmt *save, *load;
     bool is_batch; /* between begin and end: the database is locked, in a transaction */
     bool is_open;  /* the batch's transaction could be begun */
@@ -96,6 +104,7 @@ static sl_status file_take(void *ctx, const char *subject, limit_take *takes, si
     else
         store_rollback(f->db);
     store_unlock(f->db);
+    atomic_fetch_add(&f->commits, 1);
     return status;
 }
 
@@ -116,7 +125,21 @@ static sl_status file_end(void *ctx, sl_err *err)
 
     f->is_batch = f->is_open = false;
     store_unlock(f->db);
+    atomic_fetch_add(&f->commits, 1);
     return status;
+}
+
+static void file_tidy(void *ctx)
+{
+    file *f = ctx;
+    sl_err ignored; /* it is tried again, and the log only grows meanwhile */
+
+    if (atomic_load(&f->commits) < COMMITS_MAX)
+        return;
+    store_lock(f->tidier);
+    if (store_exec(f->tidier, "PRAGMA wal_checkpoint(PASSIVE)", &ignored) == SL_OK)
+        atomic_store(&f->commits, 0);
+    store_unlock(f->tidier);
 }
 
 static void file_close(void *ctx)
@@ -129,6 +152,7 @@ static void file_close(void *ctx)
         store_finish(f->load);
         store_unlock(f->db);
     }
+    store_close(f->tidier);
     store_close(f->db);
     sl_free(f);
 }
@@ -136,7 +160,7 @@ static void file_close(void *ctx)
 static sl_status prepare(file *f, sl_err *err)
 {
     /* A killed process loses nothing that was committed; a power cut may take the last second. */
-    SL_TRY(store_exec(f->db, "PRAGMA synchronous = NORMAL", err));
+    SL_TRY(store_exec(f->db, "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0", err));
     SL_TRY(store_prepare(f->db,
                          "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (subject, "
                          "meter) DO UPDATE SET win = excluded.win, mark = excluded.mark",
@@ -152,6 +176,7 @@ sl_status limit_sqlite_open(const char *path, limit_store *ret, sl_err *err)
                                          .take = file_take,
                                          .begin = file_begin,
                                          .end = file_end,
+                                         .tidy = file_tidy,
                                          .close = file_close };
     file *f = sl_calloc(1, sizeof *f);
     sl_status status;
@@ -159,6 +184,8 @@ sl_status limit_sqlite_open(const char *path, limit_store *ret, sl_err *err)
     if (!f)
         return sl_fail(err, SL_ENOMEM, "limits");
     status = store_open(path, migrations, SL_COUNT_OF(migrations), &f->db, err);
+    if (status == SL_OK)
+        status = store_open(path, migrations, SL_COUNT_OF(migrations), &f->tidier, err);
     if (status == SL_OK) {
         store_lock(f->db);
         status = prepare(f, err);

@@ -47,6 +47,9 @@ typedef struct limit_store_ops {
      * high, never too low, for between them is only given back. */
     void (*begin)(void *ctx);
     sl_status (*end)(void *ctx, sl_err *err);
+    /* Once a second, without the limiter's lock: the place for what may take long. NULL: nothing.
+     */
+    void (*tidy)(void *ctx);
     void (*close)(void *ctx);
 } limit_store_ops;
 

@@ -55,11 +55,14 @@ sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,
         sl_buf_puts(ret_path, name);
         return sl_buf_ok(ret_path, "path", err);
     }
-    if (strchr(name, '/'))
+    if (strchr(name, '/') && !model_store_name_ok(name))
         return sl_fail(err, SL_ENOTFOUND, "%s: no such file or directory", name);
     SL_TRY(model_store_open(c->data, &s, err));
     status = model_store_resolve(s, name, ret_path, err);
     model_store_close(s);
+    if (status == SL_ENOTFOUND && strchr(name, '/'))
+        return sl_fail(err, status, "%s: no such file or directory, nor a model of that name in %s",
+                       name, c->data);
     if (status == SL_ENOTFOUND)
         return sl_fail(err, status, "no model '%s' in %s; fetch it with: sluice pull %s", name,
                        c->data, name);

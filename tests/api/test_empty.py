@@ -8,6 +8,7 @@ import pytest
 import test_pull
 from conftest import start_real
 
+NAME = "hf.co/me/repo:Q4_0"
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
@@ -95,15 +96,15 @@ def test_documents_name_the_model_they_lack(empty):
 def test_what_is_pulled_serves(empty):
     client = ollama.Client(host=empty.base, trust_env=False)
     assert [p.status for p in client.pull("hf.co/me/repo:Q4_0", stream=True)][-1] == "success"
-    assert [m.model for m in client.list().models] == ["model-q4_0:latest"]
-    assert client.generate("model-q4_0", "x", raw=True, options={"num_predict": 2}).eval_count == 2
+    assert [m.model for m in client.list().models] == ["hf.co/me/repo:Q4_0"]
+    assert client.generate(NAME, "x", raw=True, options={"num_predict": 2}).eval_count == 2
     with empty.client() as c:
         assert c.get("/ready").json() == {"status": "ready"}
-        assert [m["id"] for m in c.get("/v1/models").json()["data"]] == ["model-q4_0"]
+        assert [m["id"] for m in c.get("/v1/models").json()["data"]] == [NAME]
         r = c.post("/v1/completions", json={"prompt": "x", "max_tokens": 2})  # the first one there is
-        assert r.status_code == 200 and r.json()["model"] == "model-q4_0"
+        assert r.status_code == 200 and r.json()["model"] == NAME
         assert c.post("/v1/completions", json={"model": "other", "prompt": "x"}).status_code == 404
-        assert c.request("DELETE", "/api/delete", json={"model": "model-q4_0"}).status_code == 200
+        assert c.request("DELETE", "/api/delete", json={"model": NAME}).status_code == 200
         assert c.get("/api/tags").json() == {"models": []}
         assert "no model yet" in c.get("/ready").json()["message"]
         assert c.post("/v1/completions", json={"prompt": "x"}).status_code == 404

@@ -117,7 +117,8 @@ def test_cancel_gives_back(limited):
     with server.client() as http:
         with http.stream("POST", "/v1/completions", json={"model": "smollm2", "prompt": "Tell", "max_tokens": 4000,
                                                           "ignore_eos": True, "stream": True}) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # kept: a reader that is thrown away closes the stream
+            next(lines)
             assert ask(http).status_code == 429  # one at a time
         deadline = time.time() + 20
         while (answer := ask(http)).status_code == 429 and time.time() < deadline:

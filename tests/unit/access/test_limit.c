@@ -284,7 +284,8 @@ static sl_status shared_end(void *ctx, sl_err *err)
 }
 
 static const limit_store_ops shared_ops = {
-    "shared", true, shared_load, shared_take, shared_begin, shared_end, shared_begin /* close */
+    "shared",     true,       shared_load, shared_take,
+    shared_begin, shared_end, NULL,        shared_begin /* close */
 };
 
 static limiter *open_shared(const char *path)
