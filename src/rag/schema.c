@@ -54,7 +54,8 @@ static const char v1[] =
 
 /* Collections and documents get identities of their own, origin, attributes and access lists. A
  * collection of dim 0 has no passages yet and takes the model that comes first. */
-/* clang-format off: it takes macros between texts for something else */
+/* clang-format off */
+/* That takes macros between texts for something else */
 static const char v2[] =
     "ALTER TABLE collections ADD COLUMN public_id TEXT;" /* "vs_..." */
     "ALTER TABLE collections ADD COLUMN description TEXT NOT NULL DEFAULT '';"
@@ -92,38 +93,25 @@ static const char v2[] =
     "UPDATE chunks SET parent_begin = begin, parent_end = end,"
     "  collection = (SELECT collection FROM documents WHERE id = chunks.document);"
     "CREATE INDEX chunks_collection ON chunks (collection, id);"
-    "CREATE VIEW chunk_texts AS SELECT id, " INDEXED_TEXT(
-        "chunks") " AS text FROM chunks;"
-                  "CREATE VIRTUAL TABLE chunk_words USING fts5(text, content='chunk_texts', "
-                  "content_rowid='id',"
-                  "  columnsize=0, tokenize='" LEXICON_TOKENIZER "');"
-                  "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN"
-                  "  INSERT INTO chunk_words (rowid, text) VALUES (new.id, " INDEXED_TEXT(
-                      "new") "); END;"
-                             "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN"
-                             "  INSERT INTO chunk_words (chunk_words, rowid, text)"
-                             "  VALUES ('delete', old.id, " INDEXED_TEXT(
-                                 "old") "); END;"
-                                        "INSERT INTO chunk_words (chunk_words) VALUES ('rebuild');"
+    "CREATE VIEW chunk_texts AS SELECT id, " INDEXED_TEXT("chunks") " AS text FROM chunks;"
+    "CREATE VIRTUAL TABLE chunk_words USING fts5(text, content='chunk_texts', content_rowid='id',"
+    "  columnsize=0, tokenize='" LEXICON_TOKENIZER "');"
+    "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN"
+    "  INSERT INTO chunk_words (rowid, text) VALUES (new.id, " INDEXED_TEXT("new") "); END;"
+    "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN"
+    "  INSERT INTO chunk_words (chunk_words, rowid, text)"
+    "  VALUES ('delete', old.id, " INDEXED_TEXT("old") "); END;"
+    "INSERT INTO chunk_words (chunk_words) VALUES ('rebuild');"
 
-                                        "CREATE TABLE changes ("
-                                        "  collection INTEGER NOT NULL REFERENCES collections(id) "
-                                        "ON DELETE CASCADE,"
-                                        "  generation INTEGER NOT NULL, document INTEGER NOT NULL,"
-                                        "  PRIMARY KEY (collection, generation)) WITHOUT ROWID;"
-                                        "CREATE TRIGGER document_added AFTER INSERT ON "
-                                        "documents" NOTE_CHANGE("new") "CREATE TRIGGER "
-                                                                       "document_changed AFTER "
-                                                                       "UPDATE ON "
-                                                                       "documents" NOTE_CHANGE("ne"
-                                                                                               "w") "CREATE TRIGGER document_removed AFTER DELETE ON documents" NOTE_CHANGE(
-                                                                           "old") "CREATE TRIGGER "
-                                                                                  "grant_added "
-                                                                                  "AFTER INSERT ON "
-                                                                                  "grant"
-                                                                                  "s" NOTE_GRANT("n"
-                                                                                                 "e"
-                                                                                                 "w") "CREATE TRIGGER grant_removed AFTER DELETE ON grants" NOTE_GRANT("old");
+    "CREATE TABLE changes ("
+    "  collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,"
+    "  generation INTEGER NOT NULL, document INTEGER NOT NULL,"
+    "  PRIMARY KEY (collection, generation)) WITHOUT ROWID;"
+    "CREATE TRIGGER document_added AFTER INSERT ON documents" NOTE_CHANGE("new")
+    "CREATE TRIGGER document_changed AFTER UPDATE ON documents" NOTE_CHANGE("new")
+    "CREATE TRIGGER document_removed AFTER DELETE ON documents" NOTE_CHANGE("old")
+    "CREATE TRIGGER grant_added AFTER INSERT ON grants" NOTE_GRANT("new")
+    "CREATE TRIGGER grant_removed AFTER DELETE ON grants" NOTE_GRANT("old");
 /* clang-format on */
 
 static const char *const migrations[] = { v1, v2, schema_queue };
