@@ -43,6 +43,7 @@ struct app {
     api_lines lines; /* of batches */
     metric_registry *metrics;
     int hold; /* on the data directory, -1: none */
+    char scratch[64]; /* the folder of a store that is gone afterwards, or "" */
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -175,12 +176,37 @@ static sl_status check_needs(const app *a, unsigned needs, bool may_be_empty, sl
     return SL_OK;
 }
 
+static sl_status make_scratch(app *a, sl_err *err)
+{
+    snprintf(a->scratch, sizeof a->scratch, "/tmp/sluice-XXXXXX");
+    if (mkdtemp(a->scratch))
+        return SL_OK;
+    a->scratch[0] = '\0';
+    return sl_fail(err, SL_EIO, "no folder can be made under /tmp: %m");
+}
+
+/* Takes the store's files away; what else is there stays. */
+static void drop_scratch(app *a)
+{
+    static const char *const tails[] = { "", "-wal", "-shm" };
+    char path[128];
+
+    if (!a->scratch[0])
+        return;
+    for (size_t i = 0; i < SL_COUNT_OF(tails); i++) {
+        snprintf(path, sizeof path, "%s/sluice.db%s", a->scratch, tails[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(a->scratch);
+}
+
 static sl_status open_docs(app *a, bool works, sl_err *err)
 {
     rag_options o = { .ingest_workers = works ? SL_MIN(sl_cpu_count(), 4) : 0,
                       .chain = &a->chain,
                       .embed_model = a->c->rag.embedding_model,
                       .chat_model = a->c->rag.chat_model,
+                      .rerank_model = a->c->rag.rerank_model,
                       .chunk_tokens = a->c->rag.chunk_tokens,
                       .overlap_tokens = a->c->rag.overlap_tokens,
                       .top_k = a->c->rag.top_k,
@@ -189,7 +215,7 @@ static sl_status open_docs(app *a, bool works, sl_err *err)
     sl_status status;
 
     sl_buf_init(&path, 8192);
-    sl_buf_printf(&path, "%s/sluice.db", a->c->data);
+    sl_buf_printf(&path, "%s/sluice.db", a->scratch[0] ? a->scratch : a->c->data);
     status = sl_buf_ok(&path, "path", err);
     o.db_path = path.ptr;
     if (status == SL_OK)
@@ -221,6 +247,8 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
         status = models_watch_store(a->models, err);
     if (status == SL_OK)
         status = check_needs(a, needs, watches, err);
+    if (status == SL_OK && (needs & APP_SCRATCH))
+        status = make_scratch(a, err);
     if (status == SL_OK && (serving || (needs & APP_DOCS)))
         status = open_docs(a, serving || (needs & APP_INGEST), err); /* its models may come later */
     if (status == SL_OK)
@@ -235,6 +263,7 @@ void app_destroy(app *a)
     if (!a)
         return;
     rag_close(a->rag);
+    drop_scratch(a);
     models_destroy(a->models);
     scripted_close(a->script);
     for (int i = 0; i < a->upstream_count; i++)
