@@ -288,16 +288,16 @@ sl_status queue_finish(rag *r, const rag_model *m, ingest_job *jobs, sl_err *err
     return rag_db_write(r, finish_in, &f, err);
 }
 
-sl_status queue_cut_again(rag *r, int64_t collection, sl_err *err)
+sl_status queue_cut_again(rag *r, int64_t collection, bool all, sl_err *err)
 {
-    SL_TRY(
-        rag_db_run(r, err,
-                   "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
-                   " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
-                   " documents d WHERE collection = ?1 AND"
-                   " chunks > 0 AND chunk_tokens = 0 AND NOT EXISTS (SELECT 1 FROM queue WHERE"
-                   " document = d.id)",
-                   "i", collection));
+    SL_TRY(rag_db_run(
+        r, err,
+        "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
+        " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
+        " documents d WHERE collection = ?1 AND"
+        " chunks > 0 AND (?2 OR chunk_tokens = 0) AND NOT EXISTS (SELECT 1 FROM queue WHERE"
+        " document = d.id)",
+        "ii", collection, (int64_t)all));
     return rag_db_run(
         r, err,
         "UPDATE documents SET status = 'in_progress', error_status = 0, error = '' WHERE"
