@@ -46,6 +46,7 @@ static const cyaml_schema_field_t loading_fields[] = {
 static const cyaml_schema_field_t rag_fields[] = {
     STR("embedding_model", config_rag, embedding_model),
     STR("chat_model", config_rag, chat_model),
+    STR("rerank_model", config_rag, rerank_model),
     CYAML_FIELD_INT("chunk_tokens", OPT, config_rag, chunk_tokens),
     CYAML_FIELD_INT("overlap_tokens", OPT, config_rag, overlap_tokens),
     CYAML_FIELD_INT("top_k", OPT, config_rag, top_k),

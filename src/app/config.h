@@ -44,7 +44,7 @@ typedef struct config_loading {
 } config_loading;
 
 typedef struct config_rag {
-    char *embedding_model, *chat_model;
+    char *embedding_model, *chat_model, *rerank_model;
     int chunk_tokens, overlap_tokens, top_k, answer_tokens; /* 0: the defaults */
 } config_rag;
 

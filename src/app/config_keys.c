@@ -54,6 +54,7 @@ static const config_key keys[] = {
     KEY("loading.only_configured", "false", "serve no model of the store but those of `models`"),
     KEY("rag.embedding_model", "minilm", NULL),
     KEY("rag.chat_model", "smollm2", NULL),
+    KEY("rag.rerank_model", "", "cross-encoder that orders what was found; none without it"),
     KEY("rag.chunk_tokens", "180", NULL),
     KEY("rag.overlap_tokens", "30", NULL),
     KEY("rag.top_k", "4", "passages shown to the model"),

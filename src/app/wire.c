@@ -158,6 +158,7 @@ static sl_status open_docs(app *a, bool works, sl_err *err)
                       .chain = &a->chain,
                       .embed_model = a->c->rag.embedding_model,
                       .chat_model = a->c->rag.chat_model,
+                      .rerank_model = a->c->rag.rerank_model,
                       .chunk_tokens = a->c->rag.chunk_tokens,
                       .overlap_tokens = a->c->rag.overlap_tokens,
                       .top_k = a->c->rag.top_k,

@@ -169,6 +169,7 @@ static sl_status make_request(const rag *r, const rag_text *texts, const uint32_
         return sl_fail(err, SL_ENOMEM, "the passages need too much memory");
     }
     req->prompt_count = count;
+    req->embed_as = texts[0].is_query ? LLM_EMBED_QUERY : LLM_EMBED_PASSAGE;
     *ret = req;
     return SL_OK;
 }

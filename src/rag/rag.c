@@ -139,11 +139,14 @@ static bool own_texts(rag_options *o)
 {
     const char *embed = o->embed_model && o->embed_model[0] ? o->embed_model : NULL;
     const char *chat = o->chat_model && o->chat_model[0] ? o->chat_model : NULL;
+    const char *rerank = o->rerank_model && o->rerank_model[0] ? o->rerank_model : NULL;
     bool ok = own(&o->db_path);
 
     o->embed_model = embed;
     o->chat_model = chat;
+    o->rerank_model = rerank;
     ok = (!embed || own(&o->embed_model)) && ok;
+    ok = (!rerank || own(&o->rerank_model)) && ok;
     return (!chat || own(&o->chat_model)) && ok;
 }
 
@@ -189,5 +192,6 @@ void rag_close(rag *r)
     sl_free((void *)r->o.db_path);
     sl_free((void *)r->o.embed_model);
     sl_free((void *)r->o.chat_model);
+    sl_free((void *)r->o.rerank_model);
     sl_free(r);
 }

@@ -12,17 +12,18 @@ typedef struct rag rag;
 
 /* Zero and NULL mean the default. */
 typedef struct rag_options {
-    const char *db_path;     /* SQLite file; made if missing */
-    llm_chain *chain;        /* borrowed */
-    const char *embed_model; /* default: the first model that embeds */
-    const char *chat_model;  /* default: the first model that generates */
-    int chunk_tokens;        /* target, in tokens of the embedding model; default 180 */
-    int overlap_tokens;      /* default 30 */
-    int top_k;               /* passages given to the model; default 4 */
-    int64_t answer_tokens;   /* default 256 */
-    int ingest_workers;      /* threads that read what comes in; 0: whoever waits for a document
-                                takes it in, and nobody what was only submitted */
-    reader_options reader;   /* its program is borrowed */
+    const char *db_path;      /* SQLite file; made if missing */
+    llm_chain *chain;         /* borrowed */
+    const char *embed_model;  /* default: the first model that embeds */
+    const char *chat_model;   /* default: the first model that generates */
+    const char *rerank_model; /* orders what was found; default: none */
+    int chunk_tokens;         /* target, in tokens of the embedding model; default 180 */
+    int overlap_tokens;       /* default 30 */
+    int top_k;                /* passages given to the model; default 4 */
+    int64_t answer_tokens;    /* default 256 */
+    int ingest_workers;       /* threads that read what comes in; 0: whoever waits for a document
+                                 takes it in, and nobody what was only submitted */
+    reader_options reader;    /* its program is borrowed */
 } rag_options;
 
 SL_NODISCARD sl_status rag_open(const rag_options *o, rag **ret, sl_err *err);

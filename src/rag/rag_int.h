@@ -52,6 +52,7 @@ typedef struct rag_text {
     const char *heading; /* "" for none */
     const char *text;
     size_t len;
+    bool is_query; /* of all texts embedded together */
 } rag_text;
 
 /* Vectors of length 1 into out[count, m->dim]. cancelled may be NULL. */
@@ -202,6 +203,15 @@ void rag_hits_deinit(rag_hits *hits);
 void rag_hit_deinit(rag_hit *h);
 /* The hit as the API sees it, borrowed. */
 llm_passage search_passage(const rag_hit *h, int32_t number);
+
+/* ---- rerank.c ------------------------------------------------------------------------------ */
+
+/* Whether there is a model that reranks: the one of the configuration, else the first. */
+bool rerank_is_there(const rag *r);
+/* Gives the first hits, best first, the scores of the reranker and sorts; those beyond its depth
+ * stay behind them in their order. Asks the model: under no lock. */
+SL_NODISCARD sl_status rerank_hits(const rag *r, const llm_docs_search *s, rag_hits *hits,
+                                   sl_err *err);
 
 /* ---- pick.c -------------------------------------------------------------------------------- */
 

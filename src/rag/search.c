@@ -416,7 +416,7 @@ static sl_status find_in_transaction(finding *f, sl_err *err)
 static sl_status embed_question(finding *f, sl_err *err)
 {
     const rag_model *m = &f->model;
-    rag_text t = { "", f->s->question, strlen(f->s->question) };
+    rag_text t = { "", f->s->question, strlen(f->s->question), true };
     size_t tokens = 0, room = m->context_tokens > 8 ? m->context_tokens - 8 : 1;
 
     f->q = sl_calloc(m->dim, sizeof *f->q);
@@ -453,6 +453,20 @@ static void note_use(rag *r, const char *collection)
     store_unlock(r->db);
 }
 
+/* Without being asked for it a reranker only helps: where it fails the order stays. */
+static sl_status rerank(finding *f, sl_err *err)
+{
+    sl_err failure = { 0 };
+    sl_status status;
+
+    if (f->s->mode == LLM_DOCS_RERANKED)
+        return rerank_hits(f->r, f->s, f->hits, err);
+    if (f->s->mode != LLM_DOCS_BEST || !f->r->o.rerank_model || !rerank_is_there(f->r))
+        return SL_OK;
+    status = rerank_hits(f->r, f->s, f->hits, &failure);
+    return status == SL_ECANCELLED ? sl_fail(err, status, "%s", failure.text) : SL_OK;
+}
+
 static sl_status find(finding *f, sl_err *err)
 {
     SL_TRY(filter_compile(f->s->filters, &f->filter, err));
@@ -462,6 +476,7 @@ static sl_status find(finding *f, sl_err *err)
         SL_TRY(embed_question(f, err));
     }
     SL_TRY(find_in_transaction(f, err));
+    SL_TRY(rerank(f, err));
     if (!f->s->all)
         pick_hits(
             f->hits, f->top_k,
@@ -478,8 +493,10 @@ sl_status search_run(rag *r, const llm_docs_search *s, rag_hits *ret, sl_err *er
     sl_status status;
 
     *ret = (rag_hits){ 0 };
-    if (s->mode == LLM_DOCS_RERANKED)
-        return sl_fail(err, SL_ENOTSUP, "no reranker is configured");
+    if (s->mode == LLM_DOCS_RERANKED && !rerank_is_there(r))
+        return sl_fail(err, SL_ENOTSUP,
+                       "no model that reranks is there; fetch one and name it in "
+                       "rag.rerank_model");
     f.top_k = s->top_k > 0 ? (size_t)SL_MIN(s->top_k, RAG_SEARCH_MAX) : (size_t)r->o.top_k;
     f.scale.mode = s->mode;
     f.set = (search_settings){ .threshold = -1, .language = "english" };

@@ -1,0 +1,871 @@
+/* test_find.c - what finds passages: words, filters, BM25 against a naive one, access lists,
+ * vectors, fusion, and shelves that keep up with changes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "fake.h"
+#include "rag/filter.h"
+#include "rag/lexicon.h"
+#include "rag/rag_int.h"
+#include "rag/vectors.h"
+#include "rag/words.h"
+
+static char dir[64], path[128];
+static fake f;
+static uint64_t rng_state = 88172645463325252ULL;
+
+static uint32_t rng(void)
+{
+    rng_state ^= rng_state << 13;
+    rng_state ^= rng_state >> 7;
+    rng_state ^= rng_state << 17;
+    return (uint32_t)(rng_state >> 16);
+}
+
+static int set_up(void **state)
+{
+    snprintf(dir, sizeof dir, "/tmp/sluice-find-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    snprintf(path, sizeof path, "%s/rag.db", dir);
+    fake_init(&f);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    char command[128];
+
+    fake_deinit(&f);
+    snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+static rag *must_open(void)
+{
+    rag_options o = { .db_path = path, .chain = &f.chain };
+    rag *r = NULL;
+    sl_err err = { 0 };
+
+    if (rag_open(&o, &r, &err) != SL_OK)
+        fail_msg("%s", err.text);
+    return r;
+}
+
+/* ---- words --------------------------------------------------------------------------------- */
+
+static bool put_word(void *ctx, const char *token, size_t len, unsigned flags)
+{
+    sl_buf *out = ctx;
+
+    sl_buf_puts(out, out->len ? " " : "");
+    sl_buf_put(out, token, len);
+    sl_buf_puts(out, flags & WORDS_STOP ? "/s" : "");
+    sl_buf_puts(out, flags & WORDS_EXTRA ? "/e" : "");
+    sl_buf_puts(out, flags & WORDS_PART ? "/p" : "");
+    return true;
+}
+
+static void check_words(const char *language, const char *text, const char *want)
+{
+    words *w = words_create();
+    sl_buf out;
+
+    sl_buf_init(&out, 65536);
+    assert_non_null(w);
+    assert_true(words_split(w, language, text, strlen(text), put_word, &out));
+    assert_string_equal(sl_buf_str(&out), want);
+    sl_buf_deinit(&out);
+    words_destroy(w);
+}
+
+static void test_words(void **state)
+{
+    check_words("english", "The quick foxes' jumping", "the/s quick fox jump");
+    check_words("none", "The quick foxes", "the quick foxes");
+    check_words("german", "Häuser der Straße", "haus der strass");
+    check_words("english", "it's we’ll don't", "it/s s/s we/s ll/s don t/s");
+    check_words("english", "e-mail x-15 well-known-thing",
+                "e mail email/e x 15 x15/e well known thing");
+    check_words("english", "3.14 1,000,000 12:30 1,2 2026-11-26",
+                "3.14 1000000 12:30 1 2 2026 11 26 20261126/e");
+    check_words("english", "snake_case getUserName U.S.A. www.example.org C++ c#",
+                "snake case snake_case/e get user name getusername/e usa www exampl org "
+                "www.example.org/e c++ c#");
+    check_words("english", "naïve ＡＢＣ１２３ ﬁsh x² co\xc2\xadoperate",
+                "naiv abc123 fish x2 cooper");
+    check_words("english", "战国无双 3", "战/p 战国 国/p 国无 无/p 无双 双/p 3");
+    check_words("english", "猫。", "猫");
+    check_words("english", "東京タワー ﾊﾟ", "東/p 東京 京/p 京タ タワ ワー パ");
+    check_words("english", "한국어", "한국 국어");
+    check_words("english", "ไทยดี", "ไท ทย ยดี");
+    check_words("english", "Привет ЁЛКА أَحْمَد", "привет елк احمد");
+    check_words("english",
+                "a\xff\xfe"
+                "b \xf0\x9f\x98\x80 x",
+                "a/s b x");
+    check_words("english", " -_. '' ,", "");
+}
+
+/* Whatever comes: no token is empty or too long, and as many bytes as there are make an end. */
+static bool check_token(void *ctx, const char *token, size_t len, unsigned flags)
+{
+    SL_ASSERT(len > 0 && len <= WORDS_TOKEN_BYTES);
+    return --*(int *)ctx > 0;
+}
+
+static void test_words_random(void **state)
+{
+    words *w = words_create();
+    char text[600];
+
+    for (int round = 0; round < 3000; round++) {
+        size_t len = rng() % sizeof text;
+        int left = round % 3 ? 1 << 30 : 3; /* also stopped in the middle */
+
+        for (size_t i = 0; i < len; i++)
+            text[i] =
+                (char)(round % 2 ? rng()
+                                 : (uint32_t) "aA1-_.:,' \xe4\xbd\xa0\xe0\xb8\xb5"[rng() % 17]);
+        (void)words_split(w, "english", text, len, check_token, &left);
+    }
+    words_destroy(w);
+    check_words("english", "fine again", "fine again");
+}
+
+/* ---- filters ------------------------------------------------------------------------------- */
+
+static sl_status compile(const char *text, json_t **ret_json, filter **ret, sl_err *err)
+{
+    *ret_json = json_loads(text, JSON_DECODE_ANY, NULL);
+    assert_non_null(*ret_json);
+    return filter_compile(*ret_json, ret, err);
+}
+
+static void check_filter(const char *text, const char *attributes, bool want)
+{
+    json_t *json = NULL, *object = json_loads(attributes, 0, NULL);
+    filter *c = NULL;
+    attribute_list *l = NULL;
+    sl_err err = { 0 };
+
+    if (compile(text, &json, &c, &err) != SL_OK)
+        fail_msg("%s: %s", text, err.text);
+    assert_int_equal(attribute_list_create(object, &l, NULL), SL_OK);
+    if (filter_matches(c, l) != want)
+        fail_msg("%s on %s", text, attributes);
+    filter_destroy(c);
+    sl_free(l);
+    json_decref(json);
+    json_decref(object);
+}
+
+static void test_filter(void **state)
+{
+    static const char year[] = "{\"year\": 2020, \"kind\": \"b\", \"open\": true}";
+
+    check_filter("null", year, true);
+    check_filter("{\"type\":\"eq\",\"key\":\"year\",\"value\":2020}", year, true);
+    check_filter("{\"type\":\"eq\",\"key\":\"year\",\"value\":2020.0}", year, true);
+    check_filter("{\"type\":\"eq\",\"key\":\"year\",\"value\":\"2020\"}", year, false);
+    check_filter("{\"type\":\"ne\",\"key\":\"year\",\"value\":\"2020\"}", year, true);
+    check_filter("{\"type\":\"ne\",\"key\":\"none\",\"value\":1}", year, true);
+    check_filter("{\"type\":\"gt\",\"key\":\"year\",\"value\":2019}", year, true);
+    check_filter("{\"type\":\"gt\",\"key\":\"year\",\"value\":2020}", year, false);
+    check_filter("{\"type\":\"gte\",\"key\":\"year\",\"value\":2020}", year, true);
+    check_filter("{\"type\":\"lt\",\"key\":\"year\",\"value\":2020}", year, false);
+    check_filter("{\"type\":\"lte\",\"key\":\"kind\",\"value\":\"b\"}", year, true);
+    check_filter("{\"type\":\"lt\",\"key\":\"kind\",\"value\":\"a\"}", year, false);
+    check_filter("{\"type\":\"gt\",\"key\":\"none\",\"value\":0}", year, false);
+    check_filter("{\"type\":\"gte\",\"key\":\"open\",\"value\":false}", year, false);
+    check_filter("{\"type\":\"eq\",\"key\":\"open\",\"value\":true}", year, true);
+    check_filter("{\"type\":\"eq\",\"key\":\"open\",\"value\":1}", year, false);
+    check_filter("{\"type\":\"in\",\"key\":\"kind\",\"value\":[1,\"b\"]}", year, true);
+    check_filter("{\"type\":\"in\",\"key\":\"kind\",\"value\":[]}", year, false);
+    check_filter("{\"type\":\"nin\",\"key\":\"kind\",\"value\":[\"b\"]}", year, false);
+    check_filter("{\"type\":\"nin\",\"key\":\"none\",\"value\":[\"b\"]}", "{}", true);
+    check_filter(
+        "{\"type\":\"and\",\"filters\":[{\"type\":\"eq\",\"key\":\"kind\",\"value\":\"b\"},"
+        "{\"type\":\"or\",\"filters\":[{\"type\":\"lt\",\"key\":\"year\",\"value\":1},"
+        "{\"type\":\"eq\",\"key\":\"open\",\"value\":true}]}]}",
+        year, true);
+    check_filter(
+        "{\"type\":\"or\",\"filters\":[{\"type\":\"and\",\"filters\":[{\"type\":\"eq\","
+        "\"key\":\"kind\",\"value\":\"b\"},{\"type\":\"lt\",\"key\":\"year\",\"value\":1}]},"
+        "{\"type\":\"eq\",\"key\":\"kind\",\"value\":\"x\"}]}",
+        year, false);
+}
+
+static void test_bad_filters(void **state)
+{
+    static const char *const bad[] = {
+        "1",
+        "[]",
+        "{}",
+        "{\"type\":\"like\",\"key\":\"a\",\"value\":1}",
+        "{\"type\":\"eq\",\"value\":1}",
+        "{\"type\":\"eq\",\"key\":\"a\"}",
+        "{\"type\":\"eq\",\"key\":\"a\",\"value\":[1]}",
+        "{\"type\":\"in\",\"key\":\"a\",\"value\":1}",
+        "{\"type\":\"in\",\"key\":\"a\",\"value\":[{}]}",
+        "{\"type\":\"and\",\"filters\":[]}",
+        "{\"type\":\"or\",\"filters\":[1]}",
+    };
+    json_t *deep = json_loads("{\"type\":\"eq\",\"key\":\"a\",\"value\":1}", 0, NULL), *json;
+    filter *c = NULL;
+    sl_err err;
+
+    for (size_t i = 0; i < SL_COUNT_OF(bad); i++) {
+        assert_int_equal(compile(bad[i], &json, &c, &err), SL_EINVAL);
+        assert_null(c);
+        json_decref(json);
+    }
+    for (int i = 0; i < FILTER_DEPTH_MAX + 1; i++)
+        deep = json_pack("{s:s,s:[o]}", "type", "and", "filters", deep);
+    assert_int_equal(filter_compile(deep, &c, &err), SL_ELIMIT);
+    json_decref(deep);
+}
+
+/* ---- vectors ------------------------------------------------------------------------------- */
+
+#define DIM 100
+
+static void random_vector(float *v, size_t dim)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < dim; i++) {
+        v[i] = (float)((double)rng() / UINT32_MAX - 0.5);
+        sum += (double)v[i] * v[i];
+    }
+    for (size_t i = 0; i < dim; i++)
+        v[i] = (float)(v[i] / sqrt(sum));
+}
+
+static double dot(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += (double)a[i] * b[i];
+    return sum;
+}
+
+/* Every hit has its score, and no row that was left out is better. */
+static void check_nearest(vector_set *v, const float *all, size_t rows, const uint64_t *allowed)
+{
+    float q[DIM];
+    vector_hit hits[10];
+    double mean = 0, sum = 0, worst;
+    size_t count = 0, want = 0;
+
+    random_vector(q, DIM);
+    assert_int_equal(v->ops->search(v->ctx, q, allowed, 10, hits, &count, &mean, NULL), SL_OK);
+    for (size_t i = 0; i < rows; i++)
+        if (vectors_allowed(allowed, i)) {
+            want++;
+            sum += dot(q, all + i * DIM, DIM);
+        }
+    assert_int_equal(count, SL_MIN(want, (size_t)10));
+    assert_true(want == 0 || fabs(mean - sum / (double)want) < 2e-3);
+    worst = count ? hits[count - 1].score : 1;
+    for (size_t i = 0; i < count; i++) {
+        assert_true(vectors_allowed(allowed, hits[i].row));
+        assert_true(fabs(hits[i].score - dot(q, all + hits[i].row * DIM, DIM)) < 5e-3);
+        assert_true(i == 0 || hits[i].score <= hits[i - 1].score);
+    }
+    for (size_t i = 0; i < rows; i++) {
+        bool is_hit = false;
+
+        for (size_t k = 0; k < count; k++)
+            is_hit |= hits[k].row == i;
+        assert_true(is_hit || !vectors_allowed(allowed, i) ||
+                    dot(q, all + i * DIM, DIM) <= worst + 1e-2);
+    }
+}
+
+static void test_vectors(void **state)
+{
+    enum { ROWS = 5000 };
+    float *all = sl_calloc(ROWS, DIM * sizeof *all);
+    uint64_t allowed[ROWS / 64 + 1];
+    vector_set v = { 0 };
+
+    assert_int_equal(vectors_memory(DIM, &v, NULL), SL_OK);
+    for (size_t i = 0; i < ROWS; i++) {
+        random_vector(all + i * DIM, DIM);
+        assert_int_equal(v.ops->put(v.ctx, i, all + i * DIM, NULL), SL_OK);
+    }
+    for (int round = 0; round < 20; round++) {
+        for (size_t i = 0; i < SL_COUNT_OF(allowed); i++)
+            allowed[i] = round == 0  ? UINT64_MAX
+                         : round < 8 ? (uint64_t)rng() << 32 | rng()
+                         : rng() % 9 ? 0
+                                     : (uint64_t)1 << rng() % 64;
+        check_nearest(&v, all, ROWS, allowed);
+    }
+    for (size_t i = 0; i < 1000; i++) { /* the second half to the front */
+        assert_int_equal(v.ops->move(v.ctx, 4000 + i, i, NULL), SL_OK);
+        memcpy(all + i * DIM, all + (4000 + i) * DIM, DIM * sizeof *all);
+    }
+    v.ops->truncate(v.ctx, 1000);
+    memset(allowed, 0xff, sizeof allowed);
+    memset(allowed + 16, 0, sizeof allowed - 16 * sizeof *allowed);
+    allowed[15] &= ((uint64_t)1 << 40) - 1;
+    check_nearest(&v, all, 1000, allowed);
+    vectors_destroy(&v);
+    sl_free(all);
+}
+
+/* ---- fusion -------------------------------------------------------------------------------- */
+
+static void test_fuse(void **state)
+{
+    fuse_item items[] = { { .row = 1, .owner = 1, .lexical = 10, .dense = 0.3 },
+                          { .row = 2, .owner = 2, .lexical = 9, .dense = 0.8 },
+                          { .row = 3, .owner = 3, .lexical = 0, .dense = 0.7 } };
+    fuse_scale s = { .mode = LLM_DOCS_FUSED,
+                     .lexical_best = 10,
+                     .lexical_bound = 20,
+                     .dense_best = 0.8,
+                     .dense_mean = 0.2,
+                     .weight_lexical = 1,
+                     .weight_dense = 1 };
+    double weight = fuse_weight(items, 3, &s);
+
+    /* The best by words is hardly ahead: its low cosine tells little against the vectors. */
+    assert_true(weight > 0.3 && weight < 0.5);
+    fuse_items(items, 3, &s);
+    assert_int_equal(items[0].row, 2);
+    assert_int_equal(items[1].row, 1);
+    assert_int_equal(items[2].row, 3);
+    assert_true(items[0].score <= 1 && items[2].score >= 0);
+    /* Words single one out, and the vectors see nothing in it: they do not count. */
+    items[0].lexical = 1;
+    items[1].dense = 0.2;
+    assert_float_equal(fuse_weight(items, 3, &s), 0, 1e-9);
+    items[1].dense = 0.8;
+    assert_float_equal(fuse_weight(items, 3, &s), 0.5, 1e-9);
+    /* A question that the model cannot read. */
+    s.unknown = 1;
+    assert_float_equal(fuse_weight(items, 3, &s), 0, 1e-9);
+    s.unknown = 0;
+    s.weight_dense = 3;
+    assert_float_equal(fuse_weight(items, 3, &s), 0.75, 1e-9);
+    s.weight_dense = s.weight_lexical = 0;
+    assert_float_equal(fuse_weight(items, 3, &s), 0, 1e-9);
+    s.lexical_best = 0; /* no word is found anywhere */
+    assert_float_equal(fuse_weight(items, 3, &s), 1, 1e-9);
+    s.lexical_best = 10;
+    s.mode = LLM_DOCS_DENSE;
+    assert_float_equal(fuse_score(&items[1], &s, 1), 0.8, 1e-9);
+    s.mode = LLM_DOCS_LEXICAL;
+    assert_float_equal(fuse_score(&items[1], &s, 0), items[1].lexical / 20, 1e-9);
+    fuse_items(items, 0, &s);
+}
+
+/* ---- documents for searching --------------------------------------------------------------- */
+
+#define DOCUMENTS 300
+#define PASSAGES  3
+#define USERS     10
+
+typedef struct passage {
+    char text[256];
+} passage;
+
+typedef struct document {
+    bool is_there, is_restricted;
+    size_t count;
+    passage passages[PASSAGES];
+    bool users[USERS], teams[2];
+    int year;
+} document;
+
+static document documents[DOCUMENTS];
+
+static void random_document(document *d)
+{
+    *d = (document){ .is_there = true, .count = 1 + rng() % PASSAGES };
+    for (size_t i = 0; i < d->count; i++) {
+        size_t n = 1 + rng() % 30;
+
+        for (size_t k = 0; k < n; k++) /* some words are everywhere, some are rare */
+            snprintf(d->passages[i].text + strlen(d->passages[i].text), 8, "w%u ",
+                     rng() % (1 + rng() % 60));
+    }
+    d->year = 2000 + (int)(rng() % 20);
+    d->is_restricted = rng() % 4 != 0;
+    for (int u = 0; u < USERS; u++)
+        d->users[u] = rng() % 5 == 0;
+    d->teams[0] = rng() % 3 == 0;
+    d->teams[1] = rng() % 3 == 0;
+}
+
+static json_t *access_of(const document *d)
+{
+    json_t *list = json_array();
+    char name[32];
+
+    if (!d->is_restricted) {
+        json_decref(list);
+        return json_null();
+    }
+    for (int u = 0; u < USERS; u++) {
+        snprintf(name, sizeof name, "user:u%d", u);
+        if (d->users[u])
+            json_array_append_new(list, json_string(name));
+    }
+    for (int t = 0; t < 2; t++) {
+        snprintf(name, sizeof name, "team:t%d", t);
+        if (d->teams[t])
+            json_array_append_new(list, json_string(name));
+    }
+    return list;
+}
+
+static void store_document(rag *r, size_t i)
+{
+    const document *d = &documents[i];
+    char name[32], text[PASSAGES * 256] = "", sections[1][CHUNK_HEADING_BYTES] = { "" };
+    chunk items[PASSAGES];
+    chunk_list chunks = { .items = items, .count = d->count, .sections = sections };
+    float vectors[PASSAGES * FAKE_DIM];
+    rag_model m;
+    json_t *access = access_of(d), *attributes = json_pack("{s:i}", "year", d->year);
+    index_document doc = { .collection = "c",
+                           .name = name,
+                           .title = name,
+                           .settings = "x",
+                           .model = &m,
+                           .chunks = &chunks,
+                           .vectors = vectors,
+                           .access = access,
+                           .attributes = attributes };
+    sl_err err = { 0 };
+
+    snprintf(name, sizeof name, "d%zu", i);
+    for (size_t k = 0; k < d->count; k++) {
+        size_t at = strlen(text);
+
+        strcat(text, d->passages[k].text);
+        items[k] = (chunk){ .begin = at, .end = strlen(text) };
+        random_vector(vectors + k * FAKE_DIM, FAKE_DIM);
+    }
+    doc.text = sl_span_str(text);
+    assert_int_equal(rag_embed_model(r, &m, NULL), SL_OK);
+    if (index_replace(r, &doc, &err) != SL_OK)
+        fail_msg("%s", err.text);
+    json_decref(access);
+    json_decref(attributes);
+}
+
+static void find_all(rag *r, llm_docs_mode mode, const char *question, const json_t *filters,
+                     llm_caller *caller, rag_hits *hits)
+{
+    llm_docs_search s = { .collection = "c",
+                          .question = question,
+                          .top_k = RAG_SEARCH_MAX,
+                          .mode = mode,
+                          .filters = filters,
+                          .threshold = -1,
+                          .all = true,
+                          .caller = caller };
+    sl_err err = { 0 };
+
+    if (search_run(r, &s, hits, &err) != SL_OK)
+        fail_msg("%s", err.text);
+}
+
+/* ---- a naive BM25 --------------------------------------------------------------------------- */
+
+static size_t count_in(const char *text, const char *word, size_t *ret_length)
+{
+    char copy[256 * PASSAGES], *save = NULL;
+    size_t count = 0;
+
+    snprintf(copy, sizeof copy, "%s", text);
+    *ret_length = 0;
+    for (char *p = strtok_r(copy, " ", &save); p; p = strtok_r(NULL, " ", &save)) {
+        count += strcmp(p, word) == 0;
+        ++*ret_length;
+    }
+    return count;
+}
+
+static double bm25_part(double n, double with, double tf, double length, double mean)
+{
+    return log(1 + (n - with + 0.5) / (with + 0.5)) * tf /
+           (tf + 1.5 * (1 - 0.75 + 0.75 * length / mean));
+}
+
+static bool may_read(const document *d, const llm_caller *c)
+{
+    if (!d->is_there)
+        return false;
+    return !d->is_restricted || !c || d->users[atoi(c->user + 1)] || d->teams[atoi(c->team + 1)];
+}
+
+/* The best score of document i for words w[count], over what the caller may read alone. */
+static double naive_score(size_t i, const char *const *w, size_t count, const llm_caller *c)
+{
+    double best = 0, sums[PASSAGES] = { 0 }, whole = 0;
+
+    for (size_t k = 0; k < count; k++) {
+        double rows = 0, docs = 0, row_with = 0, doc_with = 0, total = 0, doc_tf = 0, doc_len = 0;
+        size_t length;
+
+        for (size_t d = 0; d < DOCUMENTS; d++) {
+            size_t in = 0;
+
+            if (!may_read(&documents[d], c))
+                continue;
+            docs++;
+            for (size_t p = 0; p < documents[d].count; p++) {
+                size_t n = count_in(documents[d].passages[p].text, w[k], &length);
+
+                rows++;
+                total += (double)length;
+                row_with += n > 0;
+                in += n;
+                doc_len += d == i ? (double)length : 0;
+            }
+            doc_with += in > 0;
+            doc_tf = d == i ? (double)in : doc_tf;
+        }
+        whole += bm25_part(docs, doc_with, doc_tf, doc_len, total / docs);
+        for (size_t p = 0; p < documents[i].count; p++) {
+            size_t n = count_in(documents[i].passages[p].text, w[k], &length);
+
+            sums[p] += bm25_part(rows, row_with, (double)n, (double)length, total / rows);
+        }
+    }
+    for (size_t p = 0; p < documents[i].count; p++)
+        if (sums[p] > 0)
+            best = SL_MAX(best, 0.5 * sums[p] + 0.5 * whole);
+    return best;
+}
+
+static void check_against_naive(rag *r, llm_caller *c)
+{
+    char question[64], words_of[3][8];
+    const char *const w[] = { words_of[0], words_of[1], words_of[2] };
+    size_t count = 1 + rng() % 3, found = 0;
+    unsigned first = rng() % 20;
+    rag_hits hits;
+
+    question[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        snprintf(words_of[i], sizeof words_of[i], "w%u", first + (unsigned)i * 17);
+        strcat(strcat(question, words_of[i]), " ");
+    }
+    find_all(r, LLM_DOCS_LEXICAL, question, NULL, c, &hits);
+    for (size_t i = 0; i < DOCUMENTS; i++) {
+        double want = may_read(&documents[i], c) ? naive_score(i, w, count, c) : 0, got = 0;
+        char name[32];
+
+        snprintf(name, sizeof name, "d%zu", i);
+        for (size_t k = 0; k < hits.count; k++)
+            if (strcmp(hits.items[k].document, name) == 0)
+                got = hits.items[k].lexical;
+        found += want > 0;
+        if (fabs(got - want) > 1e-4)
+            fail_msg("%s for %s: %f instead of %f", name, question, got, want);
+    }
+    assert_int_equal(hits.count, found);
+    for (size_t k = 1; k < hits.count; k++)
+        assert_true(hits.items[k].score <= hits.items[k - 1].score);
+    rag_hits_deinit(&hits);
+}
+
+static void fill(rag *r)
+{
+    for (size_t i = 0; i < DOCUMENTS; i++) {
+        random_document(&documents[i]);
+        store_document(r, i);
+    }
+}
+
+/* Two tenants and ten users over many random lists: each sees what a naive search over his own
+ * documents finds, with the scores that it has when there are no others. */
+static void test_access(void **state)
+{
+    static const char *const users[] = {
+        "u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9"
+    };
+    rag *r = must_open();
+    size_t lists = 0;
+
+    fill(r);
+    check_against_naive(r, NULL);
+    while (lists < 1000) {
+        llm_caller c = { .user = users[rng() % USERS],
+                         .team = rng() % 2 ? "t0" : "t1",
+                         .role = "" };
+
+        for (int i = 0; i < 50; i++, lists++) { /* new lists, some with new passages */
+            size_t d = rng() % DOCUMENTS;
+            json_t *access;
+            document old = documents[d];
+            int64_t collection, generation, id;
+
+            random_document(&documents[d]);
+            if (rng() % 3 == 0) {
+                store_document(r, d);
+                continue;
+            }
+            memcpy(documents[d].passages, old.passages, sizeof old.passages);
+            documents[d].count = old.count;
+            access = access_of(&documents[d]);
+            store_lock(r->db);
+            assert_int_equal(store_begin(r->db, NULL), SL_OK);
+            assert_int_equal(index_collection(r, "c", NULL, &collection, &generation, NULL), SL_OK);
+            {
+                char name[32];
+
+                snprintf(name, sizeof name, "d%zu", d);
+                assert_int_equal(index_find(r, collection, name, &id, NULL), SL_OK);
+            }
+            assert_int_equal(index_update(r, id, NULL, access, NULL), SL_OK);
+            assert_int_equal(store_commit(r->db, NULL), SL_OK);
+            store_unlock(r->db);
+            json_decref(access);
+        }
+        check_against_naive(r, &c);
+    }
+    rag_close(r);
+}
+
+static void test_filtered(void **state)
+{
+    rag *r = must_open();
+    json_t *filters = json_loads("{\"type\":\"gte\",\"key\":\"year\",\"value\":2010}", 0, NULL);
+    llm_caller c = { .user = "u3", .team = "t1", .role = "" };
+    rag_hits hits;
+    size_t want = 0;
+
+    fill(r);
+    for (int mode = LLM_DOCS_DENSE; mode <= LLM_DOCS_FUSED; mode++) {
+        find_all(r, (llm_docs_mode)mode, "w0 w1", filters, &c, &hits);
+        want = 0;
+        for (size_t i = 0; i < DOCUMENTS; i++)
+            want += may_read(&documents[i], &c) && documents[i].year >= 2010;
+        assert_int_equal(hits.count, want);
+        for (size_t i = 0; i < hits.count; i++) {
+            const document *d = &documents[atoi(hits.items[i].document + 1)];
+
+            assert_true(may_read(d, &c) && d->year >= 2010);
+            assert_int_equal(json_integer_value(json_object_get(hits.items[i].attributes, "year")),
+                             d->year);
+        }
+        rag_hits_deinit(&hits);
+    }
+    json_decref(filters);
+    rag_close(r);
+}
+
+/* ---- keeping up ---------------------------------------------------------------------------- */
+
+static void check_same(rag *old, rag *fresh)
+{
+    rag_hits a, b;
+
+    find_all(old, LLM_DOCS_FUSED, "w0 w3 w7 w20", NULL, NULL, &a);
+    find_all(fresh, LLM_DOCS_FUSED, "w0 w3 w7 w20", NULL, NULL, &b);
+    assert_int_equal(a.count, b.count);
+    for (size_t i = 0; i < a.count; i++) {
+        assert_int_equal(a.items[i].id, b.items[i].id);
+        assert_float_equal(a.items[i].score, b.items[i].score, 1e-6);
+        assert_string_equal(a.items[i].text, b.items[i].text);
+    }
+    rag_hits_deinit(&a);
+    rag_hits_deinit(&b);
+}
+
+/* A reader that stays open sees what another process writes, as one that has just come. */
+static void test_keeps_up(void **state)
+{
+    rag *writer = must_open(), *reader = must_open();
+
+    for (int round = 0; round < 40; round++) {
+        rag *fresh;
+
+        for (int i = 0; i < (round % 8 == 7 ? 200 : 5); i++) {
+            size_t d = rng() % DOCUMENTS;
+            char name[32];
+
+            snprintf(name, sizeof name, "d%zu", d);
+            if (documents[d].is_there && rng() % 3 == 0) {
+                if (index_remove(writer, "c", name, NULL) == SL_OK)
+                    documents[d].is_there = false;
+                continue;
+            }
+            random_document(&documents[d]);
+            store_document(writer, d);
+        }
+        fresh = must_open();
+        check_same(reader, fresh);
+        rag_close(fresh);
+    }
+    assert_true(reader->shelves[0].generation > 100);
+    rag_close(reader);
+    rag_close(writer);
+}
+
+/* Changes that are no longer listed make it read everything. */
+static void test_far_behind(void **state)
+{
+    rag *writer = must_open(), *reader = must_open(), *fresh;
+
+    fill(writer);
+    check_same(reader, writer);
+    random_document(&documents[0]);
+    store_document(writer, 0);
+    store_lock(writer->db);
+    assert_int_equal(store_exec(writer->db, "DELETE FROM changes", NULL), SL_OK);
+    store_unlock(writer->db);
+    fresh = must_open();
+    check_same(reader, fresh);
+    rag_close(fresh);
+    rag_close(reader);
+    rag_close(writer);
+}
+
+/* ---- a file of the first schema ------------------------------------------------------------- */
+
+static const char *const first_schema[] = {
+    "CREATE TABLE collections ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,"
+    "  model TEXT NOT NULL, dim INTEGER NOT NULL, generation INTEGER NOT NULL DEFAULT 0);"
+    "CREATE TABLE documents ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  collection INTEGER NOT NULL REFERENCES collections(id) ON DELETE CASCADE,"
+    "  name TEXT NOT NULL, sha256 BLOB NOT NULL, settings TEXT NOT NULL, bytes INTEGER NOT NULL,"
+    "  title TEXT NOT NULL, updated INTEGER NOT NULL, text TEXT NOT NULL,"
+    "  UNIQUE (collection, name));"
+    "CREATE TABLE chunks ("
+    "  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  document INTEGER NOT NULL REFERENCES documents(id) ON DELETE CASCADE,"
+    "  ordinal INTEGER NOT NULL, begin INTEGER NOT NULL, end INTEGER NOT NULL,"
+    "  heading TEXT NOT NULL, text TEXT NOT NULL, embedding BLOB NOT NULL,"
+    "  UNIQUE (document, ordinal));"
+    "CREATE VIRTUAL TABLE chunk_words USING fts5(heading, text, content='chunks',"
+    "  content_rowid='id', tokenize='porter unicode61 remove_diacritics 2');"
+    "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN"
+    "  INSERT INTO chunk_words (rowid, heading, text) VALUES (new.id, new.heading, new.text); END;"
+    "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN"
+    "  INSERT INTO chunk_words (chunk_words, rowid, heading, text)"
+    "  VALUES ('delete', old.id, old.heading, old.text); END;",
+};
+
+static void test_first_schema(void **state)
+{
+    store *s = NULL;
+    rag *r;
+    rag_hits hits;
+    llm_docs d;
+    json_t *list = NULL;
+
+    assert_int_equal(store_open(path, first_schema, 1, &s, NULL), SL_OK);
+    store_lock(s);
+    assert_int_equal(
+        store_exec(s,
+                   "INSERT INTO collections (name, model, dim, generation) VALUES ('c', 'bag', 256,"
+                   " 7);"
+                   "INSERT INTO documents (collection, name, sha256, settings, bytes, title,"
+                   " updated, text) VALUES (1, 'old.md', x'00', 'v1 180 30', 20, 'Old', 1234,"
+                   " 'Zebras were grazing.');"
+                   "INSERT INTO chunks (document, ordinal, begin, end, heading, text, embedding)"
+                   " VALUES (1, 0, 0, 20, 'Animals', 'Zebras were grazing.', zeroblob(1024))",
+                   NULL),
+        SL_OK);
+    store_unlock(s);
+    store_close(s);
+    r = must_open();
+    d = rag_docs(r);
+    find_all(r, LLM_DOCS_LEXICAL, "zebra grazes", NULL, NULL, &hits);
+    assert_int_equal(hits.count, 1);
+    assert_string_equal(hits.items[0].document, "old.md");
+    assert_string_equal(hits.items[0].text, "Zebras were grazing.");
+    assert_string_equal(hits.items[0].trust, "untrusted");
+    assert_true(strncmp(hits.items[0].public_id, "doc_", 4) == 0);
+    assert_int_equal(hits.items[0].parent_end, 20);
+    rag_hits_deinit(&hits);
+    find_all(r, LLM_DOCS_LEXICAL, "animals", NULL, NULL, &hits); /* the heading counts too */
+    assert_int_equal(hits.count, 1);
+    rag_hits_deinit(&hits);
+    assert_int_equal(d.ops->list(d.ctx, "c", &list, NULL), SL_OK);
+    assert_int_equal(json_array_size(list), 1);
+    json_decref(list);
+    assert_int_equal(d.ops->remove(d.ctx, "c", "old.md", NULL), SL_OK);
+    store_lock(r->db);
+    assert_int_equal(store_exec(r->db,
+                                "INSERT INTO chunk_words (chunk_words) VALUES "
+                                "('integrity-check')",
+                                NULL),
+                     SL_OK);
+    store_unlock(r->db);
+    rag_close(r);
+}
+
+/* ---- what is given --------------------------------------------------------------------------- */
+
+/* Copies of a passage come once; the same form with other figures is another passage. */
+static void test_near_duplicates(void **state)
+{
+    static const char *const texts[] = {
+        "The zebra grazes on the wide savanna in large herds, 17 of them.",
+        "The zebra grazes on the wide savanna in large herds, 17 of them!",
+        "The zebra grazes on the wide savanna in large herds, 18 of them.",
+    };
+    rag *r = must_open();
+    llm_docs d = rag_docs(r);
+    llm_docs_search s = { .question = "zebra savanna herds", .top_k = 10, .threshold = -1 };
+    rag_hits hits;
+
+    for (size_t i = 0; i < SL_COUNT_OF(texts); i++) {
+        char name[32];
+
+        snprintf(name, sizeof name, "%zu.txt", i);
+        assert_int_equal(d.ops->add(d.ctx, NULL, name, sl_span_str(texts[i]), NULL, NULL), SL_OK);
+    }
+    assert_int_equal(search_run(r, &s, &hits, NULL), SL_OK);
+    assert_int_equal(hits.count, 2);
+    rag_hits_deinit(&hits);
+    s.threshold = 1.1;
+    assert_int_equal(search_run(r, &s, &hits, NULL), SL_OK);
+    assert_int_equal(hits.count, 0);
+    rag_hits_deinit(&hits);
+    s.mode = LLM_DOCS_RERANKED;
+    assert_int_equal(search_run(r, &s, &hits, NULL), SL_ENOTSUP);
+    rag_close(r);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_words_random),
+        cmocka_unit_test(test_filter),
+        cmocka_unit_test(test_bad_filters),
+        cmocka_unit_test(test_vectors),
+        cmocka_unit_test(test_fuse),
+        CASE(test_access),
+        CASE(test_filtered),
+        CASE(test_keeps_up),
+        CASE(test_far_behind),
+        CASE(test_first_schema),
+        CASE(test_near_duplicates),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
