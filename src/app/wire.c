@@ -42,7 +42,7 @@ struct app {
     jobs *jobs;      /* the same */
     api_lines lines; /* of batches */
     metric_registry *metrics;
-    int hold; /* on the data directory, -1: none */
+    int hold;         /* on the data directory, -1: none */
     char scratch[64]; /* the folder of a store that is gone afterwards, or "" */
 };
 

@@ -31,8 +31,9 @@ typedef struct llm_collection_spec {
     const json_t *metadata;  /* object of texts; NULL: none, or the same */
     int64_t expires_after_s; /* after its last use; 0: never, -1: the same */
     const json_t *settings;  /* what differs from the defaults, or NULL: {"chunk_tokens",
-        "overlap_tokens","weight_lexical","weight_dense","threshold","mmr"}; chunking that changes
-        cuts and embeds all documents anew, the old passages answer until then */
+        "overlap_tokens","weight_lexical","weight_dense","threshold","mmr","language"}, null: the
+        default again; chunking or a language that changes cuts and embeds the documents anew, the
+        old passages answer until then */
 } llm_collection_spec;
 
 /* One page of a list; the newest first unless ascending. */

@@ -5,7 +5,7 @@
  * searches do not wait for writers. What the caller may not read is out before anything is ranked
  * or counted (shelf_look). Vectors in memory are bytes; the best passages are scored again with the
  * floats in the database. */
-#include "rag/rag_int.h"
+#include "rag/ingest.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -93,8 +93,9 @@ llm_passage search_passage(const rag_hit *h, int32_t number)
 }
 
 #define HIT_COLUMNS                                                                                \
-    "d.id, d.name, d.title, c.heading, c.text, c.begin, c.end, c.page, c.parent_begin,"            \
-    " c.parent_end, d.public_id, d.source, d.trust, d.attributes, c.embedding"
+    "d.id, " DB_SHOWN(                                                                             \
+        "d") ", d.title, c.heading, c.text, c.begin, c.end, c.page, c.parent_begin,"               \
+             " c.parent_end, d.public_id, d.source, d.trust, d.attributes, c.embedding"
 
 /* From a row of HIT_COLUMNS; *ret owns what it has also on failure. */
 static sl_status read_hit(finding *f, store_stmt *st, rag_hit *ret, sl_err *err)

@@ -17,7 +17,7 @@
 #include "fake.h"
 #include "rag/ingest.h"
 
-#define DOCS 8
+#define DOCS 9
 
 static char dir[64], path[128];
 static fake f;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/os.h"
 #include "fake.h"
 #include "rag/ingest.h"
 
@@ -258,6 +259,7 @@ static void test_two_processes(void **state)
 {
     rag *a = must_open(2), *b = must_open(2);
     char name[32];
+    json_t *last = NULL;
 
     for (int i = 0; i < 30; i++) {
         snprintf(name, sizeof name, "%d.txt", i);
@@ -269,8 +271,9 @@ static void test_two_processes(void **state)
     assert_int_equal(atomic_load(&f.embedded), 30); /* nothing twice */
     rag_close(a);                                   /* the other takes over */
     MUST(document_add(b, &(llm_document_spec){ .name = "last.md", .bytes = sl_span_str(engine) },
-                      &(json_t *){ NULL }, &failed));
+                      &last, &failed));
     assert_string_equal(status_of(b, "last.md"), "completed");
+    json_decref(last);
     done(b);
 }
 
@@ -466,7 +469,7 @@ static void test_expiry(void **state)
     found h = { 0 };
 
     r->clock_s = test_clock;
-    now_s = 1000000;
+    now_s = sl_clock_wall_ms() / 1000;
     (void)submit(r, "a.md", zebra);
     settle(r);
     MUST(collection_update(r, NULL, "default", &(llm_collection_spec){ .expires_after_s = 1000 },
