@@ -584,7 +584,7 @@ static llm_verdict on_request(void *ctx, llm_request *req, sl_err *err)
     limiter *l = ctx;
     const limit_claim look = { .caller = req->caller, .model = req->model };
 
-    if (req->max_tokens < 0 && req->task != LLM_EMBED)
+    if (req->max_tokens < 0 && req->task != LLM_EMBED && req->task != LLM_RERANK)
         req->max_tokens = output_default(l, req);
     return reserve(l, &look, NULL, &req->quota, err) == SL_OK ? LLM_PASS : LLM_REFUSE;
 }

@@ -319,14 +319,23 @@ static const api_endpoints server_endpoints = { &openai_dialect, "Server", serve
 
 /* Earlier tables win where patterns overlap. */
 static const api_endpoints *const tables[] = {
-    &openai_endpoints,       &responses_endpoints,
-    &files_endpoints,        &batches_endpoints,
-    &anthropic_endpoints,    &llamacpp_endpoints,
-    &ollama_endpoints,       &tgi_endpoints,
-    &tokenize_endpoints,     &rag_endpoints,
-    &usage_endpoints,        &admin_endpoints,
-    &server_endpoints,       &document_endpoints,
-    &vector_store_endpoints, &vector_store_file_endpoints,
+    &openai_endpoints,
+    &responses_endpoints,
+    &files_endpoints,
+    &batches_endpoints,
+    &anthropic_endpoints,
+    &llamacpp_endpoints,
+    &ollama_endpoints,
+    &tgi_endpoints,
+    &tokenize_endpoints,
+    &rag_endpoints,
+    &usage_endpoints,
+    &admin_endpoints,
+    &server_endpoints,
+    &rerank_endpoints,
+    &document_endpoints,
+    &vector_store_endpoints,
+    &vector_store_file_endpoints,
 };
 
 void api_write_openapi(const char *version_text, sl_buf *out)

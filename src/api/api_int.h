@@ -70,6 +70,7 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
 extern const api_endpoints openai_endpoints, responses_endpoints, anthropic_endpoints;
 extern const api_endpoints llamacpp_endpoints, rag_endpoints, usage_endpoints, ollama_endpoints;
 extern const api_endpoints tgi_endpoints, tokenize_endpoints, admin_endpoints;
+extern const api_endpoints rerank_endpoints;
 /* openai.c: answers a body of one of its three routes. */
 void openai_handle(api *a, http_exchange *x, llm_task task);
 extern const api_endpoints files_endpoints, batches_endpoints;

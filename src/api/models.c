@@ -18,6 +18,7 @@ static void put_model(const llm_route *r, sl_buf *out)
     sl_buf_puts(out, info.can_generate ? "\"chat\",\"completion\"" : "");
     sl_buf_puts(out, info.can_generate && info.can_embed ? "," : "");
     sl_buf_puts(out, info.can_embed ? "\"embedding\"" : "");
+    sl_buf_puts(out, info.can_rerank ? "\"rerank\"" : "");
     sl_buf_puts(out, "]}");
 }
 

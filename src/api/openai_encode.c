@@ -151,7 +151,10 @@ void openai_error_from(const sl_err *from, llm_task task, openai_error *ret)
     case SL_ECONTEXT:
         ret->code = "context_length_exceeded";
         snprintf(ret->param, sizeof ret->param, "%s",
-                 task == LLM_CHAT ? "messages" : (task == LLM_EMBED ? "input" : "prompt"));
+                 task == LLM_CHAT     ? "messages"
+                 : task == LLM_EMBED  ? "input"
+                 : task == LLM_RERANK ? "documents"
+                                      : "prompt");
         break;
     case SL_EBUSY:
     case SL_ENOMEM:

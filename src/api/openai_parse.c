@@ -315,6 +315,28 @@ static sl_status take_encoding(const json_t *v, const field_rule *rule, const fi
     return SL_OK;
 }
 
+/* By the names that Cohere's, Voyage's and NVIDIA's clients use. */
+static sl_status take_input_type(const json_t *v, const field_rule *rule, const field_target *to,
+                                 openai_error *err)
+{
+    static const struct {
+        const char *name;
+        llm_embed_as as;
+    } kinds[] = { { "query", LLM_EMBED_QUERY },
+                  { "search_query", LLM_EMBED_QUERY },
+                  { "passage", LLM_EMBED_PASSAGE },
+                  { "search_document", LLM_EMBED_PASSAGE },
+                  { "document", LLM_EMBED_PASSAGE } };
+
+    for (size_t i = 0; i < SL_COUNT_OF(kinds); i++)
+        if (is_string(v, kinds[i].name)) {
+            to->req->embed_as = kinds[i].as;
+            return SL_OK;
+        }
+    return openai_refuse(err, rule->name, "invalid_value",
+                         "Invalid 'input_type': expected \"query\" or \"passage\"");
+}
+
 static const field_rule embedding_rules[] = {
     { .name = "model",
       .kind = FIELD_OTHER,
@@ -336,6 +358,13 @@ static const field_rule embedding_rules[] = {
       .min = 1,
       .max = SL_MODEL_DIM_MAX,
       .help = "cuts the vectors and makes their length 1 again" },
+    { .name = "input_type",
+      .kind = FIELD_OTHER,
+      .take = take_input_type,
+      .json_schema = "{\"enum\":[\"query\",\"search_query\",\"passage\",\"document\","
+                     "\"search_document\"]}",
+      .help = "what the texts are, for models that put another prefix before queries than before "
+              "passages; default: no prefix" },
     NO_EFFECT("user", NULL),
     NO_EFFECT("priority", "texts are embedded as they come"),
     { .name = "truncate_prompt_tokens",

@@ -20,6 +20,8 @@ static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
     CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, config_model, path, 1, CYAML_UNLIMITED),
     CYAML_FIELD_MAPPING("rag", OPT, config_model, rag, model_rag_fields),
+    STR("query_prefix", config_model, query_prefix),
+    STR("passage_prefix", config_model, passage_prefix),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t model_schema = {
@@ -342,6 +344,8 @@ void config_clear_models(config *c)
     for (unsigned i = 0; i < c->models_count; i++) {
         sl_free(c->models[i].name);
         sl_free(c->models[i].path);
+        sl_free(c->models[i].query_prefix);
+        sl_free(c->models[i].passage_prefix);
     }
     c->models_count = 0;
 }

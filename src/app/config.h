@@ -24,6 +24,7 @@ typedef struct config_model {
     char *name; /* as callers say it; NULL: the store's or the file's name */
     char *path; /* store name, file or directory */
     config_model_rag rag;
+    char *query_prefix, *passage_prefix; /* of texts to embed; NULL: as the model says */
 } config_model;
 
 typedef struct config_kv {

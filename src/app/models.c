@@ -132,9 +132,27 @@ managed *models_find(models *m, const char *name)
     return r && r->backend.ops == &managed_ops ? r->backend.ctx : NULL;
 }
 
+/* What the configuration says of a model; NULL: nothing. */
+static const config_model *configured(const models *m, const char *name)
+{
+    for (unsigned i = 0; i < m->c->models_count; i++) {
+        const config_model *c = &m->c->models[i];
+        char own[129];
+
+        if (c->name)
+            snprintf(own, sizeof own, "%s", c->name);
+        else
+            pull_model_name(c->path, own);
+        if (strcmp(c->name ? c->name : c->path, name) == 0 || strcmp(own, name) == 0)
+            return c;
+    }
+    return NULL;
+}
+
 sl_status models_options(const models *m, const char *name, engine_options *ret, sl_err *err)
 {
     const config *c = m->c;
+    const config_model *own = configured(m, name);
     uint64_t kv_bytes = 0;
 
     if (c->kv.memory)
@@ -149,7 +167,9 @@ sl_status models_options(const models *m, const char *name, engine_options *ret,
                              .step_tokens = c->engine.step_tokens,
                              .mixed_prefill = c->engine.mixed_prefill,
                              .spec_tokens = c->engine.speculation,
-                             .kv_type = c->kv.type };
+                             .kv_type = c->kv.type,
+                             .query_prefix = own ? own->query_prefix : NULL,
+                             .passage_prefix = own ? own->passage_prefix : NULL };
     return SL_OK;
 }
 
@@ -304,6 +324,16 @@ static sl_status add_alias(models *m, const config_model *which, managed *s, sl_
     return SL_OK;
 }
 
+/* One that scores documents is of use only beside the two others. */
+static bool is_needed(const llm_model_info *info, unsigned needs)
+{
+    unsigned all = APP_CHAT | APP_EMBED;
+
+    if (info->can_rerank)
+        return (needs & all) == all;
+    return needs & (info->can_embed ? APP_EMBED : APP_CHAT);
+}
+
 sl_status models_add(models *m, const config_model *which, bool configured, unsigned needs,
                      sl_err *err)
 {
@@ -321,7 +351,7 @@ sl_status models_add(models *m, const config_model *which, bool configured, unsi
     sl_buf_deinit(&path);
     if (status != SL_OK)
         return status;
-    if (!(needs & (d.info.can_embed ? APP_EMBED : APP_CHAT))) {
+    if (!is_needed(&d.info, needs)) {
         description_deinit(&d);
         return SL_OK;
     }

@@ -22,14 +22,14 @@ static json_t *entry_of(const managed *s)
     bool is_gguf = strcmp(s->path + SL_MAX(strlen(s->path), (size_t)5) - 5, ".gguf") == 0 ||
                    strstr(s->path, "/blobs/");
 
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:b}", "name",
-                     s->name, "digest", s->digest, "bytes", (json_int_t)i->file_bytes,
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:s, s:s, s:b, s:b, s:b}",
+                     "name", s->name, "digest", s->digest, "bytes", (json_int_t)i->file_bytes,
                      "modified_ns", (json_int_t)s->modified_ns, "arch", i->arch, "quant", i->quant,
                      "parameters", (json_int_t)i->param_count, "context_length",
                      (json_int_t)i->context_tokens, "embedding_length",
                      (json_int_t)i->embedding_dim, "parent", base ? base : "", "format",
                      is_gguf ? "gguf" : "safetensors", "can_generate", (int)i->can_generate,
-                     "can_embed", (int)i->can_embed);
+                     "can_embed", (int)i->can_embed, "can_rerank", (int)i->can_rerank);
 }
 
 static sl_status ops_list(void *ctx, json_t **ret, sl_err *err)

@@ -471,6 +471,8 @@ static void step_member(void *ctx, int me, int n)
         return;
     residual_share(d, d->rows, true, w->layers[layers - 1].post_ffn_norm, w->out_norm,
                    act_bit(d->k, &w->head), me, n);
+    if (!w->head.data)
+        return; /* the states are what is wanted */
     team_barrier(d->t);
     matmul_share(&d->scratch[me].mm, &d->head_work, &head, 1, &d->x_norm, d->rows);
     if (w->params.logit_softcap > 0) {
@@ -571,6 +573,12 @@ void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count)
     (void)decoder_try_step(d, pool, runs, run_count, NULL);
 }
 
+const float *decoder_state(const decoder *d, int i)
+{
+    SL_ASSERT(i >= 0 && i < d->rows);
+    return d->x_norm.f + (size_t)i * d->x_norm.stride;
+}
+
 float *decoder_logits(decoder *d, int i)
 {
     SL_ASSERT(i >= 0 && i < d->rows);
@@ -666,7 +674,7 @@ sl_status decoder_create(const weights *w, team *t, const kernels *k, const deco
     const model_params *p = &w->params;
     decoder *d;
 
-    if (p->arch == MODEL_BERT)
+    if (model_arch_encodes(p->arch))
         return sl_fail(err, SL_EINVAL, "this model makes embeddings; it does not generate text");
     if (p->heads / p->kv_heads > ATTN_QUERIES)
         return sl_fail(err, SL_ENOTSUP, "model: more than %d query heads per KV head",

@@ -44,6 +44,9 @@ void decoder_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count);
 bool decoder_try_step(decoder *d, kv_pool *pool, decoder_run *runs, int run_count,
                       const atomic_bool *give_up);
 
+/* The final states, [dim], of the tokens that asked for rows; those of models that embed have no
+ * logits. */
+const float *decoder_state(const decoder *d, int i);
 /* Row i of the last step's logits, [vocab]; rows follow the order of the tokens that asked. */
 float *decoder_logits(decoder *d, int i);
 

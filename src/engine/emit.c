@@ -5,6 +5,8 @@
  * wants every token gets them at once; then the text may come later than its tokens. */
 #include "engine/engine_int.h"
 
+#include <math.h>
+
 #include "base/os.h"
 
 static void deliver(job *j, llm_event *ev)
@@ -45,6 +47,25 @@ void emit_done(job *j)
     ev.usage = j->usage;
     j->failed = false;
     deliver(j, &ev);
+}
+
+void emit_vector(seq *s, size_t width)
+{
+    llm_event ev = {
+        .kind = LLM_EV_EMBEDDING, .choice = s->choice, .vector = s->vector, .vector_len = width
+    };
+
+    deliver(s->job, &ev);
+}
+
+void emit_score(seq *s, float logit)
+{
+    llm_event ev = { .kind = LLM_EV_SCORE,
+                     .choice = s->choice,
+                     .score = (float)(1 / (1 + exp(-(double)logit))),
+                     .logit = logit };
+
+    deliver(s->job, &ev);
 }
 
 /* What an event about one choice tells of its prompt. */

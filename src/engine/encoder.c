@@ -31,6 +31,8 @@ struct encoder {
 
     activations x, att, ff;  /* [T, D]: x is both the residual stream and the input of products */
     float *tmp, *q, *kk, *v; /* [T, D] */
+    float *up;               /* [T, F] where the FFN has a gate; or NULL */
+    float *rope;             /* [context, head_dim / 2, 2] cosine and sine; or NULL */
     size_t stride;
     member_scratch *scratch;
     uint8_t *kv; /* [blocks, heads, head_bytes] of the current layer */
@@ -64,6 +66,17 @@ static unsigned qkv_kinds(const encoder *e, const weights_layer *l)
     return act_bit(e->k, &l->q) | act_bit(e->k, &l->k) | act_bit(e->k, &l->v);
 }
 
+/* The second text of a pair has another type, where the model knows two. */
+static size_t type_of(const encoder *e, int t)
+{
+    return e->w->params.type_vocab > 1 && e->pos[t] >= e->texts[e->text_of[t]].second;
+}
+
+static unsigned up_kinds(const encoder *e, const weights_layer *l)
+{
+    return act_bit(e->k, &l->up) | act_bit(e->k, &l->gate);
+}
+
 static void embed_share(encoder *e, int me, int n)
 {
     const weights *w = e->w;
@@ -75,9 +88,36 @@ static void embed_share(encoder *e, int me, int n)
         float *x = e->x.f + (size_t)t * e->x.stride;
 
         kernels_dequant(w->embed->type, w->embed->data.ptr + (size_t)e->ids[t] * row_bytes, dim, x);
-        for (size_t i = 0; i < dim; i++)
-            x[i] += w->position[(size_t)e->pos[t] * dim + i] + w->type0[i];
+        if (w->position)
+            e->k->add(x, w->position + (size_t)e->pos[t] * dim, dim);
+        if (w->types)
+            e->k->add(x, w->types + type_of(e, t) * dim, dim);
         norm_row(e, t, w->embed_norm, w->embed_norm_b, qkv_kinds(e, &w->layers[0]));
+    }
+}
+
+static void rotate(float *head, const float *cs, int half)
+{
+    for (int i = 0; i < half; i++) {
+        float a = head[i], b = head[i + half];
+
+        head[i] = a * cs[2 * i] - b * cs[2 * i + 1];
+        head[i + half] = a * cs[2 * i + 1] + b * cs[2 * i];
+    }
+}
+
+/* Positions as rotations of queries and keys (Su et al. 2021), of the halves of a head. */
+static void rope_token(encoder *e, int t)
+{
+    const model_params *p = &e->w->params;
+    int half = p->head_dim / 2;
+    const float *cs = e->rope + (size_t)e->pos[t] * (size_t)half * 2;
+
+    for (int h = 0; h < p->heads; h++) {
+        size_t at = (size_t)t * e->stride + (size_t)h * (size_t)p->head_dim;
+
+        rotate(e->q + at, cs, half);
+        rotate(e->kk + at, cs, half);
     }
 }
 
@@ -94,6 +134,8 @@ static void kv_share(encoder *e, int me, int n)
         int block = e->first_block[e->text_of[t]] + e->pos[t] / KERNELS_KV_TOKENS;
         size_t slot = (size_t)(e->pos[t] % KERNELS_KV_TOKENS);
 
+        if (e->rope)
+            rope_token(e, t);
         for (int h = 0; h < p->heads; h++) {
             size_t at = (size_t)t * e->stride + (size_t)h * w;
 
@@ -179,12 +221,16 @@ static void residual_share(encoder *e, const float *scale, const float *shift, u
 static void act_share(encoder *e, unsigned kinds, int me, int n)
 {
     int begin, end, ff = e->w->params.ff_dim;
+    void (*const act)(float *, const float *, size_t) =
+        e->w->params.act == MODEL_SILU        ? e->k->silu_mul
+        : e->w->params.act == MODEL_GELU_TANH ? e->k->gelu_tanh_mul
+                                              : e->k->gelu_erf_mul;
 
     team_share(e->tokens, me, n, &begin, &end);
     for (int t = begin; t < end; t++) {
         float *x = e->ff.f + (size_t)t * e->ff.stride;
 
-        e->k->gelu_erf_mul(x, NULL, (size_t)ff);
+        act(x, e->up ? e->up + (size_t)t * e->ff.stride : NULL, (size_t)ff);
         activations_convert(e->k, &e->ff, t, x, 0, ff, kinds);
     }
 }
@@ -198,7 +244,10 @@ static void layer(encoder *e, int i, int me, int n)
     const matmul_job qkv[] = { { &l->q, e->q, e->stride },
                                { &l->k, e->kk, e->stride },
                                { &l->v, e->v, e->stride } };
-    const matmul_job o = { &l->o, e->tmp, e->stride }, up = { &l->up, e->ff.f, e->ff.stride };
+    const matmul_job o = { &l->o, e->tmp, e->stride };
+    /* What goes through the activation comes first. */
+    const matmul_job up[] = { { e->up ? &l->gate : &l->up, e->ff.f, e->ff.stride },
+                              { &l->up, e->up, e->ff.stride } };
     const matmul_job down = { &l->down, e->tmp, e->stride };
 
     matmul_share(mm, &next[WORK_QKV], qkv, 3, &e->x, e->tokens);
@@ -211,9 +260,9 @@ static void layer(encoder *e, int i, int me, int n)
     team_barrier(e->t);
     matmul_share(mm, &next[WORK_O], &o, 1, &e->att, e->tokens);
     team_barrier(e->t);
-    residual_share(e, l->attn_norm, l->attn_norm_b, act_bit(e->k, &l->up), me, n);
+    residual_share(e, l->attn_norm, l->attn_norm_b, up_kinds(e, l), me, n);
     team_barrier(e->t);
-    matmul_share(mm, &next[WORK_UP], &up, 1, &e->x, e->tokens);
+    matmul_share(mm, &next[WORK_UP], up, e->up ? 2 : 1, &e->x, e->tokens);
     team_barrier(e->t);
     act_share(e, act_bit(e->k, &l->down), me, n);
     team_barrier(e->t);
@@ -221,6 +270,30 @@ static void layer(encoder *e, int i, int me, int n)
     team_barrier(e->t);
     residual_share(e, l->ffn_norm, l->ffn_norm_b, last ? 0 : qkv_kinds(e, &l[1]), me, n);
     team_barrier(e->t);
+}
+
+int encoder_width(const weights *w)
+{
+    return w->params.pool == MODEL_POOL_RANK ? 1 : w->params.dim;
+}
+
+/* One number of the first token's state. */
+static void rank_text(encoder *e, int i)
+{
+    const weights *w = e->w;
+    const float *x = e->x.f + (size_t)e->first_token[i] * e->x.stride;
+    int dim = w->params.dim;
+    double sum = w->rank_b ? (double)w->rank_b[0] : 0;
+
+    for (int r = 0; r < dim; r++) {
+        double h = (double)x[r];
+
+        if (w->pooler)
+            h = tanh((double)kernels_dot_f32(w->pooler + (size_t)r * (size_t)dim, x, (size_t)dim) +
+                     (w->pooler_b ? (double)w->pooler_b[r] : 0));
+        sum += h * (double)w->rank[r];
+    }
+    e->texts[i].out[0] = (float)sum;
 }
 
 /* One vector from a text's final states. */
@@ -260,7 +333,7 @@ static void run_member(void *ctx, int me, int n)
         layer(e, i, me, n);
     team_share(e->text_count, me, n, &begin, &end);
     for (int i = begin; i < end; i++)
-        pool_text(e, i);
+        e->w->params.pool == MODEL_POOL_RANK ? rank_text(e, i) : pool_text(e, i);
 }
 
 void encoder_run(encoder *e, const encoder_text *texts, int text_count)
@@ -275,6 +348,7 @@ void encoder_run(encoder *e, const encoder_text *texts, int text_count)
 
         SL_ASSERT(count > 0 && count <= e->w->params.context);
         SL_ASSERT(first + count <= e->tokens_max);
+        SL_ASSERT(texts[i].second >= 0 && texts[i].second <= count);
         e->first_token[i] = first;
         e->first_block[i] = block;
         block += (count + KERNELS_KV_TOKENS - 1) / KERNELS_KV_TOKENS;
@@ -295,6 +369,25 @@ void encoder_run(encoder *e, const encoder_text *texts, int text_count)
         for (int j = 0; j < WORK_COUNT; j++)
             atomic_store_explicit(&e->work[i][j].next, 0, memory_order_relaxed);
     team_run(e->t, run_member, e);
+}
+
+static bool make_rope(encoder *e)
+{
+    const model_params *p = &e->w->params;
+    int half = p->head_dim / 2;
+
+    if (!floats_alloc(&e->rope, (size_t)p->context, (size_t)half * 2))
+        return false;
+    for (int pos = 0; pos < p->context; pos++)
+        for (int i = 0; i < half; i++) {
+            double angle =
+                pos / (double)p->rope_scale * pow((double)p->rope_base, -2.0 * i / p->head_dim);
+            float *cs = e->rope + ((size_t)pos * (size_t)half + (size_t)i) * 2;
+
+            cs[0] = (float)cos(angle);
+            cs[1] = (float)sin(angle);
+        }
+    return true;
 }
 
 static bool alloc_all(encoder *e)
@@ -331,10 +424,15 @@ static bool alloc_all(encoder *e)
     for (int i = 0; i < p->layers; i++) {
         const weights_layer *l = &e->w->layers[i];
 
-        x |= qkv_kinds(e, l) | act_bit(e->k, &l->up);
+        x |= qkv_kinds(e, l) | up_kinds(e, l);
         att |= act_bit(e->k, &l->o);
         ff |= act_bit(e->k, &l->down);
     }
+    if (p->act == MODEL_SILU &&
+        !floats_alloc(&e->up, tokens, pad_to((size_t)p->ff_dim, KERNELS_ROWS)))
+        return false;
+    if (p->rope != MODEL_ROPE_NONE && !make_rope(e))
+        return false;
     return activations_alloc(&e->x, tokens, e->stride, x, true) &&
            activations_alloc(&e->att, tokens, e->stride, att, true) &&
            activations_alloc(&e->ff, tokens, pad_to((size_t)p->ff_dim, KERNELS_ROWS), ff, true) &&
@@ -347,8 +445,11 @@ sl_status encoder_create(const weights *w, team *t, const kernels *k, int tokens
 {
     encoder *e;
 
-    if (w->params.arch != MODEL_BERT)
+    if (!model_arch_encodes(w->params.arch))
         return sl_fail(err, SL_EINVAL, "this model generates text; it does not make embeddings");
+    if (w->params.rope != MODEL_ROPE_NONE && w->params.rope_dim != w->params.head_dim)
+        return sl_fail(err, SL_ENOTSUP, "model: rotations of %d of %d numbers of a head",
+                       w->params.rope_dim, w->params.head_dim);
     e = sl_calloc(1, sizeof *e);
     if (!e)
         return sl_fail(err, SL_ENOMEM, "out of memory");
@@ -378,9 +479,9 @@ void encoder_destroy(encoder *e)
     activations_free(&e->x);
     activations_free(&e->att);
     activations_free(&e->ff);
-    void *owned[] = { e->scratch,     e->ids,   e->pos, e->text_of, e->first_token,
-                      e->first_block, e->tasks, e->kv,  e->tmp,     e->q,
-                      e->kk,          e->v,     e->work };
+    void *owned[] = { e->scratch,     e->ids,   e->pos,  e->text_of, e->first_token,
+                      e->first_block, e->tasks, e->kv,   e->tmp,     e->q,
+                      e->kk,          e->v,     e->work, e->up,      e->rope };
 
     for (size_t i = 0; i < SL_COUNT_OF(owned); i++)
         sl_free(owned[i]);

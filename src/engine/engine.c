@@ -144,7 +144,7 @@ static void drop_cancelled(engine *e)
         seq *s = e->live[i];
 
         if (atomic_load_explicit(&s->job->req->cancelled, memory_order_relaxed)) {
-            if (!e->enc)
+            if (!seq_has_result(s))
                 emit_finish(s, LLM_FINISH_CANCELLED, NULL, -1);
             seq_end(e, i);
         }
@@ -177,23 +177,56 @@ static bool take_inbox(engine *e)
     return !stop;
 }
 
-static void *engine_main(void *arg)
+/* Tells engines aside whether somebody waits for this one's work. */
+static void tell_busy(engine *e)
+{
+    bool busy = false;
+
+    for (size_t i = 0; i < e->live_count && !busy; i++)
+        busy = !seq_is_background(e->live[i]);
+    if (e->owner || busy == atomic_load_explicit(&e->is_busy, memory_order_relaxed))
+        return;
+    atomic_store(&e->is_busy, busy);
+    if (busy)
+        aside_others_begin();
+    else
+        aside_others_end();
+}
+
+/* Of an engine that could not start: nothing is computed. */
+static void fail_live(engine *e, const sl_err *why)
+{
+    for (size_t i = e->live_count; i-- > 0;) {
+        emit_error(e->live[i]->job, why->status, why->text);
+        seq_end(e, i);
+    }
+}
+
+void *engine_main(void *arg)
 {
     engine *e = arg;
+    sl_err err = { 0 };
+    sl_status status = e->owner ? aside_start(e, &err) : SL_OK;
     bool go = true;
 
+    err.status = status;
     while (go) {
         go = take_inbox(e);
         drop_cancelled(e);
-        if (e->live_count > 0)
+        tell_busy(e);
+        if (status != SL_OK)
+            fail_live(e, &err);
+        else if (e->live_count > 0)
             e->enc ? embed_round(e) : generate_round(e);
         if (e->live_count == 0) {
+            tell_busy(e);
             atomic_store(&e->running, 0);
             atomic_store(&e->waiting, 0);
             atomic_store(&e->kv_used, 0);
         }
     }
     SL_ASSERT(e->live_count == 0);
+    aside_stop(e);
     return NULL;
 }
 
@@ -201,53 +234,57 @@ static void *engine_main(void *arg)
 
 static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_err *err)
 {
-    engine *e = ctx;
+    engine *e = ctx, *to = e;
     job *j;
+    sl_status status;
 
     SL_ASSERT(!e->o.text_only);
-    sl_status status = load_enter(&e->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
+    if (e->enc && req->priority >= LLM_PRIORITY_BATCH)
+        SL_TRY(aside_of(e, &to, err));
+    status = load_enter(&to->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
 
     if (status != SL_OK)
         return sl_err_prefix(err, status, "Model '%s' is overloaded", e->name);
     status = job_create(e, req, sink, &j, err);
-
     if (status == SL_OK) {
         status = llm_admit(req, &(llm_demand){ j->usage.prompt_tokens, job_output_max(j) }, err);
         if (status != SL_OK)
             job_destroy(e, j);
     }
     if (status != SL_OK) {
-        load_leave(&e->load);
+        load_leave(&to->load);
         return status;
     }
-    pthread_mutex_lock(&e->lock);
-    if (e->stop) {
-        pthread_mutex_unlock(&e->lock);
+    pthread_mutex_lock(&to->lock);
+    if (to->stop) {
+        pthread_mutex_unlock(&to->lock);
         job_destroy(e, j);
-        load_leave(&e->load);
+        load_leave(&to->load);
         return sl_fail(err, SL_EBUSY, "The model '%s' is being unloaded", e->name);
     }
-    if (e->inbox_last)
-        e->inbox_last->next = j;
+    if (to->inbox_last)
+        to->inbox_last->next = j;
     else
-        e->inbox_first = j;
-    e->inbox_last = j;
+        to->inbox_first = j;
+    to->inbox_last = j;
     if (req->priority < LLM_PRIORITY_IDLE)
-        atomic_store_explicit(&e->has_arrivals, true, memory_order_relaxed);
-    pthread_cond_signal(&e->wake);
-    pthread_mutex_unlock(&e->lock);
+        atomic_store_explicit(&to->has_arrivals, true, memory_order_relaxed);
+    pthread_cond_signal(&to->wake);
+    pthread_mutex_unlock(&to->lock);
     return SL_OK;
 }
 
 static void fill_info(const model_file *m, const model_params *p, const engine_options *o,
                       llm_model_info *ret)
 {
-    bool is_encoder = p->arch == MODEL_BERT;
+    bool ranks = p->pool == MODEL_POOL_RANK, embeds = p->pool != MODEL_POOL_NONE && !ranks;
 
-    *ret = (llm_model_info){ .can_generate = !is_encoder,
-                             .can_embed = is_encoder,
+    *ret = (llm_model_info){ .can_generate = p->pool == MODEL_POOL_NONE,
+                             .can_embed = embeds,
+                             .can_rerank = ranks,
+                             .can_judge = p->pool == MODEL_POOL_NONE,
                              .context_tokens = o->context_max,
-                             .embedding_dim = is_encoder ? p->dim : 0,
+                             .embedding_dim = embeds ? p->dim : 0,
                              .param_count = model_file_param_count(m),
                              .file_bytes = model_file_bytes(m),
                              .seqs_max = o->seqs_max };
@@ -356,7 +393,7 @@ static void set_defaults(engine_options *o, const model_params *p, kernels_kv kv
     o->seqs_max = o->seqs_max > 0 ? o->seqs_max : SEQS_MAX_DEFAULT;
     o->queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
     o->step_tokens = SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, o->seqs_max);
-    if (p->arch == MODEL_BERT) {
+    if (model_arch_encodes(p->arch)) {
         o->context_max = p->context;
         o->kv_bytes = 0;
         return;
@@ -429,15 +466,13 @@ static sl_status start_decoder(engine *e, sl_err *err)
     return SL_OK;
 }
 
-static sl_status load_template(engine *e, sl_err *err);
-
 static void set_load(engine *e)
 {
     e->load.slots = e->o.seqs_max;
     e->load.queue_max = e->o.queue_max;
     e->load.wait_ns = (int64_t)e->o.wait_ms * 1000000;
     /* Batches of texts come many at once and are short: only their number is bounded. */
-    if (e->w->params.arch == MODEL_BERT && e->load.wait_ns == 0)
+    if (model_arch_encodes(e->w->params.arch) && e->load.wait_ns == 0)
         e->load.wait_ns = INT64_MAX;
 }
 
@@ -447,9 +482,10 @@ static sl_status open_text(engine *e, const char *path, const engine_options *o,
     model_params p;
 
     SL_TRY(model_file_params(e->file, &p, err));
+    SL_TRY(prefixes_init(e, o, path, p.name, err));
     e->o = *o;
     set_defaults(&e->o, &p, guess_kv_type(o->kv_type), path, e->name, &e->local_max);
-    return p.arch == MODEL_BERT ? SL_OK : load_template(e, err);
+    return model_arch_encodes(p.arch) ? SL_OK : engine_load_template(e, err);
 }
 
 static sl_status open_all(engine *e, const char *path, const engine_options *o, sl_err *err)
@@ -461,20 +497,22 @@ static sl_status open_all(engine *e, const char *path, const engine_options *o, 
     SL_TRY(team_create(o->threads > 0 ? o->threads : sl_cpu_count(), &e->team, err));
     kernels_init(&e->k, engine_cpu());
     SL_TRY(weights_load(e->file, e->team, &e->w, err));
+    SL_TRY(prefixes_init(e, o, path, e->w->params.name, err));
     if (token_count(e->vocab) > (size_t)e->w->params.vocab)
         return sl_fail(err, SL_EFORMAT, "the vocabulary has %zu tokens, the model %d rows for them",
                        token_count(e->vocab), e->w->params.vocab);
-    if (e->w->params.arch != MODEL_BERT)
+    if (!model_arch_encodes(e->w->params.arch))
         SL_TRY(engine_kv_type(o->kv_type, e->w, &e->k, &e->kv_type, err));
     e->o = *o;
     set_defaults(&e->o, &e->w->params, e->kv_type, path, e->name, &e->local_max);
     set_load(e);
-    if (e->w->params.arch == MODEL_BERT) {
+    if (model_arch_encodes(e->w->params.arch)) {
         e->limits.step_tokens = e->o.step_tokens;
         return encoder_create(e->w, e->team, &e->k, e->o.step_tokens, &e->enc, err);
     }
     SL_TRY(start_decoder(e, err));
-    return load_template(e, err);
+    judge_init(e);
+    return engine_load_template(e, err);
 }
 
 sl_status engine_open(const char *path, const engine_options *o, engine **ret, sl_err *err)
@@ -512,6 +550,10 @@ void engine_stop(engine *e)
     e->stop = true;
     pthread_cond_signal(&e->wake);
     pthread_mutex_unlock(&e->lock);
+    if (atomic_load(&e->aside))
+        engine_stop(atomic_load(&e->aside));
+    atomic_store(&e->stopping, true);
+    aside_wake();
     pthread_join(e->thread, NULL);
     e->thread_started = false;
 }
@@ -521,6 +563,7 @@ void engine_close(engine *e)
     if (!e)
         return;
     engine_stop(e);
+    aside_close(atomic_load(&e->aside));
     decoder_destroy(e->dec);
     encoder_destroy(e->enc);
     kv_pool_destroy(e->pool);
@@ -535,6 +578,8 @@ void engine_close(engine *e)
     load_deinit(&e->load);
     pthread_mutex_destroy(&e->lock);
     sl_free(e->raw_logits);
+    for (int i = 0; i < LLM_EMBED_AS_COUNT; i++)
+        sl_free(e->prefix[i]);
     sl_free(e->bos);
     sl_free(e->eos);
     sl_free(e->live);
@@ -558,6 +603,17 @@ const model_params *engine_params(const engine *e)
     return &e->w->params;
 }
 
+/* Encoders have none of the others. */
+static void add_aside(const engine *aside, engine_stats *to)
+{
+    if (!aside)
+        return;
+    to->running += atomic_load_explicit(&aside->running, memory_order_relaxed);
+    to->waiting += atomic_load_explicit(&aside->waiting, memory_order_relaxed);
+    to->steps += atomic_load_explicit(&aside->steps, memory_order_relaxed);
+    to->prompt_tokens += atomic_load_explicit(&aside->prompt_tokens, memory_order_relaxed);
+}
+
 void engine_read_stats(const engine *e, engine_stats *ret)
 {
     *ret = (engine_stats){
@@ -574,196 +630,5 @@ void engine_read_stats(const engine *e, engine_stats *ret)
         .draft_tokens = atomic_load_explicit(&e->draft_tokens, memory_order_relaxed),
         .draft_accepted = atomic_load_explicit(&e->draft_accepted, memory_order_relaxed),
     };
-}
-
-/* ---- vocabulary and chat template -------------------------------------------------------------
- */
-
-sl_status engine_load_vocab(const model_file *m, token_vocab **ret, sl_err *err)
-{
-    const gguf_dir *dir = model_file_gguf(m);
-
-    if (dir)
-        return token_vocab_from_gguf(dir, ret, err);
-    if (!model_file_tokenizer(m).ptr)
-        return sl_fail(err, SL_ENOTFOUND, "tokenizer.json is missing beside config.json");
-    return token_vocab_from_json(model_file_tokenizer(m), model_file_tokenizer_config(m), ret, err);
-}
-
-/* What models without a template are given: ChatML, which most were trained on. */
-static const char chatml[] = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + "
-                             "'\\n' + message['content'] + "
-                             "'<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ "
-                             "'<|im_start|>assistant\\n' }}"
-                             "{% endif %}";
-
-static char *spelling(const token_vocab *v, int32_t id)
-{
-    sl_span s = id >= 0 ? token_spelling(v, id) : sl_span_of("", 0);
-
-    return sl_strndup((const char *)s.ptr, s.len);
-}
-
-sl_status engine_chat_template(const model_file *m, sl_buf *out, sl_err *err)
-{
-    const gguf_dir *dir = model_file_gguf(m);
-    sl_span config = model_file_tokenizer_config(m), text = { 0 };
-    json_t *root = NULL, *t;
-
-    if (dir) {
-        text = gguf_get_str(dir, "tokenizer.chat_template");
-    } else if (config.ptr) {
-        root = json_loadb((const char *)config.ptr, config.len, 0, NULL);
-        t = json_object_get(root, "chat_template");
-        if (json_is_array(t)) /* named templates: the default one */
-            for (size_t i = 0; i < json_array_size(t); i++) {
-                json_t *item = json_array_get(t, i);
-                const char *name = json_string_value(json_object_get(item, "name"));
-
-                if (name && strcmp(name, "default") == 0) {
-                    t = json_object_get(item, "template");
-                    break;
-                }
-            }
-        if (json_is_string(t))
-            text = sl_span_str(json_string_value(t));
-    }
-    if (!text.ptr)
-        text = sl_span_str(chatml);
-    sl_buf_put(out, text.ptr, text.len);
-    json_decref(root);
-    return sl_buf_ok(out, "chat template", err);
-}
-
-static sl_status load_template(engine *e, sl_err *err)
-{
-    sl_buf text;
-    sl_status status;
-
-    e->bos = spelling(e->vocab, token_bos(e->vocab));
-    e->eos = spelling(e->vocab, token_eos(e->vocab));
-    e->templates = template_cache_create();
-    if (!e->bos || !e->eos || !e->templates)
-        return sl_fail(err, SL_ENOMEM, "out of memory");
-    sl_buf_init(&text, SL_TEMPLATE_BYTES_MAX);
-    status = engine_chat_template(e->file, &text, err);
-    if (status == SL_OK)
-        status = token_template_parse(sl_buf_str(&text), text.len, &e->chat, err);
-    sl_buf_deinit(&text);
-    if (status != SL_OK) { /* completions still work */
-        SL_LOG(SL_LOG_WARN, "model.chat_template_refused", SL_F_STR("model", e->name),
-               SL_F_STR("error", err ? err->text : ""));
-        e->chat = NULL;
-    }
-    return SL_OK;
-}
-
-/* ask: with the generation prompt. */
-static sl_status render_messages(const engine *e, const token_template *chat,
-                                 const llm_request *req, json_t *messages, bool ask, sl_buf *out,
-                                 sl_err *err)
-{
-    json_t *vars = req->template_vars ? json_copy(req->template_vars) : json_object();
-    sl_status status;
-
-    if (!vars || json_object_set(vars, "messages", messages) != 0 ||
-        json_object_set_new(vars, "add_generation_prompt", json_boolean(ask)) ||
-        json_object_set_new(vars, "bos_token", json_string(e->bos)) != 0 ||
-        json_object_set_new(vars, "eos_token", json_string(e->eos)) != 0 ||
-        (req->tools && json_object_set(vars, "tools", req->tools) != 0)) {
-        json_decref(vars);
-        return sl_fail(err, SL_ENOMEM, "out of memory");
-    }
-    status = token_template_render(chat, vars, sl_clock_wall_ms() / 1000, out, err);
-    json_decref(vars);
-    if (status == SL_ELIMIT && chat != e->chat) /* of steps or memory: the caller's doing */
-        status = SL_EINVAL;
-    if (status == SL_EINVAL)
-        return sl_err_prefix(err, status, "%s",
-                             chat != e->chat ? "chat_template"
-                                             : "the model's chat template refuses the messages");
-    return status;
-}
-
-/* Stands behind the text that the model is to go on with; whether its space survives tells whether
- * the template keeps space there. */
-#define CONTINUE_MARK "<|sluice-continue|> "
-
-/* The messages with the mark behind the last one's text; the caller's. NULL: out of memory. */
-static json_t *mark_final(const json_t *messages, const char *text)
-{
-    json_t *marked = json_copy((json_t *)(uintptr_t)messages);
-    size_t last = json_array_size(messages) - 1;
-    json_t *msg = json_copy(json_array_get(messages, last));
-
-    if (!marked || !msg ||
-        json_object_set_new(msg, "content", json_sprintf("%s" CONTINUE_MARK, text)) != 0 ||
-        json_array_set(marked, last, msg) != 0) {
-        json_decref(marked);
-        marked = NULL;
-    }
-    json_decref(msg);
-    return marked;
-}
-
-/* Cuts what was rendered from byte `from` on right before the mark. */
-static sl_status cut_at_mark(sl_buf *out, size_t from, sl_err *err)
-{
-    size_t mark = sizeof CONTINUE_MARK - 2; /* without its space */
-    const char *text = sl_buf_str(out), *at = NULL, *next = text + from;
-
-    while ((next = memmem(next, out->len - (size_t)(next - text), CONTINUE_MARK, mark)))
-        at = next++;
-    if (!at)
-        return sl_fail(err, SL_EINVAL,
-                       "the model's chat template leaves out the text that is to be continued");
-    if (at[mark] != ' ') /* it strips space, so the mark kept some in that would be gone */
-        while (at > text + from && strchr(" \t\r\n", at[-1]))
-            at--;
-    out->len = (size_t)(at - text);
-    out->ptr[out->len] = '\0';
-    return SL_OK;
-}
-
-/* As render_messages, up to the end of the last message's text. */
-static sl_status render_continued(const engine *e, const token_template *chat,
-                                  const llm_request *req, sl_buf *out, sl_err *err)
-{
-    const json_t *last = json_array_get(req->messages, json_array_size(req->messages) - 1);
-    const char *text = json_string_value(json_object_get(last, "content"));
-    size_t from = out->len;
-    json_t *marked;
-    sl_status status;
-
-    if (!text)
-        return sl_fail(err, SL_EINVAL, "the last message has no text to continue");
-    marked = mark_final(req->messages, text);
-    if (!marked)
-        return sl_fail(err, SL_ENOMEM, "out of memory");
-    status = render_messages(e, chat, req, marked, false, out, err);
-    json_decref(marked);
-    return status == SL_OK ? cut_at_mark(out, from, err) : status;
-}
-
-static sl_status render_with(const engine *e, const token_template *chat, const llm_request *req,
-                             sl_buf *out, sl_err *err)
-{
-    if (req->continue_final)
-        return render_continued(e, chat, req, out, err);
-    return render_messages(e, chat, req, req->messages, !req->no_generation_prompt, out, err);
-}
-
-sl_status engine_render(const engine *e, const llm_request *req, sl_buf *out, sl_err *err)
-{
-    kept_template *own = NULL;
-    sl_status status;
-
-    if (!req->chat_template)
-        return e->chat ? render_with(e, e->chat, req, out, err)
-                       : sl_fail(err, SL_ENOTSUP, "the model '%s' has no usable chat template",
-                                 e->name);
-    SL_TRY(template_acquire(e->templates, req->chat_template, &own, err));
-    status = render_with(e, template_of(own), req, out, err);
-    template_release(e->templates, own);
-    return status;
+    add_aside(atomic_load(&e->aside), ret);
 }

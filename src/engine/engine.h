@@ -30,7 +30,9 @@ typedef struct engine_options {
     int mixed_prefill; /* prompt tokens in a step beside decodes; default: by measured time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */
     const char *kv_type; /* see engine_kv_type */
-    bool text_only;      /* no weights: tokenizes, renders and describes; submits nothing */
+    /* Before queries and passages to be embedded; NULL: as the model's files or its name say. */
+    const char *query_prefix, *passage_prefix;
+    bool text_only; /* no weights: tokenizes, renders and describes; submits nothing */
 } engine_options;
 
 /* Opens a model file or directory and starts its thread. */

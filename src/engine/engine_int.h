@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/aside.h"
 #include "engine/load.h"
 #include "engine/engine.h"
 #include "engine/templates.h"
@@ -18,6 +19,9 @@ typedef struct pending_token {
 } pending_token;
 
 typedef struct job job;
+typedef struct aside_runner aside_runner;
+
+#define JUDGE_WORDS 4 /* spellings of yes, and of no */
 
 /* One choice being generated, or one text being embedded. */
 typedef struct seq {
@@ -46,7 +50,8 @@ typedef struct seq {
     sl_buf text;            /* decoded, not delivered: may be the start of a stop string */
     pending_token *pending; /* tokens behind `text` */
     size_t pending_count, pending_cap;
-    float *vector; /* embeddings: [dim] */
+    float *vector; /* embeddings: [dim]; scores of encoders: [1]; or NULL */
+    int second;    /* of a pair: where its document begins; else count */
 } seq;
 
 /* One request in the engine. */
@@ -75,8 +80,9 @@ struct engine {
     model_file *file;
     token_vocab *vocab;
     token_template *chat;
-    template_cache *templates; /* of callers */
-    char *bos, *eos;           /* spellings, for templates */
+    template_cache *templates;        /* of callers */
+    char *prefix[LLM_EMBED_AS_COUNT]; /* of texts to embed; NULL: none */
+    char *bos, *eos;                  /* spellings, for templates */
     team *team;
     kernels k;
     weights *w;
@@ -86,6 +92,7 @@ struct engine {
     kernels_kv kv_type;
     int local_max; /* blocks of layers with a window */
     sampler sampler;
+    int32_t yes[JUDGE_WORDS], no[JUDGE_WORDS]; /* tokens; -1: none */
     float *raw_logits; /* [vocab] what the model said, before the sampler changed it */
     sched_limits limits;
     int64_t created_s;
@@ -97,6 +104,12 @@ struct engine {
     job *inbox_first, *inbox_last;
     bool stop;
     load_meter load; /* jobs in the inbox or running */
+
+    aside_runner *runner;    /* of an engine aside */
+    engine *owner;           /* of an engine aside: the one that it is beside */
+    _Atomic(engine *) aside; /* encoders: where low priorities go; NULL until there were any */
+    atomic_bool is_busy;     /* it has what is not background */
+    atomic_bool stopping;    /* as stop, for aside_wait */
 
     /* owned by the engine thread */
     seq **live; /* [live_count], in order of arrival */
@@ -129,11 +142,20 @@ static inline bool seq_wants_rows(const seq *s)
     return s->needs_echo && ((s->job->req->echo && s->job->req->logprobs) || s->tells_probs);
 }
 
+/* Its result is read of its text's last token; nothing is generated. */
+static inline bool seq_has_result(const seq *s)
+{
+    return s->job->req->task == LLM_EMBED || s->job->req->task == LLM_RERANK;
+}
+
 /* Work that rests while there is other. */
 static inline bool seq_is_background(const seq *s)
 {
     return s->job->req->priority >= LLM_PRIORITY_IDLE;
 }
+
+/* render.c */
+SL_NODISCARD sl_status engine_load_template(engine *e, sl_err *err);
 
 /* submit.c: from a request to a job. On failure nothing is kept. */
 /* Appends the ids of a request's prompt, templated and truncated; the caller releases out. */
@@ -144,11 +166,37 @@ SL_NODISCARD sl_status job_create(engine *e, llm_request *req, llm_sink sink, jo
                                   sl_err *err);
 void job_destroy(engine *e, job *j);
 
+/* prefixes.c. name: what the model's file calls it, or "". */
+SL_NODISCARD sl_status prefixes_init(engine *e, const engine_options *o, const char *path,
+                                     const char *name, sl_err *err);
+/* The ids of a prompt that is text, behind the prefix that the request asks for. */
+SL_NODISCARD sl_status prefix_encode(const engine *e, const llm_request *req, const llm_prompt *p,
+                                     unsigned flags, token_ids *out, sl_err *err);
+
+/* pairs.c: the ids of the pair of a query and document number `at` (from 0) of a request that
+ * scores, and where the second text begins. */
+SL_NODISCARD sl_status pair_ids(const engine *e, const llm_request *req, size_t at, token_ids *out,
+                                int *ret_second, sl_err *err);
+/* judge.c: the same for a model that generates, which is asked whether the document answers the
+ * query. */
+SL_NODISCARD sl_status judge_ids(const engine *e, const llm_request *req, size_t at, token_ids *out,
+                                 sl_err *err);
+/* Finds the tokens that say yes and no; a model that has none judges nothing. */
+void judge_init(engine *e);
+/* The odds of yes against no, as a logarithm, from the logits [vocab] behind the question. */
+float judge_logit(const engine *e, const float *logits);
+/* The tokens of messages through the chat template, as of a chat request. */
+SL_NODISCARD sl_status chat_ids(const engine *e, const llm_request *req, token_ids *out,
+                                sl_err *err);
+
 /* emit.c: from tokens to events. */
 void emit_start(job *j);
 void emit_error(job *j, sl_status status, const char *text);
 /* Delivers LLM_EV_DONE; the request may be gone afterwards. */
 void emit_done(job *j);
+/* LLM_EV_EMBEDDING of s->vector [width]; LLM_EV_SCORE. */
+void emit_vector(seq *s, size_t width);
+void emit_score(seq *s, float logit);
 /* Adds a token to the choice and delivers what is now certain. True when a stop string ended it. */
 bool emit_token(seq *s, int32_t id, float logprob, const llm_token_prob *top, size_t top_count,
                 bool is_prompt);
@@ -169,6 +217,9 @@ void guess_result(seq *s, int guessed, int right);
 int tenant_enter(engine *e, const char *name);
 void tenant_leave(engine *e, int at);
 void tenant_charge(engine *e, int at, int prompt_tokens, int output_tokens);
+
+/* engine.c: the engine thread. */
+void *engine_main(void *arg);
 
 /* generate.c, embed.c: one round over the live sequences. */
 void generate_round(engine *e);

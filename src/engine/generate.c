@@ -217,6 +217,26 @@ static void sample_run(engine *e, seq *s, int guessed, int row)
     kv_seq_truncate(&s->kv, s->kv.len - (guessed - right));
 }
 
+/* What a request that generates nothing wants of the last token of its text. */
+static void read_result(engine *e, seq *s, int row)
+{
+    const float *state;
+    double norm = 0;
+
+    s->done = true;
+    if (s->job->req->task == LLM_RERANK) {
+        emit_score(s, judge_logit(e, decoder_logits(e->dec, row)));
+        return;
+    }
+    state = decoder_state(e->dec, row);
+    for (int i = 0; i < e->w->params.dim; i++)
+        norm += (double)state[i] * (double)state[i];
+    norm = e->w->params.pool_normalize && norm > 0 ? sqrt(norm) : 1;
+    for (int i = 0; i < e->w->params.dim; i++)
+        s->vector[i] = (float)((double)state[i] / norm);
+    emit_vector(s, (size_t)e->w->params.dim);
+}
+
 /* Walks the step's rows in the order of its runs. */
 static void deliver_rows(engine *e)
 {
@@ -237,7 +257,9 @@ static void deliver_rows(engine *e)
             if (last)
                 s->needs_echo = false;
         }
-        if (v->decoding)
+        if (last && seq_has_result(s))
+            read_result(e, s, row + rows_of(v) - 1);
+        else if (v->decoding)
             sample_run(e, s, v->count - 1, row);
         else if (last)
             sample_run(e, s, 0, row + rows_of(v) - 1);

@@ -39,7 +39,7 @@ static sl_status take_ids(const engine *e, const int32_t *ids, size_t count, tok
 }
 
 /* The tokens of a chat request: its messages through the template. */
-static sl_status tokenize_chat(const engine *e, const llm_request *req, token_ids *out, sl_err *err)
+sl_status chat_ids(const engine *e, const llm_request *req, token_ids *out, sl_err *err)
 {
     unsigned flags = TOKEN_PARSE_SPECIAL;
     sl_buf text;
@@ -64,9 +64,8 @@ static sl_status tokenize_prompt(const engine *e, const llm_request *req, const 
                                  token_ids *out, sl_err *err)
 {
     if (p->text)
-        return token_encode(e->vocab, p->text, p->text_len,
-                            req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out,
-                            err);
+        return prefix_encode(
+            e, req, p, req->no_special ? 0 : TOKEN_ADD_SPECIAL | TOKEN_PARSE_SPECIAL, out, err);
     return take_ids(e, p->ids, p->id_count, out, err);
 }
 
@@ -110,8 +109,7 @@ static sl_status try_without(const engine *e, llm_request *req, size_t drop, tok
     sl_status status;
 
     req->messages = without_oldest(all, drop);
-    status =
-        req->messages ? tokenize_chat(e, req, out, err) : sl_fail(err, SL_ENOMEM, "out of memory");
+    status = req->messages ? chat_ids(e, req, out, err) : sl_fail(err, SL_ENOMEM, "out of memory");
     json_decref(req->messages);
     req->messages = all;
     return status;
@@ -184,7 +182,7 @@ sl_status job_prompt_ids(const engine *e, const llm_request *req, size_t prompt,
                          sl_err *err)
 {
     if (req->task == LLM_CHAT)
-        SL_TRY(tokenize_chat(e, req, out, err));
+        SL_TRY(chat_ids(e, req, out, err));
     else
         SL_TRY(tokenize_prompt(e, req, &req->prompts[prompt], out, err));
     truncate_ids(e, req, out);
@@ -290,7 +288,7 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
 
     s->job = j;
     s->choice = choice;
-    cap = e->enc ? prompt_count : SL_MIN((int64_t)prompt_count + max, context);
+    cap = seq_has_result(s) ? prompt_count : SL_MIN((int64_t)prompt_count + max, context);
     s->cap = (int)cap;
     s->prompt_count = s->count = prompt_count;
     sl_buf_init(&s->text, SL_TEMPLATE_OUTPUT_BYTES_MAX);
@@ -298,10 +296,14 @@ static sl_status seq_init(engine *e, seq *s, job *j, uint32_t choice, const toke
     if (!s->tokens)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     memcpy(s->tokens, prompt->ids, prompt->count * sizeof *s->tokens);
-    if (e->enc) {
-        s->vector = sl_calloc((size_t)e->w->params.dim, sizeof *s->vector);
-        return s->vector ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
+    s->second = prompt_count;
+    if (e->enc || req->task == LLM_EMBED) {
+        s->vector = sl_calloc((size_t)encoder_width(e->w), sizeof *s->vector);
+        if (!s->vector)
+            return sl_fail(err, SL_ENOMEM, "out of memory");
     }
+    if (e->enc)
+        return SL_OK;
     s->tells_probs = req->prompt_probs && choice % req->n == 0;
     s->tells_ids = req->prompt_ids && choice % req->n == 0;
     s->needs_echo = req->echo || s->tells_probs;
@@ -345,13 +347,34 @@ static sl_status add_prompt(engine *e, job *j, size_t prompt, uint32_t n, const 
     return SL_OK;
 }
 
+/* A document and the query before it. */
+static sl_status add_pair(engine *e, job *j, size_t at, sl_err *err)
+{
+    token_ids ids = { 0 };
+    int second = 0;
+    sl_status status =
+        e->enc ? pair_ids(e, j->req, at, &ids, &second, err) : judge_ids(e, j->req, at, &ids, err);
+
+    if (status == SL_OK)
+        status = add_prompt(e, j, at, 1, &ids, err);
+    if (status == SL_OK && e->enc)
+        j->seqs[j->seq_count - 1].second = second;
+    token_ids_deinit(&ids);
+    return status;
+}
+
 static sl_status add_prompts(engine *e, job *j, sl_err *err)
 {
     llm_request *req = j->req;
-    size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count;
-    uint32_t n = req->task == LLM_EMBED ? 1 : req->n;
+    bool pairs = req->task == LLM_RERANK;
+    size_t prompts = req->task == LLM_CHAT ? 1 : req->prompt_count - pairs;
+    uint32_t n = req->task == LLM_EMBED || pairs ? 1 : req->n;
     sl_status status = SL_OK;
 
+    if (pairs && (req->prompt_count < 2 || (req->paired && req->prompt_count % 2)))
+        return sl_fail(err, SL_EINVAL, "there are no documents to score");
+    if (req->paired)
+        prompts = req->prompt_count / 2;
     if (prompts == 0 || n == 0 || prompts > SEQS_PER_JOB_MAX / n)
         return sl_fail(err, SL_EINVAL, "%zu prompts with n = %u: their product must be 1 to %d",
                        prompts, n, SEQS_PER_JOB_MAX);
@@ -361,6 +384,10 @@ static sl_status add_prompts(engine *e, job *j, sl_err *err)
     for (size_t p = 0; p < prompts && status == SL_OK; p++) {
         token_ids ids = { 0 };
 
+        if (pairs) {
+            status = add_pair(e, j, p, err);
+            continue;
+        }
         status = job_prompt_ids(e, req, p, &ids, err);
         if (status == SL_OK)
             status = cut_prompt(e, req, &ids, err);
@@ -371,14 +398,27 @@ static sl_status add_prompts(engine *e, job *j, sl_err *err)
     return status;
 }
 
+static sl_status check_task(const engine *e, const llm_request *req, sl_err *err)
+{
+    model_pool pool = e->w->params.pool;
+    bool can = req->task == LLM_RERANK  ? pool == MODEL_POOL_RANK || pool == MODEL_POOL_NONE
+               : req->task == LLM_EMBED ? pool != MODEL_POOL_RANK && pool != MODEL_POOL_NONE
+                                        : pool == MODEL_POOL_NONE;
+
+    if (can)
+        return SL_OK;
+    return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", e->name,
+                   req->task == LLM_RERANK  ? "score documents"
+                   : req->task == LLM_EMBED ? "make embeddings"
+                                            : "generate text");
+}
+
 sl_status job_create(engine *e, llm_request *req, llm_sink sink, job **ret, sl_err *err)
 {
     job *j;
     sl_status status;
 
-    if ((req->task == LLM_EMBED) != (e->enc != NULL))
-        return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", e->name,
-                       e->enc ? "generate text" : "make embeddings");
+    SL_TRY(check_task(e, req, err));
     SL_TRY(check_sampling(e, req, err));
     SL_TRY(encode_bad_words(e, req, err));
     if (!req->sampling.has_seed)

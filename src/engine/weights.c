@@ -63,11 +63,30 @@ static const role b_up = { "blk.%d.ffn_up", "encoder.layer.%d.intermediate.dense
 static const role b_down = { "blk.%d.ffn_down", "encoder.layer.%d.output.dense" };
 static const role b_ffn_norm = { "blk.%d.layer_output_norm", "encoder.layer.%d.output.LayerNorm" };
 
-/* The role's tensor with a suffix (".weight", ".bias" or ""), or NULL. BERT files come with and
- * without the prefix of the class that saved them. */
+/* Tensors of nomic-bert; the rest has BERT's names. */
+static const role n_embed_norm = { "token_embd_norm", "emb_ln" };
+static const role n_qkv = { "blk.%d.attn_qkv", "encoder.layers.%d.attn.Wqkv" };
+static const role n_o = { "blk.%d.attn_output", "encoder.layers.%d.attn.out_proj" };
+static const role n_attn_norm = { "blk.%d.attn_output_norm", "encoder.layers.%d.norm1" };
+static const role n_gate = { "blk.%d.ffn_gate", "encoder.layers.%d.mlp.fc12" };
+static const role n_up = { "blk.%d.ffn_up", "encoder.layers.%d.mlp.fc11" };
+static const role n_down = { "blk.%d.ffn_down", "encoder.layers.%d.mlp.fc2" };
+static const role n_ffn_norm = { "blk.%d.layer_output_norm", "encoder.layers.%d.norm2" };
+
+/* Heads that score pairs: BERT's pooler and classifier; RoBERTa's head is one module. GGUF has the
+ * same two names for both. */
+static const role h_pooler = { "cls", "pooler.dense" };
+static const role h_rank = { "cls.output", "classifier" };
+static const role h_pooler_r = { "cls", "classifier.dense" };
+static const role h_rank_r = { "cls.output", "classifier.out_proj" };
+
+/* The role's tensor with a suffix (".weight", ".bias" or ""), or NULL. Hugging Face's files come
+ * with and without the prefix of the class that saved them. */
 static const tensor_info *find(const loader *l, role r, int layer, const char *suffix,
                                char name[256])
 {
+    static const char *const prefixes[] = { "bert.", "roberta." };
+    const model_params *p = &l->w->params;
     const char *pattern = l->hf ? r.hf : r.gguf;
     const char *spot = pattern ? strstr(pattern, "%d") : NULL;
     const tensor_info *t;
@@ -82,11 +101,14 @@ static const tensor_info *find(const loader *l, role r, int layer, const char *s
         snprintf(plain, sizeof plain, "%s%s", pattern, suffix);
     snprintf(name, 256, "%s", plain);
     t = model_file_tensor(l->m, name);
-    if (!t && l->hf && l->w->params.arch == MODEL_BERT) {
-        snprintf(name, 256, "bert.%s", plain);
-        t = model_file_tensor(l->m, name);
-        snprintf(name, 256, "%s", plain);
-    }
+    if (t || !l->hf)
+        return t;
+    if (model_arch_encodes(p->arch))
+        snprintf(name, 256, "%s%s", prefixes[p->prefix], plain);
+    else if (strncmp(plain, "model.", 6) == 0)
+        snprintf(name, 256, "%s", plain + 6);
+    t = model_file_tensor(l->m, name);
+    snprintf(name, 256, "%s", plain);
     return t;
 }
 
@@ -290,6 +312,8 @@ static sl_status load_decoder(loader *l)
     SL_TRY(load_vector(l, r_rope_freqs, 0, "", p->rope_dim / 2, true, 0, &w->rope_freqs));
     for (int i = 0; i < p->layers; i++)
         SL_TRY(load_decoder_layer(l, i, &w->layers[i]));
+    if (p->pool != MODEL_POOL_NONE)
+        return SL_OK; /* nobody asks it for a token */
     head = find(l, r_head, 0, "", name);
     return pack(l, head ? head : w->embed, head ? name : "token_embd.weight", p->dim, p->vocab,
                 &w->head);
@@ -299,6 +323,38 @@ static sl_status load_layernorm(loader *l, role r, int layer, float **scale, flo
 {
     SL_TRY(load_vector(l, r, layer, ".weight", l->w->params.dim, false, 0, scale));
     return load_vector(l, r, layer, ".bias", l->w->params.dim, false, 0, shift);
+}
+
+/* One of the three matrices that a fused one is made of, as if it were a tensor of its own. */
+static tensor_info third_of(const tensor_info *t, int which)
+{
+    tensor_info part = *t;
+
+    part.dims[1] /= 3;
+    part.data.len /= 3;
+    part.data.ptr += (size_t)which * part.data.len;
+    return part;
+}
+
+static sl_status load_fused(loader *l, int i, weights_layer *layer)
+{
+    const model_params *p = &l->w->params;
+    weight *parts[] = { &layer->q, &layer->k, &layer->v };
+    char name[256];
+    const tensor_info *t = find(l, n_qkv, i, ".weight", name);
+
+    if (!t)
+        return missing(l, name);
+    if (!is_shape(t, p->dim, 3 * p->dim))
+        return wrong_shape(l, name, t, p->dim, 3 * p->dim);
+    for (int j = 0; j < 3; j++) {
+        tensor_info part = third_of(t, j);
+
+        SL_TRY(pack(l, &part, name, p->dim, p->dim, parts[j]));
+    }
+    if (find(l, n_qkv, i, ".bias", name))
+        return sl_fail(l->err, SL_ENOTSUP, "model: tensor '%s' is not supported", name);
+    return SL_OK;
 }
 
 static sl_status load_encoder_layer(loader *l, int i, weights_layer *layer)
@@ -315,13 +371,75 @@ static sl_status load_encoder_layer(loader *l, int i, weights_layer *layer)
     return load_layernorm(l, b_ffn_norm, i, &layer->ffn_norm, &layer->ffn_norm_b);
 }
 
+static sl_status load_nomic_layer(loader *l, int i, weights_layer *layer)
+{
+    const model_params *p = &l->w->params;
+
+    SL_TRY(load_fused(l, i, layer));
+    SL_TRY(load_matrix(l, n_o, i, p->dim, p->dim, &layer->o));
+    SL_TRY(load_layernorm(l, n_attn_norm, i, &layer->attn_norm, &layer->attn_norm_b));
+    SL_TRY(load_matrix(l, n_gate, i, p->dim, p->ff_dim, &layer->gate));
+    SL_TRY(load_matrix(l, n_up, i, p->dim, p->ff_dim, &layer->up));
+    SL_TRY(load_matrix(l, n_down, i, p->ff_dim, p->dim, &layer->down));
+    return load_layernorm(l, n_ffn_norm, i, &layer->ffn_norm, &layer->ffn_norm_b);
+}
+
+/* `rows` rows of a table from row `from` on, as floats. */
+static sl_status load_rows(loader *l, role r, int from, int rows, float **ret)
+{
+    int dim = l->w->params.dim;
+    char name[256];
+    const tensor_info *t = find(l, r, 0, "", name);
+    tensor_info part;
+
+    if (!t)
+        return missing(l, name);
+    if (t->dims[0] != (uint64_t)dim || t->dims[1] < (uint64_t)(from + rows) ||
+        rows > INT32_MAX / dim)
+        return wrong_shape(l, name, t, dim, from + rows);
+    part = *t;
+    part.data.ptr += t->data.len / t->dims[1] * (size_t)from;
+    part.data.len = t->data.len / t->dims[1] * (size_t)rows;
+    part.dims[1] = (uint64_t)rows;
+    return load_floats(l, &part, name, rows * dim, 0, ret);
+}
+
+/* The head behind the first token's state. Some have no layer before the last one. */
+static sl_status load_rank(loader *l)
+{
+    weights *w = l->w;
+    int dim = w->params.dim;
+    bool roberta = w->params.prefix == MODEL_PREFIX_ROBERTA;
+    role pooler = roberta ? h_pooler_r : h_pooler, rank = roberta ? h_rank_r : h_rank;
+    char name[256];
+    const tensor_info *t = find(l, rank, 0, ".weight", name);
+
+    if (dim > 1 << 15)
+        return sl_fail(l->err, SL_ENOTSUP, "model: a head over %d numbers", dim);
+    if (!t && !l->hf) {
+        rank = h_pooler; /* files of a head of one layer */
+        t = find(l, rank, 0, ".weight", name);
+    } else {
+        SL_TRY(load_vector(l, pooler, 0, ".weight", dim * dim, !l->hf, 0, &w->pooler));
+        SL_TRY(load_vector(l, pooler, 0, ".bias", dim, true, 0, &w->pooler_b));
+    }
+    if (!t)
+        return missing(l, name);
+    if (!is_shape(t, dim, 1))
+        return sl_fail(l->err, SL_ENOTSUP,
+                       "model: the classifier '%s' has %llu labels; one that scores documents has "
+                       "one",
+                       name, (unsigned long long)t->dims[1]);
+    SL_TRY(load_vector(l, rank, 0, ".weight", dim, false, 0, &w->rank));
+    return load_vector(l, rank, 0, ".bias", 1, true, 0, &w->rank_b);
+}
+
 static sl_status load_encoder(loader *l)
 {
     weights *w = l->w;
     const model_params *p = &w->params;
+    bool nomic = p->arch == MODEL_NOMIC_BERT;
     char name[256];
-    const tensor_info *types;
-    tensor_info first;
 
     if (p->heads * p->head_dim != p->dim)
         return sl_fail(l->err, SL_EFORMAT, "model: %d heads of %d do not make %d", p->heads,
@@ -331,18 +449,16 @@ static sl_status load_encoder(loader *l)
         return missing(l, name);
     if (!is_shape(w->embed, p->dim, p->vocab))
         return wrong_shape(l, name, w->embed, p->dim, p->vocab);
-    SL_TRY(load_vector(l, b_position, 0, "", p->context * p->dim, false, 0, &w->position));
-    types = find(l, b_types, 0, "", name);
-    if (!types || types->dims[0] != (uint64_t)p->dim)
-        return missing(l, name);
-    first = *types; /* every token of a single text has type 0 */
-    first.dims[1] = 1;
-    first.data.len = types->data.len / types->dims[1];
-    SL_TRY(load_floats(l, &first, name, p->dim, 0, &w->type0));
-    SL_TRY(load_layernorm(l, b_embed_norm, 0, &w->embed_norm, &w->embed_norm_b));
+    if (p->rope == MODEL_ROPE_NONE)
+        SL_TRY(load_rows(l, b_position, p->position_skip, p->context, &w->position));
+    if (p->type_vocab > 0 && (l->hf || find(l, b_types, 0, "", name)))
+        SL_TRY(load_rows(l, b_types, 0, SL_MIN(p->type_vocab, 2), &w->types));
+    SL_TRY(load_layernorm(l, nomic ? n_embed_norm : b_embed_norm, 0, &w->embed_norm,
+                          &w->embed_norm_b));
     for (int i = 0; i < p->layers; i++)
-        SL_TRY(load_encoder_layer(l, i, &w->layers[i]));
-    return SL_OK;
+        SL_TRY(nomic ? load_nomic_layer(l, i, &w->layers[i])
+                     : load_encoder_layer(l, i, &w->layers[i]));
+    return p->pool == MODEL_POOL_RANK ? load_rank(l) : SL_OK;
 }
 
 sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err)
@@ -362,7 +478,7 @@ sl_status weights_load(const model_file *m, team *t, weights **ret, sl_err *err)
     if (status == SL_OK)
         status = slab_create(&l);
     if (status == SL_OK)
-        status = w->params.arch == MODEL_BERT ? load_encoder(&l) : load_decoder(&l);
+        status = model_arch_encodes(w->params.arch) ? load_encoder(&l) : load_decoder(&l);
     if (status == SL_OK && kernels_fmt_of(w->embed->type) < 0)
         status = sl_fail(err, SL_ENOTSUP, "model: token embeddings of type %s",
                          tensor_type_name(w->embed->type));
@@ -395,7 +511,11 @@ void weights_destroy(weights *w)
         free_layer(&w->layers[i]);
     sl_free(w->layers);
     sl_free(w->position);
-    sl_free(w->type0);
+    sl_free(w->types);
+    sl_free(w->pooler);
+    sl_free(w->pooler_b);
+    sl_free(w->rank);
+    sl_free(w->rank_b);
     sl_free(w->embed_norm);
     sl_free(w->embed_norm_b);
     sl_free(w->out_norm);

@@ -26,17 +26,21 @@ typedef struct weights_layer {
     float *ffn_norm, *ffn_norm_b;   /* [dim]; encoders: after the FFN */
     float *post_attn_norm, *post_ffn_norm; /* [dim], or NULL */
     float *q_norm, *k_norm;                /* [head_dim], or NULL */
-    weight q, k, v, o, gate, up, down;     /* encoders: up and down only */
+    weight q, k, v, o, gate, up, down;     /* gate: only where the FFN has one */
 } weights_layer;
 
 typedef struct weights {
     model_params params;
     const tensor_info *embed; /* [vocab, dim] in the file: rows are read on demand */
-    float *position, *type0;  /* encoders: [context, dim], [dim] */
+    float *position;          /* encoders: [context, dim]; NULL where positions are rotations */
+    float *types;             /* encoders: [type_vocab, dim], at most two rows; or NULL */
     float *embed_norm, *embed_norm_b;
-    float *out_norm;   /* [dim] */
-    float *rope_freqs; /* [rope_dim / 2] divisors, or NULL */
-    weight head;       /* [vocab, dim]; tied models: packed from the embeddings */
+    float *pooler, *pooler_b; /* rank heads: [dim, dim], [dim], before the tanh; or NULL */
+    float *rank, *rank_b;     /* rank heads: [dim], [1]; rank_b may be NULL */
+    float *out_norm;          /* [dim] */
+    float *rope_freqs;        /* [rope_dim / 2] divisors, or NULL */
+    weight head;              /* [vocab, dim]; tied models: packed from the embeddings;
+                          none where pool is not NONE */
     weights_layer *layers;
     uint8_t *slab; /* all matrices, in the order of their use; huge pages where there are some */
     size_t slab_bytes, slab_used;

@@ -88,12 +88,22 @@ uint32_t llm_given_at(size_t offset)
 
 /* ---- routes -------------------------------------------------------------------------------- */
 
-static bool can_do(const llm_backend *b, llm_task task)
+/* named: the caller asked for this very model. */
+static bool can_do(const llm_backend *b, llm_task task, bool named)
 {
     llm_model_info info;
 
     b->ops->info(b->ctx, &info);
+    if (task == LLM_RERANK)
+        return info.can_rerank || (named && info.can_judge);
     return task == LLM_EMBED ? info.can_embed : info.can_generate;
+}
+
+static const char *task_words(llm_task task)
+{
+    if (task == LLM_RERANK)
+        return "score documents";
+    return task == LLM_EMBED ? "make embeddings" : "generate text";
 }
 
 /* Length of a name without the tag that everybody may leave out. */
@@ -144,7 +154,8 @@ const llm_backend *llm_chain_find(const llm_chain *chain, const char *model, llm
         return r && !atomic_load(&r->hidden) ? &r->backend : NULL;
     }
     for (size_t i = 0; i < count; i++)
-        if (!atomic_load(&chain->routes[i].hidden) && can_do(&chain->routes[i].backend, task))
+        if (!atomic_load(&chain->routes[i].hidden) &&
+            can_do(&chain->routes[i].backend, task, false))
             return &chain->routes[i].backend;
     return NULL;
 }
@@ -154,7 +165,8 @@ const char *llm_chain_name(const llm_chain *chain, const llm_backend *b)
     size_t count = atomic_load_explicit(&chain->route_count, memory_order_acquire);
 
     for (size_t i = 0; i < count; i++)
-        if (chain->routes[i].backend.ctx == b->ctx && !chain->routes[i].is_alias)
+        if (chain->routes[i].backend.ctx == b->ctx && chain->routes[i].backend.ops == b->ops &&
+            !chain->routes[i].is_alias)
             return chain->routes[i].name;
     return "";
 }
@@ -258,13 +270,17 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     const llm_route *route;
     sl_status status;
 
+    if (!b && req->task == LLM_RERANK && (!req->model || !req->model[0]))
+        return sl_fail(err, SL_ENOTFOUND,
+                       "No model that scores documents is installed; pull a cross-encoder, or name "
+                       "a chat model to judge them");
     if (!b)
         return sl_fail(err, SL_ENOTFOUND,
                        "The model '%s' does not exist; GET /v1/models lists the models that do",
                        req->model ? req->model : "");
-    if (!can_do(b, req->task))
+    if (!can_do(b, req->task, req->model && req->model[0]))
         return sl_fail(err, SL_EINVAL, "The model '%s' cannot %s", req->model ? req->model : "",
-                       req->task == LLM_EMBED ? "make embeddings" : "generate text");
+                       task_words(req->task));
     if (!llm_caller_may_use(req->caller, llm_chain_name(chain, b)))
         return sl_fail(err, SL_EFORBIDDEN, "This key may not use the model '%s'",
                        llm_chain_name(chain, b));

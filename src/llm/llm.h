@@ -28,8 +28,24 @@ typedef enum llm_task {
     LLM_CHAT,     /* messages, rendered by the model's chat template */
     LLM_COMPLETE, /* prompts as given */
     LLM_EMBED,    /* prompts to vectors */
+    /* How well each document answers the query: prompts[0] is the query, prompts[1..] are the
+     * documents, at least one; both as text. One LLM_EV_SCORE for each document, in any order, none
+     * twice; a score depends on its own query and document alone. A pair that is longer than the
+     * model's context is SL_ECONTEXT, or with `truncate` its document is cut at the end.
+     * usage.prompt_tokens counts the tokens of all pairs. An empty `model` means the first
+     * cross-encoder there is, never a model that generates; that judges only where it is named. */
+    LLM_RERANK,
     LLM_TASK_COUNT
 } llm_task;
+
+/* What a text to be embedded is. Models that were trained with prefixes get the right one put
+ * before the text; others take it as it is. */
+typedef enum llm_embed_as {
+    LLM_EMBED_PLAIN, /* as it is */
+    LLM_EMBED_QUERY,
+    LLM_EMBED_PASSAGE,
+    LLM_EMBED_AS_COUNT
+} llm_embed_as;
 
 /* Text or token ids; owned by the request's arena. */
 typedef struct llm_prompt {
@@ -102,8 +118,10 @@ typedef struct llm_request {
     bool continue_final; /* LLM_CHAT: the model goes on with the last message's text: nothing is
                             rendered behind it */
 
-    llm_prompt *prompts; /* LLM_COMPLETE, LLM_EMBED: at least one */
+    llm_prompt *prompts; /* LLM_COMPLETE, LLM_EMBED: at least one; LLM_RERANK: at least two */
     size_t prompt_count;
+    llm_embed_as embed_as; /* LLM_EMBED: what all the prompts are */
+    bool paired;           /* LLM_RERANK: prompts are query, document, query, document, ... */
 
     uint32_t n;         /* choices per prompt; choice index = prompt * n + i */
     int64_t max_tokens; /* per choice; -1: up to the context's end */
@@ -236,6 +254,7 @@ typedef enum llm_event_kind {
     LLM_EV_DELTA,     /* text (whole UTF-8 characters; may be empty) and the tokens behind it */
     LLM_EV_FINISH,    /* one choice ended */
     LLM_EV_EMBEDDING, /* one vector */
+    LLM_EV_SCORE,     /* one document's score */
     LLM_EV_ERROR,     /* the request failed; LLM_EV_DONE follows */
     LLM_EV_DONE,      /* last event, exactly once */
     LLM_EV_COUNT
@@ -258,6 +277,8 @@ typedef struct llm_event {
     int32_t stop_token;
     const float *vector; /* EMBEDDING: [vector_len], choice = prompt index */
     size_t vector_len;
+    float score;     /* SCORE: 0 to 1, higher is better; choice = index of the document, from 0 */
+    float logit;     /* SCORE: the same before the sigmoid: any number */
     llm_usage usage; /* START, DONE: of the request. DELTA, FINISH: prompt_tokens and cached_tokens
                         of this choice; 0 when the backend does not tell */
     const int32_t *prompt_ids; /* START: [prompt_id_count] tokens of the first prompt, or NULL */
@@ -280,6 +301,9 @@ typedef struct llm_model_info {
     char arch[32];
     char quant[16]; /* "Q4_1", "F16", ... */
     bool can_generate, can_embed;
+    bool can_rerank; /* a cross-encoder */
+    bool
+        can_judge; /* LLM_RERANK by a model that generates, where it is named: slower and coarser */
     int64_t context_tokens;
     int64_t embedding_dim; /* 0: cannot embed */
     int64_t created_s;     /* seconds since 1970 */

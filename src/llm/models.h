@@ -40,7 +40,7 @@ typedef struct llm_recipe {
 typedef struct llm_models_ops {
     /* Array of all models, loaded or not; must not block, the caller's:
      * {"name","digest","bytes","modified_ns","arch","quant","parameters","context_length",
-     *  "embedding_length","parent","can_generate","can_embed"} */
+     *  "embedding_length","parent","can_generate","can_embed","can_rerank"} */
     sl_status (*list)(void *ctx, json_t **ret, sl_err *err);
     /* Array of the loaded ones; must not block: what list has, and
      * {"memory_bytes","expires_ns" (wall clock, since 1970; 0: never),"context_length"}. */

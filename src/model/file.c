@@ -26,7 +26,8 @@ struct model_file {
     bool is_gguf;
     const tensor_info **tensors; /* all shards, sorted by name */
     size_t tensor_count;
-    json_t *config, *pooling; /* Hugging Face layout */
+    json_t *config, *pooling, *modules; /* Hugging Face layout */
+    json_t *sentence;                   /* config_sentence_transformers.json */
     sl_buf tokenizer, tokenizer_config;
     uint64_t bytes;
 };
@@ -257,6 +258,10 @@ static sl_status open_hf(model_file *m, const char *dir, const char *single, sl_
     if (status == SL_OK)
         status = load_json(dir, "1_Pooling/config.json", true, &m->pooling, err);
     if (status == SL_OK)
+        status = load_json(dir, "modules.json", true, &m->modules, err);
+    if (status == SL_OK)
+        status = load_json(dir, "config_sentence_transformers.json", true, &m->sentence, err);
+    if (status == SL_OK)
         status = load_text(dir, "tokenizer.json", &m->tokenizer, err);
     if (status == SL_OK)
         status = load_text(dir, "tokenizer_config.json", &m->tokenizer_config, err);
@@ -340,6 +345,8 @@ void model_file_close(model_file *m)
     sl_free(m->tensors);
     json_decref(m->config);
     json_decref(m->pooling);
+    json_decref(m->modules);
+    json_decref(m->sentence);
     sl_buf_deinit(&m->tokenizer);
     sl_buf_deinit(&m->tokenizer_config);
     sl_free(m);
@@ -360,10 +367,37 @@ sl_span model_file_tokenizer_config(const model_file *m)
     return sl_span_of(m->tokenizer_config.ptr, m->tokenizer_config.len);
 }
 
+/* The first text there is under one of the names. */
+static const char *first_text(const json_t *obj, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_object_get(obj, names[i]));
+
+        if (text)
+            return text;
+    }
+    return NULL;
+}
+
+void model_file_prompts(const model_file *m, const char **ret_query, const char **ret_passage)
+{
+    static const char *const query[] = { "query", "search_query", "web_search_query", "s2p_query" };
+    static const char *const passage[] = { "passage", "document", "search_document", "corpus" };
+    const json_t *prompts = json_object_get(m->sentence, "prompts");
+
+    *ret_query = first_text(prompts, query, SL_COUNT_OF(query));
+    *ret_passage = first_text(prompts, passage, SL_COUNT_OF(passage));
+}
+
+const char *model_file_origin(const model_file *m)
+{
+    return json_string_value(json_object_get(m->config, "_name_or_path"));
+}
+
 sl_status model_file_params(const model_file *m, model_params *ret, sl_err *err)
 {
     return m->is_gguf ? model_params_from_gguf(&m->shards[0].gguf, ret, err)
-                      : model_params_from_hf(m->config, m->pooling, ret, err);
+                      : model_params_from_hf(m->config, m->pooling, m->modules, ret, err);
 }
 
 const tensor_info *model_file_tensor(const model_file *m, const char *name)

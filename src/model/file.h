@@ -20,6 +20,12 @@ const gguf_dir *model_file_gguf(const model_file *m);
 sl_span model_file_tokenizer(const model_file *m);
 sl_span model_file_tokenizer_config(const model_file *m);
 
+/* What config_sentence_transformers.json puts before queries and before passages; NULL where it
+ * says nothing. They live as long as m. */
+void model_file_prompts(const model_file *m, const char **ret_query, const char **ret_passage);
+/* Where the weights came from, as config.json says: "intfloat/e5-small-v2"; NULL: it does not. */
+const char *model_file_origin(const model_file *m);
+
 /* Fills the architecture table. */
 SL_NODISCARD sl_status model_file_params(const model_file *m, model_params *ret, sl_err *err);
 

@@ -22,6 +22,8 @@ static const arch_row arch_rows[MODEL_ARCH_COUNT] = {
     [MODEL_GEMMA3] = { "gemma3", "gemma3_text", MODEL_ROPE_NEOX, true, true, MODEL_GELU_TANH, 6,
                        1e6f, 1e4f },
     [MODEL_BERT] = { "bert", "bert", MODEL_ROPE_NONE, false, false, MODEL_GELU_ERF, 0, 0, 0 },
+    [MODEL_NOMIC_BERT] = { "nomic-bert", "nomic_bert", MODEL_ROPE_NEOX, false, false, MODEL_SILU, 0,
+                           1e3f, 1e3f },
 };
 
 static void apply_row(model_arch arch, model_params *p)
@@ -69,6 +71,10 @@ static sl_status finish(model_params *p, sl_err *err)
         p->attn_scale = 1.0f / sqrtf((float)p->head_dim);
     if (!isfinite(p->attn_scale) || !isfinite(p->embed_scale))
         return sl_fail(err, SL_EFORMAT, "model: a scale is not finite");
+    if (!model_arch_encodes(p->arch) && p->pool != MODEL_POOL_NONE && p->pool != MODEL_POOL_LAST)
+        return sl_fail(err, SL_ENOTSUP,
+                       "model: a %s model that pools other than its last token is not supported",
+                       p->arch_name);
     return SL_OK;
 }
 
@@ -116,7 +122,7 @@ static sl_status find_arch(const gguf_dir *dir, model_arch *ret, sl_err *err)
         return sl_fail(err, SL_EFORMAT, "model: general.architecture is missing");
     return sl_fail(err, SL_ENOTSUP,
                    "model: architecture '%.*s' is not supported; supported: llama, qwen2, qwen3, "
-                   "gemma3, bert",
+                   "gemma3, bert, nomic-bert",
                    (int)SL_MIN(name.len, 40), (const char *)name.ptr);
 }
 
@@ -148,6 +154,29 @@ static sl_status vocab_from_gguf(keys *k, model_params *p, sl_err *err)
     return check_range("vocabulary size", vocab, 1, SL_MODEL_VOCAB_MAX, &p->vocab, err);
 }
 
+/* A decoder with a rank head is one that generates: the head repeats two rows of its output. */
+static sl_status pool_from_gguf(keys *k, bool encoder, model_params *p, sl_err *err)
+{
+    int64_t type = gguf_get_int(k->dir, key(k, "pooling_type"), 0);
+
+    if (type < 0 || type > MODEL_POOL_RANK)
+        return sl_fail(err, SL_ENOTSUP, "model: %s %lld is not supported", k->text,
+                       (long long)type);
+    p->pool = (model_pool)type;
+    if (encoder && type == MODEL_POOL_NONE)
+        p->pool = MODEL_POOL_MEAN;
+    if (!encoder && type == MODEL_POOL_RANK)
+        p->pool = MODEL_POOL_NONE;
+    p->pool_normalize = p->pool != MODEL_POOL_NONE && p->pool != MODEL_POOL_RANK;
+    if (!encoder)
+        return SL_OK;
+    p->type_vocab = (int32_t)gguf_get_int(k->dir, "tokenizer.ggml.token_type_count", 2);
+    /* Converted RoBERTa models are called bert too; their vocabulary tells. */
+    p->pair_sep_twice =
+        !sl_span_eq(gguf_get_str(k->dir, "tokenizer.ggml.model"), sl_span_str("bert"));
+    return SL_OK;
+}
+
 sl_status model_params_from_gguf(const gguf_dir *dir, model_params *ret, sl_err *err)
 {
     model_params p = { 0 };
@@ -158,7 +187,7 @@ sl_status model_params_from_gguf(const gguf_dir *dir, model_params *ret, sl_err 
 
     SL_TRY(find_arch(dir, &arch, err));
     apply_row(arch, &p);
-    encoder = arch == MODEL_BERT;
+    encoder = model_arch_encodes(arch);
     k.arch = arch_rows[arch].gguf_name;
     snprintf(p.name, sizeof p.name, "%.*s", (int)SL_MIN(name.len, sizeof p.name - 1),
              name.ptr ? (const char *)name.ptr : "");
@@ -190,13 +219,9 @@ sl_status model_params_from_gguf(const gguf_dir *dir, model_params *ret, sl_err 
         if (p.attn_scale == 0 && p.layers == 62)
             p.attn_scale = 1.0f / sqrtf((float)p.dim / (float)p.heads);
     }
-    if (!encoder)
+    if (p.rope != MODEL_ROPE_NONE)
         SL_TRY(rope_from_gguf(&k, &p, err));
-    p.pool = encoder ? MODEL_POOL_MEAN : MODEL_POOL_NONE;
-    if (gguf_get_int(dir, key(&k, "pooling_type"), 0) > 0)
-        p.pool = (model_pool)SL_MIN(gguf_get_int(dir, k.text, 1), MODEL_POOL_LAST);
-    p.pool_normalize = encoder;
-    p.type_vocab = encoder ? (int32_t)gguf_get_int(dir, "tokenizer.ggml.token_type_count", 2) : 0;
+    SL_TRY(pool_from_gguf(&k, encoder, &p, err));
     SL_TRY(finish(&p, err));
     *ret = p;
     return SL_OK;
@@ -247,14 +272,116 @@ static sl_status hf_rope(const json_t *c, model_params *p, sl_err *err)
                   &p->rope_l3_context, err);
 }
 
-static void hf_pooling(const json_t *pooling, model_params *p)
+/* modules: modules.json of Sentence Transformers, or NULL. Where it is there, it says whether
+ * vectors are normalized; else they are. */
+static void hf_pooling(const json_t *pooling, const json_t *modules, model_pool fallback,
+                       model_params *p)
 {
-    p->pool = MODEL_POOL_MEAN;
-    p->pool_normalize = true;
+    p->pool = fallback;
+    if (json_is_true(json_object_get(pooling, "pooling_mode_mean_tokens")))
+        p->pool = MODEL_POOL_MEAN;
     if (json_is_true(json_object_get(pooling, "pooling_mode_cls_token")))
         p->pool = MODEL_POOL_CLS;
     else if (json_is_true(json_object_get(pooling, "pooling_mode_lasttoken")))
         p->pool = MODEL_POOL_LAST;
+    p->pool_normalize = p->pool != MODEL_POOL_NONE && !json_is_array(modules);
+    for (size_t i = 0; i < json_array_size(modules); i++) {
+        const char *type = json_string_value(json_object_get(json_array_get(modules, i), "type"));
+        size_t len = type ? strlen(type) : 0;
+
+        p->pool_normalize |= len >= 9 && strcmp(type + len - 9, "Normalize") == 0;
+    }
+}
+
+/* A model with a head that classifies texts scores pairs. */
+static bool hf_classifies(const json_t *c)
+{
+    const char *name = json_string_value(json_array_get(json_object_get(c, "architectures"), 0));
+
+    return name && strstr(name, "ForSequenceClassification");
+}
+
+static sl_status hf_act(const json_t *c, const char *key, model_params *p, sl_err *err)
+{
+    static const struct {
+        const char *name;
+        model_act act;
+    } known[] = { { "gelu", MODEL_GELU_ERF },
+                  { "gelu_new", MODEL_GELU_TANH },
+                  { "gelu_pytorch_tanh", MODEL_GELU_TANH },
+                  { "swiglu", MODEL_SILU } };
+    const char *name = json_string_value(json_object_get(c, key));
+
+    if (!name)
+        return SL_OK;
+    for (size_t i = 0; i < SL_COUNT_OF(known); i++)
+        if (strcmp(name, known[i].name) == 0) {
+            p->act = known[i].act;
+            return SL_OK;
+        }
+    return sl_fail(err, SL_ENOTSUP, "config.json: %s '%.40s' is not supported", key, name);
+}
+
+static bool is_roberta(const char *type)
+{
+    return strcmp(type, "xlm-roberta") == 0 || strcmp(type, "roberta") == 0 ||
+           strcmp(type, "camembert") == 0;
+}
+
+static sl_status hf_bert(const json_t *c, const char *type, model_params *p, sl_err *err)
+{
+    const char *positions = json_string_value(json_object_get(c, "position_embedding_type"));
+
+    if (positions && strcmp(positions, "absolute") != 0)
+        return sl_fail(err, SL_ENOTSUP,
+                       "config.json: position_embedding_type '%.40s' is not supported", positions);
+    p->norm_eps = hf_float(c, "layer_norm_eps", 1e-12);
+    SL_TRY(hf_act(c, "hidden_act", p, err));
+    if (is_roberta(type)) {
+        p->pair_sep_twice = true;
+        p->prefix = MODEL_PREFIX_ROBERTA;
+        /* Positions count from behind that of the padding token. */
+        SL_TRY(hf_int(c, "pad_token_id", 1, 0, 1024, &p->position_skip, err));
+        p->position_skip++;
+        SL_TRY(check_range("max_position_embeddings", p->context - p->position_skip, 1,
+                           SL_MODEL_CONTEXT_MAX, &p->context, err));
+    }
+    return hf_int(c, "type_vocab_size", p->prefix == MODEL_PREFIX_ROBERTA ? 1 : 2, 0, 1024,
+                  &p->type_vocab, err);
+}
+
+/* Its configuration has GPT-2's names. */
+static sl_status hf_nomic(const json_t *c, model_params *p, sl_err *err)
+{
+    static const char *const off[] = { "prenorm", "use_rms_norm", "qkv_proj_bias",
+                                       "rotary_emb_interleaved", "parallel_block" };
+
+    for (size_t i = 0; i < SL_COUNT_OF(off); i++)
+        if (json_is_true(json_object_get(c, off[i])))
+            return sl_fail(err, SL_ENOTSUP, "config.json: %s is not supported", off[i]);
+    if (json_is_integer(json_object_get(c, "num_experts")) ||
+        hf_float(c, "rotary_emb_fraction", 1) != 1)
+        return sl_fail(
+            err, SL_ENOTSUP,
+            "config.json: experts, and rotations of a part of a head, are not supported");
+    SL_TRY(hf_act(c, "activation_function", p, err));
+    p->norm_eps = hf_float(c, "layer_norm_epsilon", 1e-12);
+    p->rope_dim = p->head_dim;
+    p->rope_base = p->rope_base_local = hf_float(c, "rotary_emb_base", 1000);
+    SL_TRY(
+        hf_int(c, "max_trained_positions", p->context, 1, SL_MODEL_CONTEXT_MAX, &p->context, err));
+    return hf_int(c, "type_vocab_size", 2, 0, 1024, &p->type_vocab, err);
+}
+
+static sl_status hf_encoder(const json_t *c, const char *type, const json_t *pooling,
+                            const json_t *modules, model_params *p, sl_err *err)
+{
+    hf_pooling(pooling, modules, MODEL_POOL_MEAN, p);
+    if (hf_classifies(c)) {
+        p->pool = MODEL_POOL_RANK;
+        p->pool_normalize = false;
+    }
+    return p->arch == MODEL_BERT ? hf_bert(c, type, p, err) : hf_nomic(c, p, err);
 }
 
 static sl_status hf_gemma(const json_t *c, model_params *p, sl_err *err)
@@ -268,40 +395,61 @@ static sl_status hf_gemma(const json_t *c, model_params *p, sl_err *err)
     return SL_OK;
 }
 
-sl_status model_params_from_hf(const json_t *c, const json_t *pooling, model_params *ret,
-                               sl_err *err)
+/* The row of a model_type; MODEL_ARCH_COUNT: there is none. */
+static int hf_arch(const char *type)
+{
+    int arch = 0;
+
+    if (strcmp(type, "mistral") == 0)
+        return MODEL_LLAMA; /* the same network */
+    if (is_roberta(type))
+        return MODEL_BERT;
+    while (arch < MODEL_ARCH_COUNT && strcmp(type, arch_rows[arch].hf_name) != 0)
+        arch++;
+    return arch;
+}
+
+/* What Hugging Face calls the sizes, and GPT-2's names, which nomic_bert has. */
+static sl_status hf_sizes(const json_t *c, model_params *p, sl_err *err)
+{
+    bool gpt = p->arch == MODEL_NOMIC_BERT;
+
+    SL_TRY(hf_int(c, gpt ? "n_layer" : "num_hidden_layers", 0, 1, SL_MODEL_LAYERS_MAX, &p->layers,
+                  err));
+    SL_TRY(hf_int(c, gpt ? "n_embd" : "hidden_size", 0, 1, SL_MODEL_DIM_MAX, &p->dim, err));
+    SL_TRY(hf_int(c, gpt ? "n_head" : "num_attention_heads", 0, 1, 4096, &p->heads, err));
+    SL_TRY(hf_int(c, "num_key_value_heads", p->heads, 1, p->heads, &p->kv_heads, err));
+    SL_TRY(hf_int(c, "head_dim", p->dim / p->heads, 1, 1024, &p->head_dim, err));
+    SL_TRY(hf_int(c, gpt ? "n_inner" : "intermediate_size", gpt ? 4 * (int64_t)p->dim : 0, 1,
+                  SL_MODEL_DIM_MAX * 8, &p->ff_dim, err));
+    SL_TRY(hf_int(c, "vocab_size", 0, 1, SL_MODEL_VOCAB_MAX, &p->vocab, err));
+    return hf_int(c, gpt ? "n_positions" : "max_position_embeddings", 2048, 1, SL_MODEL_CONTEXT_MAX,
+                  &p->context, err);
+}
+
+sl_status model_params_from_hf(const json_t *c, const json_t *pooling, const json_t *modules,
+                               model_params *ret, sl_err *err)
 {
     model_params p = { 0 };
     const char *type = json_string_value(json_object_get(c, "model_type"));
-    int arch = 0;
+    int arch;
 
     if (!type)
         return sl_fail(err, SL_EFORMAT, "config.json: model_type is missing");
-    if (strcmp(type, "mistral") == 0)
-        type = "llama"; /* the same network */
-    while (arch < MODEL_ARCH_COUNT && strcmp(type, arch_rows[arch].hf_name) != 0)
-        arch++;
+    arch = hf_arch(type);
     if (arch == MODEL_ARCH_COUNT)
         return sl_fail(
             err, SL_ENOTSUP,
             "config.json: model_type '%.40s' is not supported; supported: llama, mistral, "
-            "qwen2, qwen3, gemma3_text, bert",
+            "qwen2, qwen3, gemma3_text, bert, roberta, xlm-roberta, nomic_bert",
             type);
     apply_row((model_arch)arch, &p);
     p.hf_names = true;
-    SL_TRY(hf_int(c, "num_hidden_layers", 0, 1, SL_MODEL_LAYERS_MAX, &p.layers, err));
-    SL_TRY(hf_int(c, "hidden_size", 0, 1, SL_MODEL_DIM_MAX, &p.dim, err));
-    SL_TRY(hf_int(c, "num_attention_heads", 0, 1, 4096, &p.heads, err));
-    SL_TRY(hf_int(c, "num_key_value_heads", p.heads, 1, p.heads, &p.kv_heads, err));
-    SL_TRY(hf_int(c, "head_dim", p.dim / p.heads, 1, 1024, &p.head_dim, err));
-    SL_TRY(hf_int(c, "intermediate_size", 0, 1, SL_MODEL_DIM_MAX * 8, &p.ff_dim, err));
-    SL_TRY(hf_int(c, "vocab_size", 0, 1, SL_MODEL_VOCAB_MAX, &p.vocab, err));
-    SL_TRY(hf_int(c, "max_position_embeddings", 2048, 1, SL_MODEL_CONTEXT_MAX, &p.context, err));
-    if (arch == MODEL_BERT) {
-        p.norm_eps = hf_float(c, "layer_norm_eps", 1e-12);
-        SL_TRY(hf_int(c, "type_vocab_size", 2, 0, 1024, &p.type_vocab, err));
-        hf_pooling(pooling, &p);
+    SL_TRY(hf_sizes(c, &p, err));
+    if (model_arch_encodes(p.arch)) {
+        SL_TRY(hf_encoder(c, type, pooling, modules, &p, err));
     } else {
+        hf_pooling(pooling, modules, MODEL_POOL_NONE, &p);
         p.norm_eps = hf_float(c, "rms_norm_eps", 1e-6);
         if (arch == MODEL_GEMMA3)
             SL_TRY(hf_gemma(c, &p, err));

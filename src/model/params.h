@@ -15,9 +15,15 @@ typedef enum model_arch {
     MODEL_QWEN2,
     MODEL_QWEN3,
     MODEL_GEMMA3,
-    MODEL_BERT,
+    MODEL_BERT,       /* encoders from here on */
+    MODEL_NOMIC_BERT, /* rotary positions, a gated FFN, no biases */
     MODEL_ARCH_COUNT
 } model_arch;
+
+static inline bool model_arch_encodes(model_arch arch)
+{
+    return arch >= MODEL_BERT;
+}
 
 typedef enum model_rope {
     MODEL_ROPE_NONE,
@@ -31,8 +37,12 @@ typedef enum model_pool {
     MODEL_POOL_NONE,
     MODEL_POOL_MEAN,
     MODEL_POOL_CLS,
-    MODEL_POOL_LAST
+    MODEL_POOL_LAST,
+    MODEL_POOL_RANK /* a classification head makes one number of the first token's state */
 } model_pool;
+
+/* Whose names the tensors of an encoder carry in the Hugging Face layout. */
+typedef enum model_prefix { MODEL_PREFIX_BERT, MODEL_PREFIX_ROBERTA } model_prefix;
 
 typedef struct model_params {
     model_arch arch;
@@ -62,10 +72,14 @@ typedef struct model_params {
                                           window tokens; window 0: all global */
     bool hf_names;                     /* tensors carry Hugging Face names */
 
-    /* encoders */
+    /* encoders, and decoders that embed (pool is not NONE) */
     model_pool pool;
     bool pool_normalize;
-    int32_t type_vocab;
+    int32_t
+        type_vocab; /* kinds of tokens: of a pair, the second text's are 1 where there are two */
+    int32_t position_skip; /* rows of the position table before that of the first token */
+    bool pair_sep_twice;   /* between the texts of a pair stand two separators (RoBERTa) */
+    model_prefix prefix;
 } model_params;
 
 /* True when layer sees only the last p->window tokens. */
@@ -78,8 +92,9 @@ static inline bool model_layer_is_local(const model_params *p, int32_t layer)
  * SL_EFORMAT names a key that is missing or out of range. */
 SL_NODISCARD sl_status model_params_from_gguf(const gguf_dir *dir, model_params *ret, sl_err *err);
 
-/* From a Hugging Face config.json. pooling: 1_Pooling/config.json, or NULL. */
+/* From a Hugging Face config.json. pooling: 1_Pooling/config.json; modules: modules.json; or NULL.
+ */
 SL_NODISCARD sl_status model_params_from_hf(const json_t *config, const json_t *pooling,
-                                            model_params *ret, sl_err *err);
+                                            const json_t *modules, model_params *ret, sl_err *err);
 
 #endif

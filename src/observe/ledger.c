@@ -340,7 +340,7 @@ static void on_done(void *ctx, const llm_request *req, const llm_usage *u)
         .end_ms = sl_clock_wall_ms(),
         .columns = { c ? c->id : "", c ? c->user : "", c ? c->team : "", req->model, req->route,
                      outcome_of(req) },
-        .is_embedding = req->task == LLM_EMBED,
+        .is_embedding = req->task == LLM_EMBED || req->task == LLM_RERANK,
         .tokens = { .fresh = u->prompt_tokens - u->cached_tokens,
                     .cached = u->cached_tokens,
                     .output = u->output_tokens },

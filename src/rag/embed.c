@@ -150,6 +150,7 @@ static sl_status embed_batch(const rag *r, const rag_model *m, const rag_text *t
     llm_request *req = NULL;
 
     SL_TRY(make_request(r, texts, NULL, count, &req, err));
+    req->embed_as = LLM_EMBED_QUERY;
     SL_TRY(rag_run(r, req, on_vector, &c, cancelled, NULL, err));
     return check(&c, m, err);
 }
@@ -202,6 +203,7 @@ static sl_status start_next(many *w, sl_err *err)
         bytes += w->texts[rows[count++]].len;
     SL_TRY(make_request(w->r, w->texts, rows, count, &req, err));
     req->priority = LLM_PRIORITY_BATCH;
+    req->embed_as = LLM_EMBED_PASSAGE;
     *b = (back){ .c = { .out = w->out, .rows = rows, .count = count, .dim = w->m->dim },
                  .flight = { .fn = on_vector, .ctx = &b->c } };
     SL_TRY(rag_start(w->r, req, &b->flight, err));

@@ -267,7 +267,7 @@ static void log_group(const ingest_job *jobs)
 {
     for (const ingest_job *j = jobs; j; j = j->next)
         if (j->failure.status != SL_OK)
-            SL_LOG(SL_LOG_WARN, "rag.document_failed", SL_F_STR("document", j->shown),
+            SL_LOG(SL_LOG_INFO, "rag.document_failed", SL_F_STR("document", j->shown),
                    SL_F_STR("collection", j->collection), SL_F_STR("error", j->failure.text));
         else
             SL_LOG(SL_LOG_DEBUG, "rag.document_stored", SL_F_STR("document", j->shown),

@@ -89,6 +89,9 @@ static sl_status docs_search(void *ctx, const llm_docs_search *s,
 static sl_status docs_submit(void *ctx, const llm_docs_query *q, llm_request *req,
                              const llm_sink *sink, sl_err *err)
 {
+    if (q->collection)
+        SL_TRY(rag_check_name("collection", q->collection, err));
+    SL_TRY(collection_use(ctx, q->collection, err));
     return ground_submit(ctx, q, req, sink, err);
 }
 
@@ -98,7 +101,6 @@ static const llm_docs_ops docs_ops = {
     .list = docs_list,
     .query = docs_query,
     .search = docs_search,
-    .submit = docs_submit,
     .collection_create = collection_create,
     .collection_update = collection_update,
     .collection_get = collection_get,
@@ -115,6 +117,7 @@ static const llm_docs_ops docs_ops = {
     .batch_create = docs_batch_create,
     .batch_get = docs_batch_get,
     .batch_cancel = docs_batch_cancel,
+    .submit = docs_submit,
 };
 
 llm_docs rag_docs(rag *r)

@@ -14,7 +14,7 @@ typedef struct head {
     int32_t status; /* sl_status; not SL_OK: err, and nothing follows */
     uint32_t pages;
     uint64_t len, count; /* of the text; of the blocks behind it */
-    char title[256], type[64];
+    char title[256], type[96];
     char err[SL_ERR_TEXT_BYTES];
 } head;
 

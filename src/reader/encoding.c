@@ -181,13 +181,19 @@ static bool guess_into(sl_span bytes, sl_buf *ret)
     return ok || convert_into(bytes, "windows-1252", true, ret);
 }
 
+/* Japanese mail of old: ASCII with escapes that switch to JIS. */
+static bool is_iso2022(sl_span b)
+{
+    return reader_holds(b, b.len, "\x1b$B") || reader_holds(b, b.len, "\x1b$@");
+}
+
 /* Bytes that no text has: more than one control in a hundred. */
 static bool is_binary(const char *text, size_t len)
 {
     size_t controls = 0, n = SL_MIN(len, (size_t)65536);
 
     for (size_t i = 0; i < n; i++)
-        controls += (uint8_t)text[i] < 0x20 && !strchr("\t\r\n\f\v\b\x1b", text[i]);
+        controls += (uint8_t)text[i] < 0x20 && (!text[i] || !strchr("\t\r\n\f\v\b\x1b", text[i]));
     return controls * 100 > n;
 }
 
@@ -201,6 +207,8 @@ sl_status reader_decode(sl_span bytes, const char *charset, sl_buf *ret, sl_err 
     if (marked && strcmp(marked, "UTF-8") != 0) {
         if (!convert_into(rest, marked, false, ret))
             return sl_fail(err, SL_EFORMAT, "it begins as %s and is not: it is damaged", marked);
+    } else if (is_iso2022(rest) && convert_into(rest, "ISO-2022-JP", false, ret)) {
+        /* done */
     } else if (sl_utf8_valid((const char *)rest.ptr, rest.len) && !unmarked_utf16(rest)) {
         sl_buf_put(ret, rest.ptr, rest.len);
     } else if (!(charset && charset[0] && convert_into(rest, decoded_as(charset), false, ret))) {

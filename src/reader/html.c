@@ -364,15 +364,15 @@ static void declared_charset(sl_span b, char ret[64])
     }
 }
 
-static void write_page(xmlNode *root, reader_out *out)
+static void write_page(xmlNode *root, bool is_page, reader_out *out)
 {
     walker w = { .out = out };
     xmlNode *body = find(root, "body");
-    size_t before = out->count, left;
+    size_t before = out->count, left = 0;
     void *marks;
 
     body = body ? body : root;
-    marks = html_mark_noise(body, count_nodes(body), &left);
+    marks = is_page ? html_mark_noise(body, count_nodes(body), &left) : NULL;
     w.all = left == 0;
     walk(&w, body, 0);
     reader_end(out);
@@ -385,7 +385,8 @@ static void write_page(xmlNode *root, reader_out *out)
     sl_free(marks);
 }
 
-sl_status reader_html(sl_span bytes, const char *charset, reader_out *out, sl_err *err)
+sl_status reader_html(sl_span bytes, const char *charset, bool is_page, reader_out *out,
+                      sl_err *err)
 {
     char declared[64];
     sl_buf text;
@@ -408,7 +409,7 @@ sl_status reader_html(sl_span bytes, const char *charset, reader_out *out, sl_er
         return sl_fail(err, SL_EINVAL, "the page is empty");
     }
     take_title(xmlDocGetRootElement(doc), out);
-    write_page(xmlDocGetRootElement(doc), out);
+    write_page(xmlDocGetRootElement(doc), is_page, out);
     xmlFreeDoc(doc);
     return SL_OK;
 }

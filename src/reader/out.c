@@ -321,6 +321,11 @@ void reader_table(reader_out *o)
     o->header = 0;
 }
 
+static bool last_is_space(const reader_out *o)
+{
+    return o->text.len > 0 && o->text.ptr && o->text.ptr[o->text.len - 1] == ' ';
+}
+
 /* Trailing cells without text are left out, others keep their place. */
 void reader_row_put(reader_out *o, reader_row *r, bool is_header, bool keep)
 {
@@ -339,9 +344,7 @@ void reader_row_put(reader_out *o, reader_row *r, bool is_header, bool keep)
 
             if (i > 0)
                 sl_buf_puts(&o->text,
-                            o->text.len > o->open.begin && o->text.ptr[o->text.len - 1] == ' '
-                                ? "| "
-                                : " | ");
+                            o->text.len == o->open.begin || last_is_space(o) ? "| " : " | ");
             o->needs_space = false;
             at = r->ends[i];
             while (begin < at && space_len(text + begin, at - begin))

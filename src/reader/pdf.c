@@ -1,6 +1,7 @@
 /* pdf.c - PDF by poppler: characters with their places and fonts become pieces of lines.
  *
  * poppler's own order mixes columns, so only its lines are taken; the order is ours. */
+#include <math.h>
 #include <poppler.h>
 #include <stdio.h>
 #include <strings.h>
@@ -33,18 +34,20 @@ static bool is_bold(const char *font)
 
 static bool is_mono(const char *font)
 {
-    static const char *const words[] = {
-        "courier", "mono", "consol", "menlo", "typewriter", "cmtt"
-    };
+    static const char *const words[] = { "courier", "mono",      "consol", "menlo", "typewriter",
+                                         "cmtt",    "nimbusmon", "andale", "fixed", "lucidacons" };
 
     return name_has(font, words, SL_COUNT_OF(words));
 }
 
 static const PopplerTextAttributes *font_at(page_text *t, guint index)
 {
-    while (t->font && (guint)((PopplerTextAttributes *)t->font->data)->end_index < index &&
-           t->font->next)
+    while (t->font && t->font->next &&
+           (guint)((PopplerTextAttributes *)t->font->data)->end_index < index)
         t->font = t->font->next;
+    while (t->font && t->font->prev &&
+           (guint)((PopplerTextAttributes *)t->font->data)->start_index > index)
+        t->font = t->font->prev;
     return t->font ? t->font->data : NULL;
 }
 
@@ -55,8 +58,7 @@ static bool push_piece(pdf_lines *l, page_text *t, guint first, guint last, size
     pdf_piece p = {
         .begin = l->text.len, .page = page, .x0 = 1e9f, .y0 = 1e9f, .x1 = -1e9f, .y1 = -1e9f
     };
-    guint bold = 0, mono = 0, letters = 0;
-    double size = 0;
+    guint bold = 0, mono = 0, letters = 0, votes = 0;
 
     while (at < end && t->text[at] == ' ')
         at++, first++;
@@ -73,11 +75,13 @@ static bool push_piece(pdf_lines *l, page_text *t, guint first, guint last, size
         p.y0 = SL_MIN(p.y0, (float)SL_MIN(b->y1, b->y2));
         p.y1 = SL_MAX(p.y1, (float)SL_MAX(b->y1, b->y2));
         letters++;
-        size += f ? f->font_size : 10;
+        /* the size of most letters, by votes for and against */
+        if (f && votes == 0)
+            p.size = (float)f->font_size;
+        votes += f && fabs(f->font_size - p.size) < 0.1 ? 1 : votes > 0 ? (guint)-1 : 0;
         bold += f && is_bold(f->font_name);
         mono += f && is_mono(f->font_name);
     }
-    p.size = (float)(size / letters);
     p.is_bold = bold * 10 > letters * 8;
     p.is_mono = mono * 10 > letters * 8;
     if (!(p.size > 0.5f && p.size < 1000 && p.x1 >= p.x0 && p.y1 >= p.y0 && p.x1 < 1e6f))
@@ -90,25 +94,39 @@ static bool push_piece(pdf_lines *l, page_text *t, guint first, guint last, size
     return true;
 }
 
-/* Cuts the page's text at line ends and at gaps as wide as one and a half letters M. */
+/* The white space in front of character c, in letters M; 0 behind a line end. */
+static double gap_before(page_text *t, guint c, char previous)
+{
+    const PopplerTextAttributes *f = font_at(t, c);
+    guint left = previous == ' ' ? 2 : 1;
+
+    if (previous == '\n' || c < left || !f || f->font_size < 0.5)
+        return 0;
+    return (t->boxes[c].x1 - t->boxes[c - left].x2) / f->font_size;
+}
+
+/* Cuts the page's text at line ends, at wide gaps, and at gaps where poppler saw no space. */
 static bool cut_lines(pdf_lines *l, page_text *t, uint32_t page)
 {
     guint c = 0, first = 0;
     size_t at = 0, begin = 0, before = l->count;
+    char previous = '\n';
     bool ok = true;
 
     while (ok && t->text[at] && c < t->box_count && l->count - before < PDF_PAGE_LINES_MAX) {
         size_t n = (size_t)(g_utf8_next_char(t->text + at) - (t->text + at));
-        const PopplerTextAttributes *f = font_at(t, c);
-        double gap = t->text[at] == ' ' && c > 0 && c + 1 < t->box_count
-                         ? t->boxes[c + 1].x1 - t->boxes[c - 1].x2
-                         : 0;
+        char now = t->text[at];
 
-        if (t->text[at] == '\n' || (f && gap > 1.5 * f->font_size)) {
+        if (now == '\n') {
             ok = push_piece(l, t, first, c, begin, at, page);
             first = c + 1;
             begin = at + n;
+        } else if (now != ' ' && gap_before(t, c, previous) > (previous == ' ' ? PDF_GAP : 0.25)) {
+            ok = push_piece(l, t, first, c, begin, at, page);
+            first = c;
+            begin = at;
         }
+        previous = now;
         at += n;
         c++;
     }

@@ -5,6 +5,7 @@
 
 #include "reader/reader_int.h"
 
+#define PDF_GAP            1.0f /* letters M: as wide as what parts two cells */
 #define PDF_LINES_MAX      ((size_t)8 * 1024 * 1024)
 #define PDF_PAGE_LINES_MAX 20000 /* real pages have under 200, drawings full of labels 5,000 */
 
@@ -15,7 +16,8 @@ typedef struct pdf_piece {
     float size;    /* of most of its letters */
     uint32_t page; /* from 1 */
     bool is_bold, is_mono;
-    bool joins;      /* stands in the same line as the piece before it */
+    bool joins;      /* stands in the same line as the piece before it ... */
+    bool is_near;    /* ... and so close that it is in the same cell */
     bool is_running; /* header, footer or page number */
 } pdf_piece;
 
@@ -33,6 +35,6 @@ SL_NODISCARD sl_status pdf_order(pdf_piece *pieces, size_t count, sl_err *err);
 /* Marks what repeats at the edges of pages. */
 SL_NODISCARD sl_status pdf_mark_running(pdf_lines *l, sl_err *err);
 /* Writes headings, paragraphs, list items, code and table rows. */
-void pdf_write(const pdf_lines *l, reader_out *out);
+void pdf_write(pdf_lines *l, reader_out *out);
 
 #endif

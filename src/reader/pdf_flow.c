@@ -7,7 +7,7 @@
 
 #include "reader/pdf.h"
 
-#define SIZES_MAX    64 /* different sizes of letters in a document that are told apart */
+#define CELLS_MAX    64 /* of a row; the others run into the last */
 #define HEADING_MORE 1.12f
 #define HEADING_MAX  240 /* bytes; what is larger and longer is a quotation */
 
@@ -109,6 +109,23 @@ static size_t item_mark(const char *p, size_t len, bool *ret_bullet)
     return p[n + 1] == ' ' ? n + 2 : 0;
 }
 
+/* True when a piece is nothing but the label of a list item: "3", "b)", a bullet. */
+static bool is_label(const char *p, size_t len)
+{
+    bool is_bullet;
+    size_t mark = item_mark(p, len, &is_bullet), n = 0;
+
+    if (is_bullet)
+        return mark == len;
+    n = len > 0 && p[0] == '(';
+    while (n < len && len < 6 && ((p[n] >= '0' && p[n] <= '9') || (p[n] == '.' && n + 1 < len)))
+        n++;
+    if (n == (size_t)(p[0] == '(') && n < len && (p[n] | 32) >= 'a' && (p[n] | 32) <= 'z' &&
+        len - n == 2)
+        n++;
+    return n > 0 && (n == len || (n + 1 == len && strchr(".)", p[n])));
+}
+
 /* ---- blocks --------------------------------------------------------------------------------- */
 
 static int heading_level(const flow *f, const pdf_piece *p, size_t len)
@@ -142,17 +159,29 @@ static void end_block(flow *f)
     if (o->is_open && o->open.kind == READER_PARAGRAPH && level) {
         o->open.kind = READER_HEADING;
         o->open.level = (uint8_t)level;
+        if (level == 1)
+            reader_title(o, text, len);
     }
     reader_end(o);
     f->first = f->last = NULL;
 }
 
-static void begin_block(flow *f, const pdf_piece *p)
+static bool is_item(const flow *f, const pdf_piece *p, size_t count)
+{
+    bool unused;
+
+    if (heading_level(f, p, len_of(p)))
+        return false;
+    return item_mark(text_of(f, p), len_of(p), &unused) ||
+           (count > 1 && is_label(text_of(f, p), len_of(p)));
+}
+
+static void begin_block(flow *f, const pdf_piece *p, size_t count)
 {
     const char *text = text_of(f, p);
-    bool is_bullet = false;
-    size_t mark = heading_level(f, p, len_of(p)) ? 0 : item_mark(text, len_of(p), &is_bullet);
-    reader_kind kind = mark ? READER_LIST_ITEM : p->is_mono ? READER_CODE : READER_PARAGRAPH;
+    bool is_bullet = false, item = is_item(f, p, count);
+    size_t mark = item ? item_mark(text, len_of(p), &is_bullet) : 0;
+    reader_kind kind = item ? READER_LIST_ITEM : p->is_mono ? READER_CODE : READER_PARAGRAPH;
 
     end_block(f);
     reader_page(f->out, p->page);
@@ -177,7 +206,11 @@ static void append_line(flow *f, const pdf_piece *p)
     if (p->joins) {
         reader_put(o, " ", 1);
     } else if (o->open.kind == READER_CODE) {
+        float indent = (p->x0 - f->first->x0) / (0.6f * p->size); /* their letters are that wide */
+
         reader_put_break(o);
+        for (long n = indent < 80 ? lroundf(indent) : 0; n > 0; n--)
+            reader_put_code(o, " ", 1);
     } else if ((last == '-' || last == 0x2010) && is_lower(next) &&
                is_letter(last_char(before, len - (last == '-' ? 1 : 3)))) {
         o->text.len -= last == '-' ? 1 : 3;
@@ -205,28 +238,28 @@ static float first_word(const flow *f, const pdf_piece *p)
 }
 
 /* True when p goes on with what the open block says. */
-static bool goes_on(const flow *f, const pdf_piece *p)
+static bool goes_on(const flow *f, const pdf_piece *p, size_t count)
 {
     const pdf_piece *last = f->last;
     float em = p->size, step = p->y1 - last->y1, right = SL_MAX(f->x1, p->x1);
-    bool is_item, unused, fitted;
+    bool starts_item = is_item(f, p, count), fitted;
+    bool in_code = f->out->open.kind == READER_CODE;
     size_t len = f->out->text.len - f->out->open.begin;
     const char *text = sl_buf_str(&f->out->text) + f->out->open.begin;
 
     if (fabsf(last->size - p->size) > 0.08f * SL_MAX(last->size, p->size) + 0.3f ||
-        last->is_mono != p->is_mono)
+        (in_code && !p->is_mono) || (!in_code && p->is_mono && ends_sentence(text, len)))
         return false;
-    is_item = item_mark(text_of(f, p), len_of(p), &unused) > 0;
     fitted = last->x1 + first_word(f, p) + 0.8f * em < right;
     if (p->page != last->page || step < 0) /* another column or page */
-        return !is_item && !ends_sentence(text, len) &&
+        return !starts_item && !ends_sentence(text, len) &&
                (!fitted || is_lower(first_char(text_of(f, p), len_of(p)))) &&
                last->is_bold == p->is_bold && !heading_level(f, p, 0);
+    if (in_code)
+        return step < 2.8f * em; /* blank lines are part of code */
     if (step > (f->pitch * 1.2f + 0.1f) * em)
         return false;
-    if (last->is_mono)
-        return true;
-    if (is_item || last->is_bold != p->is_bold)
+    if (starts_item || last->is_bold != p->is_bold)
         return false;
     if (f->line_count == 1 && f->first->x0 > p->x0 + 0.9f * em)
         return f->first->x0 < p->x0 + 5 * em && !fitted; /* the first line was indented */
@@ -259,37 +292,74 @@ static bool near(float a, float b, float em)
     return fabsf(a - b) < 0.6f * em;
 }
 
-/* Two lines have cells under each other when two of their pieces share an edge or the middle. */
-static bool aligned(const pdf_piece *a, size_t m, const pdf_piece *b, size_t n)
+typedef struct cell {
+    float x0, x1;
+} cell;
+
+/* The cells of a line: pieces that stand near each other are one. Returns how many. */
+static size_t take_cells(const pdf_piece *p, size_t count, cell ret[CELLS_MAX])
 {
-    size_t shared = 0;
+    size_t cells = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && p[i].is_near)
+            ret[cells - 1].x1 = p[i].x1;
+        else if (cells < CELLS_MAX)
+            ret[cells++] = (cell){ p[i].x0, p[i].x1 };
+    }
+    return cells;
+}
+
+/* The narrowest gap between cells of a line, in points. */
+static float least_gap(const cell *c, size_t count)
+{
+    float gap = 1e9f;
+
+    for (size_t i = 1; i < count; i++)
+        gap = SL_MIN(gap, c[i].x0 - c[i - 1].x1);
+    return gap;
+}
+
+/* Two lines are rows of a table when two of their cells share an edge or the middle; edges of the
+ * whole line do not count where gaps are narrow, since all lines of justified text share those. */
+static bool aligned(const cell *a, size_t m, const cell *b, size_t n, float em)
+{
+    size_t shared = 0, inner = 0;
 
     for (size_t i = 0; i < m; i++)
-        for (size_t k = 0; k < n; k++)
-            if (near(a[i].x0, b[k].x0, a->size) || near(a[i].x1, b[k].x1, a->size) ||
-                near(a[i].x0 + a[i].x1, b[k].x0 + b[k].x1, a->size)) {
-                shared++;
-                break;
-            }
-    return shared >= 2;
+        for (size_t k = 0; k < n; k++) {
+            bool left = near(a[i].x0, b[k].x0, em), right = near(a[i].x1, b[k].x1, em);
+            bool middle = near(a[i].x0 + a[i].x1, b[k].x0 + b[k].x1, em);
+
+            if (!left && !right && !middle)
+                continue;
+            shared++;
+            inner += (left && i > 0 && k > 0) || (right && i + 1 < m && k + 1 < n) ||
+                     (middle && !left && !right);
+            break;
+        }
+    return shared >= 2 && (inner > 0 || (least_gap(a, m) > 2 * em && least_gap(b, n) > 2 * em));
 }
 
 /* How many lines from `at` on are rows of one table; 0 or at least 2. */
 static size_t table_rows(const flow *f, size_t at)
 {
-    size_t rows = 0, first, count, last_first = 0, last_count = 0;
+    cell cells[2][CELLS_MAX];
+    size_t rows = 0, first, count, n[2] = { 0 };
 
     for (;;) {
         size_t next = next_line(f, at, &first, &count);
+        const pdf_piece *p = &f->l->pieces[first];
+        int now = rows & 1;
 
-        if (count < 2 || f->l->pieces[first].page != f->l->pieces[at].page)
+        if (count < 2 || p->page != f->l->pieces[at].page)
             break;
-        if (rows > 0 &&
-            !aligned(&f->l->pieces[last_first], last_count, &f->l->pieces[first], count))
+        n[now] = take_cells(p, count, cells[now]);
+        if (n[now] < 2 || (n[now] == 2 && is_label(text_of(f, p), len_of(p))))
+            break;
+        if (rows > 0 && !aligned(cells[!now], n[!now], cells[now], n[now], p->size))
             break;
         rows++;
-        last_first = first;
-        last_count = count;
         at = next;
     }
     return rows >= 2 ? rows : 0;
@@ -308,8 +378,13 @@ static size_t write_table(flow *f, size_t at, size_t rows)
         at = next_line(f, at, &first, &count);
         reader_page(f->out, f->l->pieces[first].page);
         for (size_t i = first; i < first + count; i++) {
-            reader_cell_put(&row, text_of(f, &f->l->pieces[i]), len_of(&f->l->pieces[i]));
-            reader_cell_end(&row, 1);
+            const pdf_piece *p = &f->l->pieces[i];
+
+            reader_cell_put(&row, text_of(f, p), len_of(p));
+            if (i + 1 < first + count && p[1].is_near)
+                reader_cell_put(&row, " ", 1);
+            else
+                reader_cell_end(&row, 1);
         }
         reader_row_put(f->out, &row, r == 0, true);
     }
@@ -356,11 +431,29 @@ static void measure_pitch(flow *f)
     f->pitch = best ? ((float)best + 1) / 20 : 1.25f;
 }
 
-void pdf_write(const pdf_lines *l, reader_out *out)
+/* Words in another font do not make another line: all pieces of one get what its longest has. */
+static void level_lines(pdf_lines *l)
+{
+    for (size_t i = 0; i < l->count;) {
+        size_t n = 1, most = i;
+
+        for (; i + n < l->count && l->pieces[i + n].joins; n++)
+            most = len_of(&l->pieces[i + n]) > len_of(&l->pieces[most]) ? i + n : most;
+        for (size_t k = i; k < i + n; k++) {
+            l->pieces[k].size = l->pieces[most].size;
+            l->pieces[k].is_bold = l->pieces[most].is_bold;
+            l->pieces[k].is_mono = l->pieces[most].is_mono;
+        }
+        i += n;
+    }
+}
+
+void pdf_write(pdf_lines *l, reader_out *out)
 {
     flow f = { .l = l, .out = out };
     size_t at = 0;
 
+    level_lines(l);
     measure_sizes(&f);
     measure_pitch(&f);
     while (at < l->count && !out->text.failed && !out->failed) {
@@ -372,10 +465,10 @@ void pdf_write(const pdf_lines *l, reader_out *out)
         }
         next = next_line(&f, at, &first, &count);
         for (size_t i = first; i < first + count; i++)
-            if (f.first && (i > first || goes_on(&f, &l->pieces[i])))
+            if (f.first && (i > first || goes_on(&f, &l->pieces[i], count)))
                 append_line(&f, &l->pieces[i]);
             else
-                begin_block(&f, &l->pieces[i]);
+                begin_block(&f, &l->pieces[i], count);
         at = next;
     }
     end_block(&f);

@@ -55,8 +55,10 @@ static void order_lines(pdf_piece *p, size_t count)
         while (i + n < count && same_line(&p[i], &p[i + n]))
             n++;
         qsort(p + i, n, sizeof *p, by_x);
-        for (size_t k = 0; k < n; k++)
+        for (size_t k = 0; k < n; k++) {
             p[i + k].joins = k > 0;
+            p[i + k].is_near = k > 0 && p[i + k].x0 - p[i + k - 1].x1 < PDF_GAP * p[i + k].size;
+        }
         i += n;
     }
 }

@@ -70,6 +70,38 @@ static bool is_page_number(const char *text, size_t len)
     return has_number;
 }
 
+/* "Introduction . . . . . 7": a line of a table of contents, which repeats a heading. */
+static bool is_leader(const pdf_lines *l, size_t first, size_t count)
+{
+    size_t dots = 0, most = 0;
+    char last = 0;
+
+    for (size_t i = first; i < first + count; i++)
+        for (size_t k = l->pieces[i].begin; k < l->pieces[i].end; k++) {
+            if (l->text.ptr[k] == ' ')
+                continue;
+            last = l->text.ptr[k];
+            dots = last == '.' ? dots + 1 : 0;
+            most = SL_MAX(most, dots);
+        }
+    return most >= 5 && ((last >= '0' && last <= '9') || (last && strchr(".ivx", last)));
+}
+
+static void mark_leaders(pdf_lines *l)
+{
+    for (size_t i = 0; i < l->count;) {
+        size_t n = 1;
+        bool is_one;
+
+        while (i + n < l->count && l->pieces[i + n].joins)
+            n++;
+        is_one = is_leader(l, i, n);
+        for (size_t k = i; k < i + n; k++)
+            l->pieces[k].is_running = is_one;
+        i += n;
+    }
+}
+
 /* ---- candidates ----------------------------------------------------------------------------- */
 
 static int by_y(const void *a, const void *b)
@@ -101,7 +133,7 @@ static void take_edge(const pdf_lines *l, const candidate *order, size_t count, 
         float gap;
 
         if (step > 0 ? p->y1 > edge : p->y0 < height - edge)
-            return;
+            break;
         if (k + 1 == count) {
             taken = count;
             break;
@@ -156,6 +188,7 @@ sl_status pdf_mark_running(pdf_lines *l, sl_err *err)
     size_t need = l->page_count < 5 ? 2 : 3;
     bool ok;
 
+    mark_leaders(l);
     for (size_t i = 0; i < l->count;) {
         size_t n = 1;
 

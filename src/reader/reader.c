@@ -55,7 +55,7 @@ static sl_status run_type(reader_type type, sl_span bytes, reader_out *out, sl_e
     case READER_JSONL:
         return reader_json(bytes, type == READER_JSONL, out, err);
     case READER_HTML:
-        return reader_html(bytes, NULL, out, err);
+        return reader_html(bytes, NULL, true, out, err);
     case READER_MAIL:
         return reader_mail(bytes, out, err);
     case READER_PDF:
@@ -67,16 +67,29 @@ static sl_status run_type(reader_type type, sl_span bytes, reader_out *out, sl_e
     }
 }
 
+/* True when only the first characters say that this is JSON: "[1] A footnote" does too. */
+static bool may_be_text(reader_type type, const char *name)
+{
+    return (type == READER_JSON || type == READER_JSONL) && !reader_name_is(name, "json") &&
+           !reader_name_is(name, "jsonl") && !reader_name_is(name, "ndjson");
+}
+
 sl_status reader_run(sl_span bytes, const char *name, reader_out *out, sl_err *err)
 {
+    size_t count = out->count;
     reader_type type;
+    sl_status status;
 
     SL_TRY(reader_detect(bytes, name, &type, err));
     if (out->depth == 0)
         out->type = type;
-    SL_TRY(run_type(type, bytes, out, err));
+    status = run_type(type, bytes, out, err);
+    if (status == SL_EFORMAT && out->count == count && may_be_text(type, name)) {
+        out->type = out->depth == 0 ? READER_TEXT : out->type;
+        status = reader_text(bytes, out, err);
+    }
     reader_end(out);
-    return SL_OK;
+    return status;
 }
 
 /* In this process: the formats that no library of others reads, or a short piece of it. */

@@ -35,7 +35,7 @@ typedef struct reader_document {
     reader_block *blocks; /* [count] */
     size_t count;
     char title[256]; /* the document's own, or "" */
-    char type[64];   /* by content: "application/pdf" */
+    char type[96];   /* by content: "application/pdf" */
     uint32_t pages;  /* 0: the format has none */
 } reader_document;
 

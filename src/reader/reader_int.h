@@ -137,9 +137,10 @@ SL_NODISCARD sl_status reader_text(sl_span bytes, reader_out *out, sl_err *err);
 SL_NODISCARD sl_status reader_markdown(sl_span bytes, reader_out *out, sl_err *err);
 SL_NODISCARD sl_status reader_csv(sl_span bytes, char delimiter, reader_out *out, sl_err *err);
 SL_NODISCARD sl_status reader_json(sl_span bytes, bool is_lines, reader_out *out, sl_err *err);
-/* charset: of the e-mail's part or NULL. */
-SL_NODISCARD sl_status reader_html(sl_span bytes, const char *charset, reader_out *out,
-                                   sl_err *err);
+/* charset: what the e-mail says, or NULL. is_page: of the web, with navigation and the like around
+ * the document, which is left out. */
+SL_NODISCARD sl_status reader_html(sl_span bytes, const char *charset, bool is_page,
+                                   reader_out *out, sl_err *err);
 SL_NODISCARD sl_status reader_mail(sl_span bytes, reader_out *out, sl_err *err);
 SL_NODISCARD sl_status reader_pdf(sl_span bytes, reader_out *out, sl_err *err);
 SL_NODISCARD sl_status reader_zip(sl_span bytes, reader_out *out, sl_err *err);

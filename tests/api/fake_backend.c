@@ -149,6 +149,27 @@ static void embed(run *r)
     }
 }
 
+/* Words of the query that a document has, less 1; the last document comes first. */
+static void rerank(run *r)
+{
+    size_t stride = r->req->paired ? 2 : 1, count = r->req->prompt_count / stride;
+
+    for (size_t i = r->req->paired ? count : count - 1; i-- > 0;) {
+        const char *query = r->req->prompts[r->req->paired ? 2 * i : 0].text;
+        llm_event ev = { .kind = LLM_EV_SCORE, .choice = (uint32_t)i, .logit = -1 };
+
+        for (size_t len; *query; query += len + strspn(query + len, " ")) {
+            char word[64];
+
+            len = strcspn(query, " ");
+            snprintf(word, sizeof word, "%.*s", (int)len, query);
+            ev.logit += strstr(r->req->prompts[i * stride + 1].text, word) != NULL;
+        }
+        ev.score = 1 / (1 + expf(-ev.logit));
+        r->sink.fn(r->sink.ctx, r->req, &ev);
+    }
+}
+
 static void emit_error(run *r, sl_status status, const char *text)
 {
     llm_event ev = { .kind = LLM_EV_ERROR };
@@ -172,6 +193,8 @@ static void *run_main(void *ctx)
         r->sink.fn(r->sink.ctx, r->req, &start);
         if (r->req->task == LLM_EMBED) {
             embed(r);
+        } else if (r->req->task == LLM_RERANK) {
+            rerank(r);
         } else if (strcmp(script, "error") == 0) {
             emit_token(r, 0, 0, false);
             emit_error(r, SL_EINTERNAL, "the engine failed");
@@ -223,9 +246,16 @@ static sl_status fake_submit(void *ctx, llm_request *req, llm_sink sink, sl_err 
 
 static void info_generate(void *ctx, llm_model_info *ret)
 {
-    *ret = (llm_model_info){
-        .name = "fake", .can_generate = true, .context_tokens = 4096, .created_s = 1700000000
-    };
+    *ret = (llm_model_info){ .name = "fake",
+                             .can_generate = true,
+                             .can_judge = true,
+                             .context_tokens = 4096,
+                             .created_s = 1700000000 };
+}
+
+static void info_rerank(void *ctx, llm_model_info *ret)
+{
+    *ret = (llm_model_info){ .name = "fake-rerank", .can_rerank = true, .context_tokens = 512 };
 }
 
 static void info_embed(void *ctx, llm_model_info *ret)
@@ -307,6 +337,7 @@ const llm_backend_ops fake_ops = { .submit = fake_submit,
                                    .detokenize = fake_detokenize,
                                    .tokenize_request = fake_tokenize_request };
 static const llm_backend_ops fake_embed_ops = { .submit = fake_submit, .info = info_embed };
+static const llm_backend_ops fake_rerank_ops = { .submit = fake_submit, .info = info_rerank };
 
 void fake_chain(fake_backend *f, llm_chain *ret)
 {
@@ -314,7 +345,8 @@ void fake_chain(fake_backend *f, llm_chain *ret)
     ret->routes[0] = (llm_route){ .name = "fake", .backend = { &fake_ops, f } };
     ret->routes[1] = (llm_route){ .name = "fake-embed", .backend = { &fake_embed_ops, f } };
     ret->routes[2] = (llm_route){ .name = "gpt-4o", .backend = { &fake_ops, f }, .is_alias = true };
-    ret->route_count = 3;
+    ret->routes[3] = (llm_route){ .name = "fake-rerank", .backend = { &fake_rerank_ops, f } };
+    ret->route_count = 4;
 }
 
 bool fake_wait_idle(fake_backend *f)
