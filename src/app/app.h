@@ -12,10 +12,11 @@
 typedef struct app app;
 
 enum {
-    APP_CHAT = 1,   /* needs a model that generates */
-    APP_EMBED = 2,  /* needs a model that embeds */
-    APP_DOCS = 4,   /* opens the document store; its models are needed as the other flags say */
-    APP_INGEST = 8, /* beside APP_DOCS: with threads that take documents in */
+    APP_CHAT = 1,     /* needs a model that generates */
+    APP_EMBED = 2,    /* needs a model that embeds */
+    APP_DOCS = 4,     /* opens the document store; its models are needed as the other flags say */
+    APP_INGEST = 8,   /* beside APP_DOCS: with threads that take documents in */
+    APP_SCRATCH = 16, /* beside APP_DOCS: an empty store that is gone afterwards */
 };
 
 /* Loads the configured models (default: what is in the store) and wires the chain. needs: what must

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <signal.h>
 
 #include "access/access.h"
@@ -36,6 +37,7 @@ struct app {
     jobs *jobs;      /* the same */
     api_lines lines; /* of batches */
     metric_registry *metrics;
+    char scratch[64]; /* the folder of a store that is gone afterwards, or "" */
 };
 
 sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path, sl_err *err)
@@ -126,6 +128,30 @@ static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
     return SL_OK;
 }
 
+static sl_status make_scratch(app *a, sl_err *err)
+{
+    snprintf(a->scratch, sizeof a->scratch, "/tmp/sluice-XXXXXX");
+    if (mkdtemp(a->scratch))
+        return SL_OK;
+    a->scratch[0] = '\0';
+    return sl_fail(err, SL_EIO, "no folder can be made under /tmp: %m");
+}
+
+/* Takes the store's files away; what else is there stays. */
+static void drop_scratch(app *a)
+{
+    static const char *const tails[] = { "", "-wal", "-shm" };
+    char path[128];
+
+    if (!a->scratch[0])
+        return;
+    for (size_t i = 0; i < SL_COUNT_OF(tails); i++) {
+        snprintf(path, sizeof path, "%s/sluice.db%s", a->scratch, tails[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(a->scratch);
+}
+
 static sl_status open_docs(app *a, bool works, sl_err *err)
 {
     rag_options o = { .ingest_workers = works ? SL_MIN(sl_cpu_count(), 4) : 0,
@@ -140,7 +166,7 @@ static sl_status open_docs(app *a, bool works, sl_err *err)
     sl_status status;
 
     sl_buf_init(&path, 8192);
-    sl_buf_printf(&path, "%s/sluice.db", a->c->data);
+    sl_buf_printf(&path, "%s/sluice.db", a->scratch[0] ? a->scratch : a->c->data);
     status = sl_buf_ok(&path, "path", err);
     o.db_path = path.ptr;
     if (status == SL_OK)
@@ -167,6 +193,8 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
         status = models_watch_store(a->models, err);
     if (status == SL_OK)
         status = check_needs(a, needs, err);
+    if (status == SL_OK && (needs & APP_SCRATCH))
+        status = make_scratch(a, err);
     if (status == SL_OK &&
         ((needs & APP_DOCS) || (serving && llm_chain_find(&a->chain, NULL, LLM_CHAT) &&
                                 llm_chain_find(&a->chain, NULL, LLM_EMBED))))
@@ -183,6 +211,7 @@ void app_destroy(app *a)
     if (!a)
         return;
     rag_close(a->rag);
+    drop_scratch(a);
     models_destroy(a->models);
     scripted_close(a->script);
     jobs_close(a->jobs);

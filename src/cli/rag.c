@@ -26,14 +26,8 @@ static void on_passages(void *ctx, const llm_passage *p, size_t count)
 {
     asking *a = ctx;
 
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         json_array_append_new(a->passages, passage_json(&p[i]));
-        if (a->args->search && !a->args->json)
-            printf("[%d] %s, bytes %lld to %lld, score %.4f%s%s\n%s\n\n", p[i].number,
-                   p[i].document, (long long)p[i].begin, (long long)p[i].end, p[i].score,
-                   p[i].heading && p[i].heading[0] ? "\n    " : "",
-                   p[i].heading ? p[i].heading : "", p[i].text);
-    }
 }
 
 static void on_delta(void *ctx, const char *text, size_t len)
@@ -97,7 +91,6 @@ static int rag_ask(llm_docs docs, const rag_args *args, int argc, char **argv)
                          .model = args->model,
                          .top_k = args->top_k,
                          .max_tokens = args->max_tokens,
-                         .search_only = args->search,
                          .cancelled = &cli_interrupted };
     sl_buf question;
     sl_status status;
@@ -111,7 +104,7 @@ static int rag_ask(llm_docs docs, const rag_args *args, int argc, char **argv)
     status = docs.ops->query(docs.ctx, &q, &sink, &a.error);
     if (status == SL_OK && args->json)
         print_json(&a);
-    else if (status == SL_OK && !args->search)
+    else if (status == SL_OK)
         print_citations(&a);
     rc = status != SL_OK || a.error.status != SL_OK ? cli_fail(&a.error) : CLI_OK;
     json_decref(a.passages);
@@ -121,21 +114,14 @@ static int rag_ask(llm_docs docs, const rag_args *args, int argc, char **argv)
     return rc;
 }
 
-static int rag_search(llm_docs docs, const rag_args *args, int argc, char **argv)
-{
-    rag_args searching = *args;
-
-    searching.search = true;
-    return rag_ask(docs, &searching, argc, argv);
-}
-
 /* ---- the command -------------------------------------------------------------------------------
  */
 
 static const rag_action actions[] = {
     { "add", APP_EMBED | APP_DOCS | APP_INGEST, false, rag_add },
     { "ask", APP_CHAT | APP_EMBED | APP_DOCS, false, rag_ask },
-    { "search", APP_CHAT | APP_EMBED | APP_DOCS, false, rag_search },
+    { "search", APP_EMBED | APP_DOCS, false, rag_search },
+    { "eval", APP_EMBED | APP_DOCS | APP_SCRATCH, true, rag_eval },
     { "status", APP_DOCS, true, rag_status },
     { "show", APP_DOCS, false, rag_show },
     { "rm", APP_DOCS, false, rag_rm },
@@ -156,6 +142,10 @@ int cmd_rag(int argc, char **argv)
     const cli_option options[] = {
         { "--collection", 0, CLI_TEXT, &args.collection, "C", "collection (default: default)" },
         { "--model", 'm', CLI_TEXT, &args.model, "MODEL", "chat model that answers" },
+        { "--beir", 0, CLI_TEXT, &args.beir, "DIR",
+          "eval: folder with corpus.jsonl, queries.jsonl and qrels/test.tsv" },
+        { "--mode", 0, CLI_TEXT, &args.mode, "MODE",
+          "eval: lexical, dense, fused, reranked or all (default)" },
         { "--top-k", 'k', CLI_NUMBER, &args.top_k, "N", "passages to find" },
         { "--max-tokens", 'n', CLI_NUMBER, &args.max_tokens, "N", "longest answer" },
         { "--json", 0, CLI_FLAG, &args.json, NULL, "as JSON" },
@@ -172,7 +162,7 @@ int cmd_rag(int argc, char **argv)
     };
     const cli_command cmd = {
         "sluice rag (add PATHS|-|URL... | ask QUESTION | search QUERY | status | show DOCUMENT | "
-        "rm DOCUMENTS...) [options]",
+        "rm DOCUMENTS... | eval --beir DIR) [options]",
         "Documents in, cited answers out. 'add' takes files of all formats that 'sluice read'\n"
         "knows, folders of them, web addresses, and - for standard input; adding a document again\n"
         "replaces it.",
@@ -189,13 +179,15 @@ int cmd_rag(int argc, char **argv)
         return rc;
     action = find_action(argc > 1 ? argv[1] : NULL);
     if (!action)
-        return cli_usage("rag takes add, ask, search, status, show or rm; see: sluice rag --help");
+        return cli_usage(
+            "rag takes add, ask, search, status, show, rm or eval; see: sluice rag --help");
     if (argc < 3 && !action->bare)
         return cli_usage("rag %s what? See: sluice rag --help", argv[1]);
     cli_catch_interrupt();
     status = cli_config(&args.common, true, &c, &err);
     if (status == SL_OK)
         status = app_create(c, action->needs, &a, &err);
+    args.chain = status == SL_OK ? app_chain(a) : NULL;
     rc = status == SL_OK ? action->fn(app_docs(a), &args, argc - 2, argv + 2) : cli_fail(&err);
     app_destroy(a);
     config_destroy(c);

@@ -8,11 +8,14 @@ typedef struct rag_args {
     cli_common common;
     const char *collection, *model;
     int top_k, max_tokens;
-    bool json, search;
+    bool json;
     /* add */
     cli_list access, attributes; /* "user:a,team:b"; "key=value" */
     const char *name, *trust;
     bool watch, allow_private;
+    /* eval */
+    const char *beir, *mode;
+    const llm_chain *chain; /* borrowed */
 } rag_args;
 
 /* One of `sluice rag`'s actions; argv[argc] is what was given to it. Returns the exit code. */
@@ -26,6 +29,8 @@ typedef struct rag_action {
 int rag_add(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_status(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_show(llm_docs docs, const rag_args *args, int argc, char **argv);
+int rag_search(llm_docs docs, const rag_args *args, int argc, char **argv);
+int rag_eval(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_rm(llm_docs docs, const rag_args *args, int argc, char **argv);
 
 /* rag_add.c: documents on their way, for rag_watch.c. */

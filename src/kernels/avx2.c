@@ -401,6 +401,31 @@ GEMM_FLOAT(gemm_f32_avx2, KERNELS_F32)
 GEMM_FLOAT(gemm_f16_avx2, KERNELS_F16)
 GEMM_FLOAT(gemm_bf16_avx2, KERNELS_BF16)
 
+/* Unsigned times signed pairs would saturate at 255 * 127 * 2: the bytes are widened. */
+static void scan_u8_avx2(const uint8_t *rows, size_t cols, size_t count, const int8_t *q,
+                         int32_t *out)
+{
+    const __m128i flip = _mm_set1_epi8((char)0x80);
+
+    for (size_t i = 0; i < count; i++, rows += cols) {
+        __m256i sum = _mm256_setzero_si256();
+        __m128i s;
+
+        for (size_t c = 0; c < cols; c += 16) {
+            __m128i r = _mm_loadu_si128((const __m128i *)(rows + c));
+            __m128i v = _mm_loadu_si128((const __m128i *)(q + c));
+
+            sum = _mm256_add_epi32(sum,
+                                   _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_xor_si128(r, flip)),
+                                                     _mm256_cvtepi8_epi16(v)));
+        }
+        s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+        s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
+        out[i] = _mm_cvtsi128_si32(s);
+    }
+}
+
 void kernels_init_avx2(kernels *k)
 {
     static const kernels_gemm_fn gemms[KERNELS_FMT_COUNT] = {
@@ -412,5 +437,6 @@ void kernels_init_avx2(kernels *k)
     k->isa = "avx2";
     memcpy(k->gemm, gemms, sizeof gemms);
     k->quantize_q8 = quantize_q8_avx2;
+    k->scan_u8 = scan_u8_avx2;
     simd_init_avx2(k);
 }

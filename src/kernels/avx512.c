@@ -561,6 +561,31 @@ GEMM_FLOAT(gemm_f32_avx512, KERNELS_F32)
 GEMM_FLOAT(gemm_f16_avx512, KERNELS_F16)
 GEMM_FLOAT(gemm_bf16_avx512, KERNELS_BF16)
 
+/* 128 times the sum of the query is the same for all rows. Two sums, so that a row does not wait
+ * for its own additions. */
+static void scan_u8_avx512(const uint8_t *rows, size_t cols, size_t count, const int8_t *q,
+                           int32_t *out)
+{
+    int32_t offset = 0;
+
+    for (size_t c = 0; c < cols; c++)
+        offset += q[c];
+    offset *= 128;
+    for (size_t i = 0; i < count; i++, rows += cols) {
+        __m512i a = _mm512_setzero_si512(), b = _mm512_setzero_si512();
+        size_t c = 0;
+
+        for (; c + 128 <= cols; c += 128) {
+            a = _mm512_dpbusd_epi32(a, _mm512_loadu_si512(rows + c), _mm512_loadu_si512(q + c));
+            b = _mm512_dpbusd_epi32(b, _mm512_loadu_si512(rows + c + 64),
+                                    _mm512_loadu_si512(q + c + 64));
+        }
+        if (c < cols)
+            a = _mm512_dpbusd_epi32(a, _mm512_loadu_si512(rows + c), _mm512_loadu_si512(q + c));
+        out[i] = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)) - offset;
+    }
+}
+
 void kernels_init_avx512(kernels *k)
 {
     static const kernels_gemm_fn gemms[KERNELS_FMT_COUNT] = {
@@ -571,6 +596,7 @@ void kernels_init_avx512(kernels *k)
 
     k->isa = "avx512";
     memcpy(k->gemm, gemms, sizeof gemms);
+    k->scan_u8 = scan_u8_avx512;
 #ifndef SL_SIMDE
     k->quantize_q8 = quantize_q8_avx512;
 #endif

@@ -126,6 +126,9 @@ typedef struct kernels {
     size_t (*argmax)(const float *x, size_t n);
     double (*sum_exp)(const float *x, size_t n, float max, float floor);
     size_t (*above)(const float *x, size_t n, float floor, int32_t *ret_idx);
+    /* Exact dots of one query with many rows of bytes: out[i] = sum over c of (rows[i * cols + c] -
+     * 128) * q[c], for i < count. cols: a multiple of 64, at most 65,536 (no sum overflows). */
+    void (*scan_u8)(const uint8_t *rows, size_t cols, size_t count, const int8_t *q, int32_t *out);
 } kernels;
 
 /* Instruction sets this program knows; a mask is an OR of them. */

@@ -399,6 +399,18 @@ static size_t above_ref(const float *x, size_t n, float floor, int32_t *ret_idx)
     return count;
 }
 
+static void scan_u8_ref(const uint8_t *rows, size_t cols, size_t count, const int8_t *q,
+                        int32_t *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        int32_t sum = 0;
+
+        for (size_t c = 0; c < cols; c++)
+            sum += ((int32_t)rows[i * cols + c] - 128) * q[c];
+        out[i] = sum;
+    }
+}
+
 void kernels_init_ref(kernels *k)
 {
     *k = (kernels){
@@ -422,6 +434,7 @@ void kernels_init_ref(kernels *k)
         .argmax = argmax_ref,
         .sum_exp = sum_exp_ref,
         .above = above_ref,
+        .scan_u8 = scan_u8_ref,
     };
     for (int f = 0; f < KERNELS_FMT_COUNT; f++)
         k->act[f] = f <= KERNELS_BF16 ? KERNELS_ACT_F32 : KERNELS_ACT_Q8;

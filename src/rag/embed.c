@@ -58,6 +58,44 @@ sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len, s
     return b->ops->tokenize(b->ctx, text, len, 0, NULL, 0, ret, err);
 }
 
+/* The token that stands for what the model's vocabulary lacks, found by asking for a character that
+ * nobody has; -1: there is none. */
+static int32_t unknown_token(const llm_backend *b)
+{
+    static const char nobody[] = "\xee\x80\x80"; /* U+E000, for private use */
+    int32_t ids[8];
+    size_t count = 0;
+    sl_buf text;
+    bool is_unknown;
+
+    if (!b->ops->tokenize || !b->ops->detokenize ||
+        b->ops->tokenize(b->ctx, nobody, 3, 0, ids, SL_COUNT_OF(ids), &count, NULL) != SL_OK ||
+        count == 0 || count > SL_COUNT_OF(ids))
+        return -1;
+    sl_buf_init(&text, 256);
+    is_unknown =
+        b->ops->detokenize(b->ctx, &ids[count - 1], 1, &text, NULL) == SL_OK &&
+        (strcmp(sl_buf_str(&text), "[UNK]") == 0 || strcmp(sl_buf_str(&text), "<unk>") == 0);
+    sl_buf_deinit(&text);
+    return is_unknown ? ids[count - 1] : -1;
+}
+
+double rag_unknown_share(const rag_model *m, const char *text, size_t len)
+{
+    const llm_backend *b = m->backend;
+    int32_t unknown = unknown_token(b), *ids;
+    size_t count = 0, bad = 0;
+
+    if (unknown < 0 || len == 0)
+        return 0;
+    ids = sl_calloc(len + 8, sizeof *ids);
+    if (ids && b->ops->tokenize(b->ctx, text, len, 0, ids, len + 8, &count, NULL) == SL_OK)
+        for (size_t i = 0; i < SL_MIN(count, len + 8); i++)
+            bad += ids[i] == unknown;
+    sl_free(ids);
+    return count ? (double)bad / (double)count : 0;
+}
+
 typedef struct collect {
     float *out;           /* [count, dim], or by rows: */
     const uint32_t *rows; /* [count] or NULL */

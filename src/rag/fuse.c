@@ -1,110 +1,98 @@
-/* fuse.c - the pure half of the search: the words of a question, and the fusion of two rankings. */
-#include "rag/rag_int.h"
-
+/* fuse.c - one score out of two: what words say and what vectors say about a passage.
+ *
+ * The two are put on one scale by where a passage stands between nothing and the best there is:
+ * BM25 over the highest BM25; the cosine over the highest cosine, counted from the mean of the
+ * collection, since models differ in what unrelated texts have in common. That keeps how much
+ * better the best is, which reciprocal ranks (Cormack et al. 2009) throw away.
+ *
+ * Vectors weigh less where there are signs that their model does not understand: words of the
+ * question that its vocabulary lacks; and a passage that words single out while the vectors find
+ * nothing in it. What one collection shows is not carried over to the next question, so that a
+ * question always gets the same answer.
+ *
+ * The order comes from the place between the worst and the best. The score that is shown is that
+ * place times what the question reached in all: the share of its words' weight, and the cosine. */
+#include <math.h>
 #include <stdlib.h>
 
-#define RANK_OFFSET 60 /* the usual k of reciprocal rank fusion */
-#define WORDS_MAX   64 /* more words find nothing better */
+#include "rag/rag_int.h"
 
-static bool is_word_char(char c)
+#define DOUBT_SLOPE 2 /* half a doubt is enough for vectors not to count */
+
+static double lexical_place(const fuse_item *i, const fuse_scale *s)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           (unsigned char)c >= 0x80;
+    return s->lexical_best > 0 ? i->lexical / s->lexical_best : 0;
 }
 
-/* Words of every text and of every question. */
-static const char *const stop_words[] = {
-    "a",    "about",  "am",    "an",    "and",   "any",    "are",   "as",    "at",    "be",
-    "been", "but",    "by",    "can",   "could", "did",    "do",    "does",  "for",   "from",
-    "had",  "has",    "have",  "he",    "her",   "his",    "how",   "i",     "if",    "in",
-    "into", "is",     "it",    "its",   "may",   "me",     "my",    "of",    "on",    "or",
-    "our",  "please", "s",     "shall", "she",   "should", "so",    "t",     "tell",  "than",
-    "that", "the",    "their", "them",  "then",  "there",  "these", "they",  "this",  "those",
-    "to",   "us",     "was",   "we",    "were",  "what",   "when",  "where", "which", "who",
-    "whom", "whose",  "why",   "will",  "with",  "would",  "you",   "your",
-};
-
-typedef struct word {
-    const char *ptr;
-    size_t len;
-    bool is_stop;
-} word;
-
-static bool is_stop_word(const char *ptr, size_t len)
+static double dense_place(const fuse_item *i, const fuse_scale *s)
 {
-    char low[8] = "";
+    double span = s->dense_best - s->dense_mean;
+    double place = span > 1e-6 ? (i->dense - s->dense_mean) / span : 1;
 
-    if (len >= sizeof low)
-        return false;
-    for (size_t i = 0; i < len; i++)
-        low[i] = (char)(ptr[i] >= 'A' && ptr[i] <= 'Z' ? ptr[i] + 32 : ptr[i]);
-    for (size_t i = 0; i < SL_COUNT_OF(stop_words); i++)
-        if (strcmp(stop_words[i], low) == 0)
-            return true;
-    return false;
+    return SL_MIN(SL_MAX(place, 0.0), 1.0);
 }
 
-void search_match(const char *question, sl_buf *out)
+/* How much speaks for the vectors being wrong: the best document by words stands alone (0..1), and
+ * they do not see it (0..1). */
+static double doubt(const fuse_item *items, size_t count, const fuse_scale *s)
 {
-    word words[WORDS_MAX];
-    size_t count = 0, stops = 0;
+    const fuse_item *best = NULL;
+    double second = 0, seen = 0;
 
-    for (const char *p = question; *p && count < WORDS_MAX;) {
-        const char *begin = p;
-
-        while (*p && is_word_char(*p))
-            p++;
-        if (p > begin) {
-            words[count] =
-                (word){ begin, (size_t)(p - begin), is_stop_word(begin, (size_t)(p - begin)) };
-            stops += words[count++].is_stop;
-        }
-        while (*p && !is_word_char(*p))
-            p++;
+    for (size_t i = 0; i < count; i++)
+        if (items[i].lexical > 0 && (!best || items[i].lexical > best->lexical))
+            best = &items[i];
+    for (size_t i = 0; i < count && best; i++) {
+        if (items[i].owner == best->owner)
+            seen = SL_MAX(seen, dense_place(&items[i], s));
+        else
+            second = SL_MAX(second, lexical_place(&items[i], s));
     }
-    for (size_t i = 0; i < count; i++) {
-        if (words[i].is_stop && stops < count)
-            continue;
-        sl_buf_puts(out, out->len ? " OR \"" : "\"");
-        sl_buf_put(out, words[i].ptr, words[i].len); /* holds no quote: it is no word character */
-        sl_buf_puts(out, "\"");
-    }
+    return best ? (1 - second) * (1 - seen) : 0;
 }
 
-/* ---- fusion -------------------------------------------------------------------------------- */
+double fuse_weight(const fuse_item *items, size_t count, const fuse_scale *s)
+{
+    double sum = s->weight_lexical + s->weight_dense;
+    double trust, known;
+
+    if (s->lexical_best <= 0 || s->mode == LLM_DOCS_DENSE)
+        return 1; /* no passage has a word of the question */
+    if (s->mode == LLM_DOCS_LEXICAL || sum <= 0)
+        return 0;
+    trust = SL_MAX(1 - DOUBT_SLOPE * doubt(items, count, s), 0.0);
+    known = 1 - s->unknown;
+    return s->weight_dense / sum * trust * trust * known * known;
+}
+
+double fuse_score(const fuse_item *i, const fuse_scale *s, double weight)
+{
+    double reached =
+        (s->lexical_bound > 0 ? (1 - weight) * s->lexical_best / s->lexical_bound : 0) +
+        weight * SL_MAX(s->dense_best, 0.0);
+
+    if (s->mode == LLM_DOCS_LEXICAL)
+        return s->lexical_bound > 0 ? i->lexical / s->lexical_bound : 0;
+    if (s->mode == LLM_DOCS_DENSE)
+        return SL_MAX(i->dense, 0.0);
+    return ((1 - weight) * lexical_place(i, s) + weight * dense_place(i, s)) * SL_MIN(reached, 1.0);
+}
 
 static int by_score(const void *a, const void *b)
 {
-    const fusion_item *x = a, *y = b;
+    const fuse_item *x = a, *y = b;
 
     if (x->score != y->score)
         return x->score > y->score ? -1 : 1;
-    return (x->id > y->id) - (x->id < y->id);
+    return (x->row > y->row) - (x->row < y->row);
 }
 
-static size_t add_ranking(const fusion_item *items, size_t count, fusion_item *out, size_t at)
+void fuse_items(fuse_item *items, size_t count, const fuse_scale *scale)
 {
-    for (size_t i = 0; i < count; i++) {
-        size_t k = 0;
+    double weight = fuse_weight(items, count, scale);
 
-        while (k < at && out[k].id != items[i].id)
-            k++;
-        if (k == at) {
-            out[at] = items[i];
-            out[at++].score = 0;
-        }
-        out[k].score += 1.0 / (RANK_OFFSET + 1 + (double)i);
-        out[k].is_lexical = out[k].is_lexical || items[i].is_lexical;
-    }
-    return at;
-}
-
-size_t search_fuse(const fusion_item *a, size_t a_count, const fusion_item *b, size_t b_count,
-                   fusion_item *out)
-{
-    size_t count = add_ranking(a, a_count, out, 0);
-
-    count = add_ranking(b, b_count, out, count);
-    qsort(out, count, sizeof *out, by_score);
-    return count;
+    for (size_t i = 0; i < count; i++)
+        items[i].score = fuse_score(&items[i], scale, weight);
+    if (count)
+        qsort(items, count, sizeof *items, by_score);
 }

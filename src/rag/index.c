@@ -1,9 +1,11 @@
 /* index.c - the database of documents: collections, replace, change, remove, list. */
 #include "rag/rag_int.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/os.h"
+#include "rag/lexicon.h"
 
 /* Runs sql with one parameter. */
 static sl_status run_with(rag *r, const char *sql, int64_t first, sl_err *err)
@@ -23,11 +25,17 @@ static sl_status run_with(rag *r, const char *sql, int64_t first, sl_err *err)
 sl_status index_collection(rag *r, const char *name, const rag_model *m, int64_t *ret_id,
                            int64_t *ret_generation, sl_err *err)
 {
+    return index_collection_on(r->db, name, m, ret_id, ret_generation, err);
+}
+
+sl_status index_collection_on(store *db, const char *name, const rag_model *m, int64_t *ret_id,
+                              int64_t *ret_generation, sl_err *err)
+{
     store_stmt *st;
     bool row = false;
     sl_status status;
 
-    SL_TRY(store_prepare(r->db,
+    SL_TRY(store_prepare(db,
                          "SELECT id, generation, model, dim FROM collections"
                          " WHERE name = ?1 OR public_id = ?1 ORDER BY public_id = ?1 DESC LIMIT 1",
                          &st, err));
@@ -155,6 +163,9 @@ static bool is_principal(const char *text)
 {
     static const char *const kinds[] = { "user:", "team:", "role:" };
 
+    for (const char *p = text; p && *p; p++)
+        if ((unsigned char)*p < 0x20)
+            return false;
     for (size_t i = 0; text && i < SL_COUNT_OF(kinds); i++)
         if (strncmp(text, kinds[i], strlen(kinds[i])) == 0)
             return text[strlen(kinds[i])] != '\0'; /* nobody has no name */
@@ -280,35 +291,71 @@ static sl_status put_document(rag *r, int64_t collection, const index_document *
     return status;
 }
 
+/* The stemmer of a collection's words, into language[16]. */
+static sl_status read_language(rag *r, int64_t collection, char *language, sl_err *err)
+{
+    store_stmt *st;
+    bool row = false;
+    sl_status status;
+
+    SL_TRY(store_prepare(r->db,
+                         "SELECT json_extract(settings, '$.language') FROM collections"
+                         " WHERE id = ?1",
+                         &st, err));
+    store_bind_int(st, 1, collection);
+    status = store_step(st, &row, err);
+    snprintf(language, 16, "%s",
+             row && words_has_language(store_text(st, 0)) ? store_text(st, 0) : "english");
+    store_finish(st);
+    return status;
+}
+
+static sl_status insert_chunk(rag *r, store_stmt *st, words *w, const char *language,
+                              const index_document *d, size_t i, sl_err *err)
+{
+    const chunk *c = &d->chunks->items[i];
+    const char *heading = d->chunks->sections[c->section];
+    const char *text = (const char *)d->text.ptr + c->begin;
+    size_t dim = d->model->dim;
+
+    store_bind_int(st, 2, (int64_t)i);
+    store_bind_int(st, 3, (int64_t)c->begin);
+    store_bind_int(st, 4, (int64_t)c->end);
+    store_bind_str(st, 5, heading);
+    store_bind_text(st, 6, text, c->end - c->begin);
+    store_bind_blob(st, 7, d->vectors + i * dim, dim * sizeof(float));
+    store_bind_int(st, 9, c->page);
+    store_bind_int(st, 10, (int64_t)SL_MIN(c->parent_begin, c->begin));
+    store_bind_int(st, 11, (int64_t)SL_MAX(c->parent_end, c->end));
+    store_bind_int(st, 13, lexicon_length(w, language, heading, text, c->end - c->begin));
+    SL_TRY(store_run(st, err));
+    at_step(r, 3);
+    return SL_OK;
+}
+
 static sl_status insert_chunks(rag *r, int64_t collection, int64_t document,
                                const index_document *d, sl_err *err)
 {
-    size_t dim = d->model->dim;
+    char language[16];
+    words *w;
     store_stmt *st;
-    sl_status status = SL_OK;
+    sl_status status;
 
+    SL_TRY(read_language(r, collection, language, err));
     SL_TRY(store_prepare(r->db,
                          "INSERT INTO chunks (document, ordinal, begin, end, heading, text,"
-                         " embedding, collection, page, parent_begin, parent_end)"
-                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         " embedding, collection, page, parent_begin, parent_end, language, length)"
+                         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                          &st, err));
+    w = words_create();
+    status = w ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");
     for (size_t i = 0; i < d->chunks->count && status == SL_OK; i++) {
-        const chunk *c = &d->chunks->items[i];
-
         store_bind_int(st, 1, document);
-        store_bind_int(st, 2, (int64_t)i);
-        store_bind_int(st, 3, (int64_t)c->begin);
-        store_bind_int(st, 4, (int64_t)c->end);
-        store_bind_str(st, 5, d->chunks->sections[c->section]);
-        store_bind_text(st, 6, (const char *)d->text.ptr + c->begin, c->end - c->begin);
-        store_bind_blob(st, 7, d->vectors + i * dim, dim * sizeof(float));
         store_bind_int(st, 8, collection);
-        store_bind_int(st, 9, c->page);
-        store_bind_int(st, 10, (int64_t)SL_MIN(c->parent_begin, c->begin));
-        store_bind_int(st, 11, (int64_t)SL_MAX(c->parent_end, c->end));
-        status = store_run(st, err);
-        at_step(r, 3);
+        store_bind_str(st, 12, language);
+        status = insert_chunk(r, st, w, language, d, i, err);
     }
+    words_destroy(w);
     store_finish(st);
     return status;
 }

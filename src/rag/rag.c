@@ -182,8 +182,9 @@ void rag_close(rag *r)
     if (!r)
         return;
     ingest_close(r);
-    for (size_t i = 0; i < RAG_CACHES; i++)
-        rag_cache_clear(&r->caches[i]);
+    for (size_t i = 0; i < RAG_SHELVES; i++)
+        shelf_clear(&r->shelves[i]);
+    store_close(r->finder);
     store_close(r->db);
     sl_free((void *)r->o.db_path);
     sl_free((void *)r->o.embed_model);

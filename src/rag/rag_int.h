@@ -9,12 +9,14 @@
 
 #include "rag/chunk.h"
 #include "rag/rag.h"
+#include "rag/shelf.h"
 #include "store/store.h"
 
 #define RAG_DOCUMENT_BYTES_MAX (16 * SL_MIB) /* a long book has 2 MiB */
 #define RAG_QUESTION_BYTES_MAX (32 * SL_KIB) /* more is no question */
 #define RAG_NAME_BYTES_MAX     512
-#define RAG_TOP_K_MAX          64
+#define RAG_TOP_K_MAX          64   /* passages for an answer */
+#define RAG_SEARCH_MAX         1000 /* passages of a search */
 #define RAG_DIM_MAX            65536
 
 /* An embedding model: what a collection is bound to. */
@@ -24,22 +26,14 @@ typedef struct rag_model {
     size_t dim, context_tokens;
 } rag_model;
 
-/* The vectors of one collection in memory, of one generation. */
-typedef struct rag_cache {
-    int64_t collection, generation; /* collection 0: none */
-    size_t count, dim;
-    int64_t *ids;   /* [count] chunks */
-    float *vectors; /* [count, dim], each of length 1 */
-    uint64_t used;  /* for evicting the one not used for longest */
-} rag_cache;
-
-#define RAG_CACHES 8 /* collections in memory at once */
+#define RAG_SHELVES 8 /* collections in memory at once */
 
 struct rag {
     rag_options o; /* texts are owned */
-    store *db;
-    /* Under the store's lock: */
-    rag_cache caches[RAG_CACHES];
+    store *db;     /* for writing and for managing */
+    store *finder; /* the same file, for searching: searches do not wait for writers. NULL: db */
+    /* Under the finder's lock: */
+    shelf shelves[RAG_SHELVES];
     uint64_t tick;
     struct ingest *ingest; /* what comes in */
     /* For tests: called between the statements of the transaction that replaces a document (steps
@@ -68,6 +62,9 @@ SL_NODISCARD sl_status rag_embed(const rag *r, const rag_model *m, const rag_tex
 SL_NODISCARD sl_status rag_embed_many(const rag *r, const rag_model *m, const rag_text *texts,
                                       size_t count, atomic_bool *cancelled, float *out,
                                       sl_err *err);
+
+/* The share, 0..1, of the text's tokens that the model does not know; 0 when it cannot tell. */
+double rag_unknown_share(const rag_model *m, const char *text, size_t len);
 
 /* Tokens of a text for a backend; an estimate when it cannot tell. */
 SL_NODISCARD sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len,
@@ -128,6 +125,9 @@ typedef struct index_document {
  * its vectors are of another model than m (NULL: any). Under the lock. */
 SL_NODISCARD sl_status index_collection(rag *r, const char *name, const rag_model *m,
                                         int64_t *ret_id, int64_t *ret_generation, sl_err *err);
+/* The same over another connection. */
+SL_NODISCARD sl_status index_collection_on(store *db, const char *name, const rag_model *m,
+                                           int64_t *ret_id, int64_t *ret_generation, sl_err *err);
 /* Makes the collection if there is none, and binds it to m if it has no passages (m NULL: leaves
  * that open). Inside a write transaction. */
 SL_NODISCARD sl_status index_make_collection(rag *r, const char *name, const rag_model *m,
@@ -199,25 +199,46 @@ SL_NODISCARD sl_status search_docs(rag *r, const llm_docs_search *s,
                                               size_t count),
                                    void *fn_ctx, sl_err *err);
 void rag_hits_deinit(rag_hits *hits);
+void rag_hit_deinit(rag_hit *h);
 /* The hit as the API sees it, borrowed. */
 llm_passage search_passage(const rag_hit *h, int32_t number);
-void rag_cache_clear(rag_cache *c);
 
-/* Writes the FTS5 query for a question: its words quoted and joined by OR, without those every text
- * has; empty when it has no words. */
-void search_match(const char *question, sl_buf *out);
+/* ---- pick.c -------------------------------------------------------------------------------- */
 
-/* Reciprocal rank fusion: adds 1 / (60 + rank) for the id at ranks[i] = i. */
-typedef struct fusion_item {
-    int64_t id;
-    double score, cosine;
-    bool is_lexical;
-} fusion_item;
+typedef struct pick_rules {
+    double threshold; /* least score; < 0: a word in common, or cosine_min, is enough */
+    double cosine_min;
+    double mmr; /* 0..1: how much being different counts against the score */
+    const char *language;
+} pick_rules;
 
-/* Fuses two rankings (best first) into out[a_count + b_count], best first; returns how many. Equal
- * scores keep the smaller id first. */
-size_t search_fuse(const fusion_item *a, size_t a_count, const fusion_item *b, size_t b_count,
-                   fusion_item *out);
+/* Leaves the best top_k that are relevant and say something new. hits: best first. */
+void pick_hits(rag_hits *hits, size_t top_k, const pick_rules *rules);
+
+/* ---- fuse.c -------------------------------------------------------------------------------- */
+
+typedef struct fuse_item {
+    size_t row;
+    uint32_t owner; /* its document */
+    double lexical; /* BM25; 0: none of the words */
+    double dense;   /* cosine */
+    double score;   /* 0..1 */
+} fuse_item;
+
+/* What the scores of one question are measured by. */
+typedef struct fuse_scale {
+    llm_docs_mode mode;
+    double lexical_best, lexical_bound; /* the highest there is; what no passage reaches */
+    double dense_best, dense_mean;      /* over all passages */
+    double weight_lexical, weight_dense;
+    double unknown; /* share of the question that the embedding model does not know */
+} fuse_scale;
+
+/* Scores the items and sorts them, best first; equal scores keep the smaller row first. */
+void fuse_items(fuse_item *items, size_t count, const fuse_scale *scale);
+/* The weight, 0..1, that vectors have beside words for this question. */
+double fuse_weight(const fuse_item *items, size_t count, const fuse_scale *scale);
+double fuse_score(const fuse_item *item, const fuse_scale *scale, double weight);
 
 /* ---- answer.c ------------------------------------------------------------------------------ */
 

@@ -121,7 +121,8 @@ static sl_status make_directory(const char *path, sl_err *err)
     return status;
 }
 
-static sl_status set_up(store *s, const char *const *migrations, int count, sl_err *err)
+static sl_status set_up(store *s, const char *const *migrations, int count,
+                        const store_tokenizer *t, sl_err *err)
 {
     bool done = false;
     int rc = sqlite3_open_v2(
@@ -135,6 +136,8 @@ static sl_status set_up(store *s, const char *const *migrations, int count, sl_e
                       "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                       "PRAGMA foreign_keys = ON",
                       err));
+    if (t)
+        SL_TRY(store_add_tokenizer(s, t, err));
     while (!done)
         SL_TRY(migrate_one(s, migrations, count, &done, err));
     return SL_OK;
@@ -142,6 +145,12 @@ static sl_status set_up(store *s, const char *const *migrations, int count, sl_e
 
 sl_status store_open(const char *path, const char *const *migrations, int migration_count,
                      store **ret, sl_err *err)
+{
+    return store_open_words(path, migrations, migration_count, NULL, ret, err);
+}
+
+sl_status store_open_words(const char *path, const char *const *migrations, int migration_count,
+                           const store_tokenizer *t, store **ret, sl_err *err)
 {
     store *s;
     sl_status status;
@@ -153,7 +162,7 @@ sl_status store_open(const char *path, const char *const *migrations, int migrat
         return sl_fail(err, SL_ENOMEM, "out of memory");
     pthread_mutex_init(&s->lock, NULL);
     s->path = sl_strdup(path);
-    status = s->path ? set_up(s, migrations, migration_count, err)
+    status = s->path ? set_up(s, migrations, migration_count, t, err)
                      : sl_fail(err, SL_ENOMEM, "out of memory");
     if (status != SL_OK) {
         store_close(s);

@@ -18,6 +18,21 @@ typedef struct store_stmt store_stmt;
  * SL_ECONFLICT: the file is of a later program. SL_EFORMAT: it is no database or is damaged. */
 SL_NODISCARD sl_status store_open(const char *path, const char *const *migrations,
                                   int migration_count, store **ret, sl_err *err);
+
+/* What splits text into words for full-text tables made with tokenize='NAME'. */
+typedef bool (*store_token_fn)(void *ctx, const char *token, size_t len);
+typedef struct store_tokenizer {
+    const char *name;
+    void *(*create)(void); /* one thread's state; NULL: out of memory */
+    void (*destroy)(void *state);
+    /* Calls fn for each word; false when it stopped because fn said false or memory was short. */
+    bool (*split)(void *state, const char *text, size_t len, store_token_fn fn, void *ctx);
+} store_tokenizer;
+
+/* As store_open; t is known before the first migration. It is borrowed for the store's life. */
+SL_NODISCARD sl_status store_open_words(const char *path, const char *const *migrations,
+                                        int migration_count, const store_tokenizer *t, store **ret,
+                                        sl_err *err);
 /* All statements must be closed and the lock free. Accepts NULL. */
 void store_close(store *s);
 
@@ -60,6 +75,19 @@ int64_t store_int(store_stmt *st, int col);
 double store_double(store_stmt *st, int col);
 const char *store_text(store_stmt *st, int col); /* "" for NULL */
 sl_span store_bytes(store_stmt *st, int col);
+
+/* ---- full text ----------------------------------------------------------------------------- */
+
+#define STORE_POSTING_WORDS_MAX 200 /* SQLite's depth of an expression is 256 */
+
+/* word: which of the words; count: how often the row has it. False: enough. */
+typedef bool (*store_posting_fn)(void *ctx, size_t word, int64_t rowid, int count);
+
+/* Calls fn for every row of the FTS5 table that has one of the words: word by word, rows in
+ * ascending order. words are tokens as the tokenizer makes them, at most STORE_POSTING_WORDS_MAX,
+ * none empty; table is our own text. */
+SL_NODISCARD sl_status store_postings(store *s, const char *table, const sl_span *words,
+                                      size_t count, store_posting_fn fn, void *ctx, sl_err *err);
 
 int64_t store_last_id(store *s);
 int64_t store_changes(store *s); /* rows changed by the last statement */

@@ -19,6 +19,9 @@ struct store_stmt {
     int bind_rc; /* the first bind that failed, or SQLITE_OK */
 };
 
+/* ---- words.c */
+SL_NODISCARD sl_status store_add_tokenizer(store *s, const store_tokenizer *t, sl_err *err);
+
 /* Records what SQLite said as one of our statuses. */
 sl_status store_fail(store *s, int rc, sl_err *err);
 

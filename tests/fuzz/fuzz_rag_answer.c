@@ -11,7 +11,7 @@ static void put(void *ctx, const char *text, size_t len)
 }
 
 /* Whatever the pieces, the same comes out, and every marker that does names a passage. */
-static void filter(const char *text, size_t len, int32_t passages, size_t step, sl_buf *out)
+static void check_filter(const char *text, size_t len, int32_t passages, size_t step, sl_buf *out)
 {
     cite_filter f;
 
@@ -65,8 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size--;
     sl_buf_init(&a, 64 * SL_MIB);
     sl_buf_init(&b, 64 * SL_MIB);
-    filter(text, size, data[0] % 8, 1, &a);
-    filter(text, size, data[0] % 8, 1 + data[0] / 8, &b);
+    check_filter(text, size, data[0] % 8, 1, &a);
+    check_filter(text, size, data[0] % 8, 1 + data[0] / 8, &b);
     SL_ASSERT(a.len == b.len && memcmp(sl_buf_str(&a), sl_buf_str(&b), a.len) == 0);
     defuse(text, size);
     quote = cite_quote(sl_span_of(text, size / 4), text + size / 4, size - size / 4, &share);

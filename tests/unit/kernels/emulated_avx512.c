@@ -26,7 +26,18 @@ static inline __m512i emulated_cvtepu16_epi32(__m256i v)
     return _mm512_loadu_si512(out);
 }
 
-#define _mm512_cvtepi32_ps    emulated_cvtepi32_ps
-#define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+static inline int emulated_reduce_add_epi32(__m512i v)
+{
+    int32_t in[16], sum = 0;
+
+    memcpy(in, &v, sizeof in);
+    for (int i = 0; i < 16; i++)
+        sum += in[i];
+    return sum;
+}
+
+#define _mm512_reduce_add_epi32 emulated_reduce_add_epi32
+#define _mm512_cvtepi32_ps      emulated_cvtepi32_ps
+#define _mm512_cvtepu16_epi32   emulated_cvtepu16_epi32
 
 #include "kernels/avx512.c"

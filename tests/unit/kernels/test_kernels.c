@@ -523,6 +523,39 @@ static void test_logits(void **state)
     }
 }
 
+/* ---- searching ------------------------------------------------------------------------------ */
+
+static void test_scan(void **state)
+{
+    static uint8_t rows[9 * 1024 + 1];
+    static int8_t q[1024 + 1];
+    int32_t want[9], got[11];
+
+    (void)state;
+    for (size_t cols = 64; cols <= 1024; cols += 64)
+        for (int round = 0; round < 12; round++) {
+            size_t count = rng() % 10;
+
+            for (size_t i = 0; i < sizeof rows;
+                 i++) /* the ends of the range in every third round */
+                rows[i] = (uint8_t)(round % 3 ? rng() : rng() % 2 * 255);
+            for (size_t i = 0; i < sizeof q; i++)
+                q[i] = (int8_t)(round % 3 ? rng() : 127 + rng() % 2);
+            for (size_t i = 0; i < count; i++) {
+                want[i] = 0;
+                for (size_t c = 0; c < cols; c++)
+                    want[i] += (rows[1 + i * cols + c] - 128) * q[1 + c];
+            }
+            for (int l = 0; l < level_count; l++) {
+                memset(got, 0x5a, sizeof got);
+                levels[l].scan_u8(rows + 1, cols, count, q + 1, got + 1);
+                assert_memory_equal(got + 1, want, count * sizeof *want);
+                assert_int_equal(got[0], 0x5a5a5a5a);
+                assert_int_equal(got[count + 1], 0x5a5a5a5a);
+            }
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -530,6 +563,7 @@ int main(void)
         cmocka_unit_test(test_quantize), cmocka_unit_test(test_elementwise),
         cmocka_unit_test(test_f16),      cmocka_unit_test(test_attn),
         cmocka_unit_test(test_kv_store), cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_scan),
     };
     const char *seed = getenv("SLUICE_TEST_SEED");
     unsigned cpu = kernels_cpu();

@@ -56,44 +56,6 @@ static void test_markers(void **state)
     check_markers("", "", NULL, 0);
 }
 
-static void test_fusion(void **state)
-{
-    fusion_item a[] = { { .id = 1, .is_lexical = true }, { .id = 2, .is_lexical = true } };
-    fusion_item b[] = { { .id = 3 }, { .id = 2 }, { .id = 1 }, { .id = 4 } };
-    fusion_item out[6];
-
-    assert_int_equal(search_fuse(a, 2, b, 4, out), 4);
-    assert_int_equal(out[0].id, 1); /* 1/61 + 1/63 > 1/62 + 1/62 */
-    assert_int_equal(out[1].id, 2);
-    assert_int_equal(out[2].id, 3);
-    assert_int_equal(out[3].id, 4);
-    assert_true(out[1].is_lexical);
-    assert_false(out[2].is_lexical);
-    assert_float_equal(out[0].score, 1.0 / 61 + 1.0 / 63, 1e-12);
-    assert_int_equal(search_fuse(a, 0, b, 0, out), 0);
-}
-
-static void check_match(const char *question, const char *want)
-{
-    sl_buf out;
-
-    sl_buf_init(&out, 4096);
-    search_match(question, &out);
-    assert_string_equal(sl_buf_str(&out), want);
-    sl_buf_deinit(&out);
-}
-
-static void test_match(void **state)
-{
-    check_match("What is the capital of Mongolia?", "\"capital\" OR \"Mongolia\"");
-    check_match("To be or not?", "\"not\"");
-    check_match("who is it", "\"who\" OR \"is\" OR \"it\"");
-    check_match("a\" OR b* NEAR(x, 2) col:y",
-                "\"b\" OR \"NEAR\" OR \"x\" OR \"2\" OR \"col\" OR \"y\"");
-    check_match(" ?!\"*()", "");
-    check_match("\xc3\xa4pfel", "\"\xc3\xa4pfel\"");
-}
-
 static void check_data(const char *text, const char *want)
 {
     sl_buf out;
@@ -137,8 +99,8 @@ static void test_overlap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_markers), cmocka_unit_test(test_fusion),
-        cmocka_unit_test(test_match),   cmocka_unit_test(test_data),
+        cmocka_unit_test(test_markers),
+        cmocka_unit_test(test_data),
         cmocka_unit_test(test_overlap),
     };
 
