@@ -410,6 +410,14 @@ static void write_page(xmlNode *root, bool is_page, reader_out *out)
     sl_free(marks);
 }
 
+/* libxml2 stops at a depth of its own, and gives what it has: that must not pass for the page. */
+static bool is_too_deep(void)
+{
+    const xmlError *e = xmlGetLastError();
+
+    return e && e->level == XML_ERR_FATAL && e->message && strstr(e->message, "depth");
+}
+
 sl_status reader_html(sl_span bytes, const char *charset, bool is_page, reader_out *out,
                       sl_err *err)
 {
@@ -425,10 +433,15 @@ sl_status reader_html(sl_span bytes, const char *charset, bool is_page, reader_o
         sl_buf_deinit(&text);
         return status;
     }
+    xmlResetLastError();
     doc = htmlReadMemory(sl_buf_str(&text), (int)SL_MIN(text.len, (size_t)INT32_MAX), NULL, "UTF-8",
                          HTML_PARSE_RECOVER | HTML_PARSE_NOERROR | HTML_PARSE_NOWARNING |
                              HTML_PARSE_NONET);
     sl_buf_deinit(&text);
+    if (is_too_deep()) {
+        xmlFreeDoc(doc);
+        return sl_fail(err, SL_ELIMIT, "the elements of the page are nested too deep");
+    }
     if (!doc || !xmlDocGetRootElement(doc)) {
         xmlFreeDoc(doc);
         return sl_fail(err, SL_EINVAL, "the page is empty");

@@ -37,7 +37,7 @@ def paragraph(n, count=4):
 
 
 def read(data, name="document", *args):
-    result = sluice("read", "--json", "--name", name, "-", *args, stdin=data)
+    result = sluice("read", "--json", "--seconds", "600", "--name", name, "-", *args, stdin=data)
     document = json.loads(result.stdout)
     check(document)
     return document
