@@ -211,6 +211,18 @@ static sl_status parse(const api_lines *lines, const llm_line *line, const struc
     return status;
 }
 
+/* Finding passages blocks, and a batch has no thread for that. */
+static sl_status check_documents(llm_chain *chain, llm_request *req, openai_error *e)
+{
+    const llm_route *route = llm_chain_route(chain, req->model);
+
+    if (!req->docs && !(route && route->collection[0] && req->task != LLM_EMBED))
+        return SL_OK;
+    llm_request_destroy(req);
+    return openai_refuse(e, "rag", "unsupported_value",
+                         "The lines of a batch are not answered over documents");
+}
+
 static void *line_run(void *ctx, const llm_line *line, llm_line_fn fn, void *fn_ctx)
 {
     const api_lines *lines = ctx;
@@ -232,7 +244,8 @@ static void *line_run(void *ctx, const llm_line *line, llm_line_fn fn, void *fn_
     if (!r) {
         (void)line_check(ctx, line->url, NULL, NULL, &err);
         openai_refuse(&e, "url", "invalid_value", "%s", err.text);
-    } else if (parse(lines, line, r, j, &req, &e) == SL_OK) {
+    } else if (parse(lines, line, r, j, &req, &e) == SL_OK &&
+               check_documents(lines->chain, req, &e) == SL_OK) {
         req->caller = llm_caller_ref(line->caller);
         req->priority = line->priority;
         req->route = r->route;

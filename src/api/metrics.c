@@ -158,6 +158,12 @@ static void models_init(api *a)
     m->errors = metric_counter(r, "sluice_request_errors_total",
                                "Model requests that failed or were refused, by code.",
                                LABELS("model_name", "code"));
+    m->removed_markers =
+        metric_counter(r, "sluice_rag_removed_markers_total",
+                       "Citation markers that pointed to no passage.", LABELS("model_name"));
+    m->nothing_found =
+        metric_counter(r, "sluice_rag_nothing_found_total",
+                       "Questions to documents that no passage was about.", LABELS("model_name"));
     m->finished = metric_counter(r, "sluice_request_success_total", "Choices that ended.",
                                  LABELS("model_name", "finished_reason"));
     m->tokens = metric_counter(r, "sluice_tokens_total",
@@ -289,6 +295,14 @@ static api_meter *meter_create(const api_metrics *m, const char *model, const ch
     t->max_tokens = metric_with2(m->max_tokens, model, route);
     t->choices = metric_with2(m->choices, model, route);
     return t;
+}
+
+void api_count_grounds(api *a, const char *model, const llm_docs_report *report)
+{
+    if (report->removed_markers > 0)
+        metric_add(metric_with1(a->m.removed_markers, model), (double)report->removed_markers);
+    if (report->found_nothing)
+        metric_add(metric_with1(a->m.nothing_found, model), 1);
 }
 
 const api_meter *api_meter_of(api *a, const char *model, const char *route)

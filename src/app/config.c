@@ -12,9 +12,14 @@
 
 #define SECRET_BYTES_MAX 8192
 
+static const cyaml_schema_field_t model_rag_fields[] = {
+    STR("collection", config_model_rag, collection),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
     CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, config_model, path, 1, CYAML_UNLIMITED),
+    CYAML_FIELD_MAPPING("rag", OPT, config_model, rag, model_rag_fields),
     STR("query_prefix", config_model, query_prefix),
     STR("passage_prefix", config_model, passage_prefix),
     CYAML_FIELD_END,

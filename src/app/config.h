@@ -16,9 +16,14 @@
 #include "base/log.h"
 #include "base/status.h"
 
+typedef struct config_model_rag {
+    char *collection; /* chats with the model are answered over it; NULL: over none */
+} config_model_rag;
+
 typedef struct config_model {
     char *name; /* as callers say it; NULL: the store's or the file's name */
     char *path; /* store name, file or directory */
+    config_model_rag rag;
     char *query_prefix, *passage_prefix; /* of texts to embed; NULL: as the model says */
 } config_model;
 

@@ -28,6 +28,7 @@ static const config_key keys[] = {
     RELOADS("log_level", "info", "debug, info, warn or error"),
     KEY("models[].name", NULL, "as callers say it; default: the store's or the file's name"),
     KEY("models[].path", NULL, "a name in the store, a file, or a directory"),
+    KEY("models[].rag.collection", NULL, "chats by this name are answered over these documents"),
     KEY("models[].query_prefix", NULL,
         "what an embedding model gets before a query; default: as its files or its name say"),
     KEY("models[].passage_prefix", NULL, "the same before a passage"),

@@ -358,6 +358,12 @@ sl_status models_add(models *m, const config_model *which, bool configured, unsi
     SL_TRY(add_managed(m, name, &d, configured, &s, err));
     if (!configured)
         s->keep_ns = s->keep_first = KEEP_FOREVER;
+    if (which->rag.collection) {
+        if (strlen(which->rag.collection) >= sizeof s->route->collection)
+            return sl_fail(err, SL_EINVAL, "models: the collection's name '%.64s...' is too long",
+                           which->rag.collection);
+        snprintf(s->route->collection, sizeof s->route->collection, "%s", which->rag.collection);
+    }
     SL_TRY(add_alias(m, which, s, err));
     if (managed_owner(s) != s)
         return SL_OK; /* there is an engine of these files */

@@ -391,8 +391,10 @@ typedef struct llm_stage {
 typedef struct llm_route {
     char name[128]; /* what callers say in "model" */
     llm_backend backend;
-    bool is_alias;      /* not listed */
-    atomic_bool hidden; /* as if it were not there */
+    bool is_alias;        /* not listed */
+    char collection[128]; /* chats with it are answered over these documents; "": over none. Set
+                             before the server listens */
+    atomic_bool hidden;   /* as if it were not there */
 } llm_route;
 
 typedef struct llm_chain {

@@ -158,6 +158,7 @@ typedef struct reply {
     size_t sentence; /* where its last sentence begins */
     bool stopped;    /* it began to repeat itself */
     bool may_repeat; /* that is the caller's affair */
+    bool attached;   /* its markers are ours: they stand behind the whole answer */
 } reply;
 
 void reply_init(reply *p, const evidence *e, bool no_markers,

@@ -43,7 +43,8 @@ sl_status evidence_find(rag *r, const llm_docs_query *q, const llm_backend *b, e
                                                 .caller = q->caller,
                                                 .cancelled = q->cancelled },
                             &ret->hits, err);
-    ret->report.search_ns = sl_clock_mono_ns() - begin;
+    ret->report.embed_ns = ret->hits.embed_ns;
+    ret->report.search_ns = sl_clock_mono_ns() - begin - ret->hits.embed_ns;
     ret->report.question = evidence_question(ret, q);
     ret->report.is_rewritten = ret->rewritten != NULL;
     ret->report.found_nothing = ret->hits.count == 0;

@@ -189,6 +189,7 @@ typedef struct rag_hits {
     rag_hit *items;
     size_t count;
     size_t dim;
+    int64_t embed_ns; /* of the search, for the question's vector */
 } rag_hits;
 
 /* The best passages that the caller may read, best first; none when nothing in the collection is

@@ -174,6 +174,7 @@ static void attach_support(reply *p, atomic_bool *cancelled, bool with_vectors)
     sl_free(vectors); /* the sentences point into the answer: no append before this */
     for (size_t i = 0; i < count; i++)
         cite_filter_add(&p->filter, numbers[i]);
+    p->attached = true;
 }
 
 /* The model said nothing: the sentence of the best passage that has most words of the question. */
@@ -245,7 +246,8 @@ static void set_quote(const reply *p, int32_t number, llm_passage *c, char **ret
 
     for (size_t i = 0; i < p->filter.mark_count && !statement.ptr; i++)
         if (p->filter.marks[i].number == number)
-            statement = cite_statement(p->answer.ptr, p->filter.marks[i].at);
+            statement = p->attached ? sl_span_of(p->answer.ptr, p->filter.marks[0].at)
+                                    : cite_statement(p->answer.ptr, p->filter.marks[i].at);
     quote = cite_quote(statement, b->text, strlen(b->text), &share);
     if (!quote.len)
         return;

@@ -432,6 +432,15 @@ static sl_status embed_question(finding *f, sl_err *err)
     return rag_embed(f->r, m, &t, 1, f->s->cancelled, f->q, err);
 }
 
+static sl_status embed_timed(finding *f, sl_err *err)
+{
+    int64_t begin = sl_clock_mono_ns();
+    sl_status status = embed_question(f, err);
+
+    f->hits->embed_ns = sl_clock_mono_ns() - begin;
+    return status;
+}
+
 /* Once in a while the collection notes that it is in use. It is no failure when it cannot. */
 static void note_use(rag *r, const char *collection)
 {
@@ -473,7 +482,7 @@ static sl_status find(finding *f, sl_err *err)
     if (f->s->mode != LLM_DOCS_LEXICAL) {
         SL_TRY(rag_embed_model(f->r, &f->model, err));
         f->has_model = true;
-        SL_TRY(embed_question(f, err));
+        SL_TRY(embed_timed(f, err));
     }
     SL_TRY(find_in_transaction(f, err));
     SL_TRY(rerank(f, err));
