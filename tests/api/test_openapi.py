@@ -33,6 +33,13 @@ def test_files_and_batches(fake_factory, tmp_path):
         "--include-path-regex", "^/v1/(files|uploads|batches)")
 
 
+def test_documents(fake_factory, tmp_path):
+    (tmp_path / "data").mkdir()
+    server = fake_factory(env={"FAKE_DATA": str(tmp_path / "data"), "FAKE_DOCS": "1"})
+    run(server, tmp_path, "--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--continue-on-failure",
+        "--include-path-regex", "^/v1/(vector_stores|rag/(documents|collections))")
+
+
 def test_pages(fake):
     with fake.client() as http:
         document = http.get("/openapi.json").json()
