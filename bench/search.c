@@ -146,8 +146,8 @@ static double ms_since(int64_t start)
     return (double)(sl_clock_mono_ns() - start) / 1e6;
 }
 
-static void one_query(store *db, const shelf *s, const float *q, double *ret_view,
-                      double *ret_dense, double *ret_words)
+static void one_query(store *db, shelf *s, const float *q, double *ret_view, double *ret_dense,
+                      double *ret_words)
 {
     shelf_view view;
     vector_hit hits[100];

@@ -738,6 +738,65 @@ static void test_far_behind(void **state)
     rag_close(writer);
 }
 
+/* Lists that the shelf keeps give the same as those of the database, for any caller, and do not
+ * outlive a change. */
+static void test_kept_lists(void **state)
+{
+    rag *r = must_open();
+    llm_caller c = { .user = "u1", .team = "t0", .role = "" };
+    char text[4 * 1200] = "", name[] = "many";
+    chunk *items = sl_calloc(1200, sizeof *items);
+    float *vectors = sl_calloc(1200, FAKE_DIM * sizeof *vectors);
+    char sections[1][CHUNK_HEADING_BYTES] = { "" };
+    chunk_list chunks = { .items = items, .count = 1200, .sections = sections };
+    rag_model m;
+    index_document doc = { .collection = "c",
+                           .name = name,
+                           .title = name,
+                           .settings = "x",
+                           .model = &m,
+                           .chunks = &chunks,
+                           .vectors = vectors };
+    rag_hits first, second;
+
+    for (size_t i = 0; i < 1200; i++) { /* a word in many passages */
+        memcpy(text + 4 * i, i % 3 ? "w0 " : "w1 ", 4);
+        text[4 * i + 3] = ' ';
+        items[i] = (chunk){ .begin = 4 * i, .end = 4 * i + 3 };
+        vectors[i * FAKE_DIM] = 1;
+    }
+    doc.text = sl_span_of(text, sizeof text);
+    fill(r);
+    assert_int_equal(rag_embed_model(r, &m, NULL), SL_OK);
+    assert_int_equal(index_replace(r, &doc, NULL), SL_OK);
+    find_all(r, LLM_DOCS_LEXICAL, "w0 w1", NULL, &c, &first);
+    assert_true(r->shelves[0].list_rows >= SHELF_LIST_MIN);
+    find_all(r, LLM_DOCS_LEXICAL, "w0 w1", NULL, &c, &second);
+    assert_int_equal(first.count, second.count);
+    for (size_t i = 0; i < first.count; i++) {
+        assert_int_equal(first.items[i].id, second.items[i].id);
+        assert_true(first.items[i].score == second.items[i].score);
+    }
+    rag_hits_deinit(&first);
+    rag_hits_deinit(&second);
+    assert_int_equal(index_remove(r, "c", name, NULL), SL_OK);
+    check_against_naive(r, &c);
+    check_against_naive(r, NULL);
+    for (int i = 0; i < 300;
+         i++) { /* more lists than there are places for, with and without room */
+        char token[16];
+
+        snprintf(token, sizeof token, "t%d", i % 200);
+        if (!shelf_recall(&r->shelves[0], token))
+            shelf_keep(&r->shelves[0], token, sl_calloc(1, 8), i % 50 ? 1 : SHELF_LIST_ROWS - 1);
+        assert_true(r->shelves[0].list_rows <= SHELF_LIST_ROWS);
+        assert_non_null(shelf_recall(&r->shelves[0], token));
+    }
+    sl_free(items);
+    sl_free(vectors);
+    rag_close(r);
+}
+
 /* ---- a file of the first schema ------------------------------------------------------------- */
 
 static const char *const first_schema[] = {
@@ -863,6 +922,7 @@ int main(void)
         CASE(test_filtered),
         CASE(test_keeps_up),
         CASE(test_far_behind),
+        CASE(test_kept_lists),
         CASE(test_first_schema),
         CASE(test_near_duplicates),
     };
