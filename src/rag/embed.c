@@ -69,7 +69,8 @@ static int32_t unknown_token(const llm_backend *b)
     bool is_unknown;
 
     if (!b->ops->tokenize || !b->ops->detokenize ||
-        b->ops->tokenize(b->ctx, nobody, sizeof nobody - 1, 0, ids, SL_COUNT_OF(ids), &count, NULL) != SL_OK ||
+        b->ops->tokenize(b->ctx, nobody, sizeof nobody - 1, 0, ids, SL_COUNT_OF(ids), &count,
+                         NULL) != SL_OK ||
         count == 0 || count > SL_COUNT_OF(ids))
         return -1;
     sl_buf_init(&text, 256);

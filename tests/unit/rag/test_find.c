@@ -371,6 +371,48 @@ static void test_fuse(void **state)
     fuse_items(items, 0, &s);
 }
 
+/* A model of ASCII: a token a character, 7 for all others. */
+static sl_status ascii_tokenize(void *ctx, const char *text, size_t len, unsigned flags,
+                                int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
+{
+    *ret_count = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c >= 0x80 && c < 0xc0)
+            continue;
+        if (*ret_count < cap)
+            ids[*ret_count] = c < 0x80 ? 1 : 7;
+        ++*ret_count;
+    }
+    return SL_OK;
+}
+
+static const char *unknown_name;
+
+static sl_status ascii_detokenize(void *ctx, const int32_t *ids, size_t count, sl_buf *out,
+                                  sl_err *err)
+{
+    sl_buf_puts(out, ids[0] == 7 ? unknown_name : "a");
+    return SL_OK;
+}
+
+static void test_unknown(void **state)
+{
+    llm_backend_ops ops = { .tokenize = ascii_tokenize, .detokenize = ascii_detokenize };
+    llm_backend backend = { .ops = &ops };
+    rag_model m = { .backend = &backend };
+
+    unknown_name = "[UNK]";
+    assert_float_equal(rag_unknown_share(&m, "ab\xe4\xb8\xad", 5), 1.0 / 3, 1e-9);
+    assert_float_equal(rag_unknown_share(&m, "abc", 3), 0, 1e-9);
+    assert_float_equal(rag_unknown_share(&m, "", 0), 0, 1e-9);
+    unknown_name = "<0xF0>"; /* it knows all bytes */
+    assert_float_equal(rag_unknown_share(&m, "ab\xe4\xb8\xad", 5), 0, 1e-9);
+    ops.detokenize = NULL;
+    assert_float_equal(rag_unknown_share(&m, "ab\xe4\xb8\xad", 5), 0, 1e-9);
+}
+
 /* ---- documents for searching --------------------------------------------------------------- */
 
 #define DOCUMENTS 300
@@ -918,6 +960,7 @@ int main(void)
         cmocka_unit_test(test_bad_filters),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_fuse),
+        cmocka_unit_test(test_unknown),
         CASE(test_access),
         CASE(test_filtered),
         CASE(test_keeps_up),
