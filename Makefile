@@ -2,7 +2,7 @@
 BUILD ?= build
 PACKAGES := tools/install-packages.sh
 
-.PHONY: all run test build bench format tidy asan tsan arm64 fuzz install clean
+.PHONY: all run test build bench format tidy asan tsan arm64 fuzz dist image image-check install clean
 all: build
 
 build: ; @$(PACKAGES) && tools/build.sh $(BUILD) -Dbuildtype=release
@@ -17,5 +17,8 @@ tsan: ; @$(PACKAGES) && tools/build.sh build-tsan -Dbuildtype=debugoptimized -Db
 	meson test -C build-tsan --suite unit --print-errorlogs
 arm64: ; @$(PACKAGES) && tools/arm64.sh
 fuzz: ; @$(PACKAGES) && tools/fuzz.sh
+dist: build ; @tools/dist.sh $(BUILD)
+image: ; @tools/image.sh
+image-check: ; @tools/image-check.sh
 install: build ; @meson install -C $(BUILD)
 clean: ; @rm -rf build build-asan build-tsan build-arm64 build-fuzz

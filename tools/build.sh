@@ -1,5 +1,5 @@
 #!/bin/sh
-# Configures (once) and builds: tools/build.sh DIR [meson options].
+# Configures (once) and builds: tools/build.sh DIR [meson options]. TARGETS: not everything but these.
 set -eu
 cd "$(dirname "$0")/.."
 dir=$1
@@ -13,4 +13,5 @@ if [ ! -f "$dir/build.ninja" ]; then
     }
     rm -f "/tmp/sluice-meson-$$.log"
 fi
-ninja -C "$dir" --quiet
+# shellcheck disable=SC2086 # a list
+ninja -C "$dir" --quiet ${TARGETS:-}

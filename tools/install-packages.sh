@@ -1,9 +1,13 @@
 #!/bin/sh
 # Installs the Debian packages of tools/packages.txt that are missing. Quick and silent when none is.
+# --without A,B: not these, which a build without tests does not need.
 set -eu
 cd "$(dirname "$0")/.."
+without=
+[ "${1-}" != --without ] || without=,$2,
 missing=
 for package in $(cat tools/packages.txt); do
+    case $without in *",$package,"*) continue ;; esac
     case $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) in
     *"ok installed") ;;
     *) missing="$missing $package" ;;
@@ -21,10 +25,12 @@ echo "Installing Debian packages:$missing"
 for try in 1 2 3; do
     if $sudo apt-get update -qq &&
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null; then
-        # The tests start a Prometheus of their own; nobody asked for one that is always there.
-        case " $missing " in
-        *" prometheus "*) $sudo systemctl disable --now prometheus >/dev/null 2>&1 || true ;;
-        esac
+        # The tests start a Prometheus and an nginx of their own; nobody asked for one that is always there.
+        for service in prometheus nginx; do
+            case " $missing " in
+            *" $service "*) $sudo systemctl disable --now "$service" >/dev/null 2>&1 || true ;;
+            esac
+        done
         exit 0
     fi
     echo "apt-get failed (try $try of 3)" >&2

@@ -276,7 +276,7 @@ static llm_caller *find_static(access_control *a, const char *key)
 
     if (a->static_count == 0)
         return NULL;
-    SHA256((const unsigned char *)key, strlen(key), digest);
+    secret_sha256(key, strlen(key), digest);
     for (size_t i = 0; i < a->static_count; i++)
         if (CRYPTO_memcmp(digest, a->statics[i].digest, sizeof digest) == 0)
             found = &a->statics[i].caller;

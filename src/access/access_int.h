@@ -33,6 +33,7 @@ typedef struct access_secret {
 sl_status secret_load(const char *dir, const char *text, access_secret *ret, sl_err *err);
 void secret_hmac(const unsigned char key[ACCESS_DIGEST_BYTES], const void *bytes, size_t len,
                  unsigned char ret[ACCESS_DIGEST_BYTES]);
+void secret_sha256(const void *bytes, size_t len, unsigned char ret[ACCESS_DIGEST_BYTES]);
 /* prefix, 40 random characters and 6 that check them. */
 void secret_make_token(const char *prefix, char ret[ACCESS_TOKEN_BYTES]);
 /* Whether text has the shape of a token of that prefix, its check characters right. */

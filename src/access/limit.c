@@ -1,13 +1,15 @@
-/* limit.c - counters under one lock, and a database that is never behind them.
+/* limit.c - counters under one lock, and a store that is never behind them (limit_store.h).
  *
- * A subject's meters count what is charged in the present window. A meter's `mark` is what the
- * database says. A charge that would pass the mark first moves it ahead of need (some charges at
- * once, so that few of them write); once a second the flusher brings marks back to what is used and
- * what the last second suggests for the next. After a crash the marks count as used: nothing
- * charged is forgotten, at most the distance to the mark is lost.
+ * A subject's meters count what is charged in the present window. A meter's `mark` is the store's
+ * total: up to it requests are charged without asking. A charge that would pass the mark first
+ * takes more, ahead of need (some charges at once, so that few of them ask); once a second the
+ * flusher gives back what is above what is used and what the last second suggests for the next.
+ * After a crash the total counts as used: nothing charged is forgotten, at most what was taken
+ * ahead is lost.
  *
- * Invariants, under the lock: used <= mark <= limit for each meter with a limit, while the database
- * works; a hold's subjects stay in the table until it is settled. */
+ * Invariants, under the lock: used <= mark <= limit for each meter with a limit, while the store
+ * works; a hold's subjects stay in the table until it is settled. When it fails, requests are
+ * charged all the same, in memory. */
 #include "access/limit.h"
 
 #include <pthread.h>
@@ -17,7 +19,6 @@
 #include "base/mem.h"
 #include "base/os.h"
 #include "base/thread.h"
-#include "store/store.h"
 
 #define BUCKETS       4096
 #define SUBJECTS_MAX  (LLM_SUBJECT_COUNT + 1) /* and the model */
@@ -59,8 +60,7 @@ struct limiter {
     bool has_flusher, stop;
     bool is_failing; /* the last write failed, which was logged */
     subject *buckets[BUCKETS];
-    store *db;
-    store_stmt *save, *load;
+    limit_store store;
 };
 
 /* A limit as it applies to one request. */
@@ -76,11 +76,6 @@ struct limit_hold {
     int count;
     int64_t tokens, cost_nusd;
     bool failed; /* the stage saw an error */
-};
-
-static const char *const migrations[] = {
-    "CREATE TABLE counters (subject TEXT NOT NULL, meter INTEGER NOT NULL, win INTEGER NOT NULL,"
-    " mark INTEGER NOT NULL, PRIMARY KEY (subject, meter)) WITHOUT ROWID",
 };
 
 /* ---- windows ------------------------------------------------------------------------------- */
@@ -143,25 +138,18 @@ static size_t bucket_of(const char *name)
     return h % BUCKETS;
 }
 
-static void load_marks(limiter *l, subject *s)
+static void load_totals(limiter *l, subject *s)
 {
-    bool row = false;
+    limit_total have[LIMIT_METERS_MAX];
+    size_t count = 0;
     sl_err err;
 
-    if (!l->db)
+    if (!l->store.ops || l->store.ops->load(l->store.ctx, s->name, have, &count, &err) != SL_OK)
         return;
-    store_lock(l->db);
-    store_bind_str(l->load, 1, s->name);
-    while (store_step(l->load, &row, &err) == SL_OK && row) {
-        int64_t kind = store_int(l->load, 0);
-
-        if (kind >= 0 && kind < METER_COUNT)
-            s->meters[kind] = (meter){ .window = store_int(l->load, 1),
-                                       .used = store_int(l->load, 2),
-                                       .mark = store_int(l->load, 2) };
-    }
-    store_reset(l->load);
-    store_unlock(l->db);
+    for (size_t i = 0; i < count; i++)
+        if (have[i].meter >= 0 && have[i].meter < METER_COUNT)
+            s->meters[have[i].meter] =
+                (meter){ .window = have[i].window, .used = have[i].total, .mark = have[i].total };
 }
 
 /* The subject, made and read from the database when it is new. NULL: out of memory. */
@@ -179,7 +167,7 @@ static subject *find_subject(limiter *l, const char *name)
     snprintf(s->name, sizeof s->name, "%s", name);
     for (int k = 0; k < METER_COUNT; k++)
         s->meters[k].window = -1;
-    load_marks(l, s);
+    load_totals(l, s);
     s->next = *at;
     *at = s;
     return s;
@@ -222,19 +210,27 @@ static bool find_rules(limiter *l, const llm_caller *c, const char *model, rule 
     return true;
 }
 
-/* ---- the database -------------------------------------------------------------------------- */
+/* ---- the store ----------------------------------------------------------------------------- */
 
-/* In a transaction, or as its own. */
-static void save_mark(limiter *l, subject *s, int kind, int64_t mark)
+/* What is left of what was taken stays, and what is used is the rest of the total: others may have
+ * taken, too. */
+static void apply(meter *m, const limit_take *t)
+{
+    int64_t left = m->mark - m->used + t->granted;
+
+    m->mark = t->total;
+    m->used = t->total - left;
+}
+
+static void take(limiter *l, subject *s, limit_take *takes, size_t count)
 {
     sl_err err;
 
-    store_bind_str(l->save, 1, s->name);
-    store_bind_int(l->save, 2, kind);
-    store_bind_int(l->save, 3, s->meters[kind].window);
-    store_bind_int(l->save, 4, mark);
-    if (store_run(l->save, &err) == SL_OK) {
-        s->meters[kind].mark = mark;
+    if (count == 0)
+        return;
+    if (l->store.ops->take(l->store.ctx, s->name, takes, count, &err) == SL_OK) {
+        for (size_t i = 0; i < count; i++)
+            apply(&s->meters[takes[i].meter], &takes[i]);
         l->is_failing = false;
         return;
     }
@@ -244,32 +240,45 @@ static void save_mark(limiter *l, subject *s, int kind, int64_t mark)
     l->is_failing = true;
 }
 
-/* Moves marks ahead of a charge that is about to be made. */
-static void write_ahead(limiter *l, const rule *r, int kind, int64_t amount)
+/* Takes ahead of a charge that is about to be made: for all of the subject's meters when one of
+ * them has too little, since asking costs more than what is asked for. */
+static void take_ahead(limiter *l, const rule *r, const limit_claim *c)
 {
-    meter *m = &r->s->meters[kind];
-    int64_t limit = limit_of(kind, r->limits);
-    int64_t ahead = SL_MAX(amount * CHARGES_AHEAD, SL_MAX(m->recent, m->before) / SECOND_PART);
+    limit_take takes[METER_COUNT];
+    bool is_due = false;
+    size_t count = 0;
 
-    if (!l->db || m->used + amount <= m->mark)
-        return;
-    store_lock(l->db);
-    save_mark(l, r->s, kind, SL_MIN(limit, m->used + ahead));
-    store_unlock(l->db);
+    for (int k = 0; l->store.ops && k < METER_COUNT; k++) {
+        const meter *m = &r->s->meters[k];
+        int64_t amount = amount_of(k, c), limit = limit_of(k, r->limits);
+        int64_t ahead = SL_MAX(amount * CHARGES_AHEAD, SL_MAX(m->recent, m->before) / SECOND_PART);
+        int64_t wanted = SL_MIN(limit, m->used + ahead) - m->mark;
+
+        if (!limit || wanted <= 0)
+            continue;
+        is_due = is_due || m->used + amount > m->mark;
+        takes[count++] = (limit_take){ k, m->window, limit, wanted, 0, 0 };
+    }
+    if (is_due)
+        take(l, r->s, takes, count);
 }
 
-/* Writes what is used and what the next second may need. */
+/* Gives back what neither is used nor the next second may need. */
 static void flush_subject(limiter *l, subject *s, bool last)
 {
-    for (int k = 0; l->db && k < METER_COUNT; k++) {
+    limit_take takes[METER_COUNT];
+    size_t count = 0;
+
+    for (int k = 0; l->store.ops && k < METER_COUNT; k++) {
         meter *m = &s->meters[k];
         int64_t mark = last ? m->used : SL_MIN(m->mark, m->used + 2 * m->recent);
 
         m->before = m->recent;
         m->recent = 0;
-        if (m->window >= 0 && mark != m->mark)
-            save_mark(l, s, k, mark);
+        if (m->window >= 0 && (mark != m->mark || l->store.ops->is_shared))
+            takes[count++] = (limit_take){ k, m->window, INT64_MAX, mark - m->mark, 0, 0 };
     }
+    take(l, s, takes, count);
 }
 
 static bool is_past(const subject *s, int64_t now)
@@ -292,7 +301,7 @@ static int flush_bucket(limiter *l, subject **at, bool last)
 
         flush_subject(l, s, last);
         count++;
-        if (last || (s->refs == 0 && l->db && is_past(s, now))) {
+        if (last || (s->refs == 0 && l->store.ops && is_past(s, now))) {
             flush_subject(l, s, true);
             *at = s->next;
             sl_free(s);
@@ -310,22 +319,17 @@ static void flush_all(limiter *l, bool last)
 
     for (int b = 0; b < BUCKETS;) {
         int count = 0;
-        bool in_transaction = false;
 
         while (b < BUCKETS && !l->buckets[b])
             b++;
         if (b == BUCKETS)
             break;
-        if (l->db) {
-            store_lock(l->db);
-            in_transaction = store_begin(l->db, &err) == SL_OK;
-        }
+        if (l->store.ops)
+            l->store.ops->begin(l->store.ctx);
         for (; b < BUCKETS && count < FLUSH_CHUNK; b++)
             count += flush_bucket(l, &l->buckets[b], last);
-        if (in_transaction && store_commit(l->db, &err) != SL_OK)
+        if (l->store.ops && l->store.ops->end(l->store.ctx, &err) != SL_OK)
             SL_LOG(SL_LOG_ERROR, "limits.not_saved", SL_F_STR("error", err.text));
-        if (l->db)
-            store_unlock(l->db);
         pthread_mutex_unlock(&l->lock);
         pthread_mutex_lock(&l->lock);
     }
@@ -338,8 +342,14 @@ static void *flusher_main(void *arg)
     pthread_mutex_lock(&l->lock);
     while (!l->stop) {
         (void)sl_cond_wait_until(&l->wake, &l->lock, sl_clock_mono_ns() + FLUSH_NS);
-        if (!l->stop)
-            flush_all(l, false);
+        if (l->stop)
+            break;
+        flush_all(l, false);
+        if (!l->store.ops || !l->store.ops->tidy)
+            continue;
+        pthread_mutex_unlock(&l->lock);
+        l->store.ops->tidy(l->store.ctx);
+        pthread_mutex_lock(&l->lock);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
@@ -425,6 +435,21 @@ static sl_status check_rule(limiter *l, const rule *r, const limit_claim *c, int
     return SL_OK;
 }
 
+/* Takes from the store what a charge needs. Refuses when others have used the limit up meanwhile.
+ */
+static sl_status take_for(limiter *l, const rule *r, const limit_claim *c, int64_t now,
+                          llm_quota *quota, sl_err *err)
+{
+    take_ahead(l, r, c);
+    for (int k = 0; l->store.ops && !l->is_failing && k < METER_COUNT; k++) {
+        meter *m = &r->s->meters[k];
+
+        if (limit_of(k, r->limits) && m->used + amount_of(k, c) > m->mark)
+            return refuse_meter(l, r, k, c, meter_enter(m, k, r->limits, now), quota, err);
+    }
+    return SL_OK;
+}
+
 /* The tightest limit is what a caller is told. */
 static void tell(llm_quota_part *part, int64_t limit, int64_t used, int64_t reset_ms)
 {
@@ -448,7 +473,7 @@ static void tell_all(const rule *rules, int count, int64_t now, llm_quota *quota
     }
 }
 
-static void charge(limiter *l, const rule *r, const limit_claim *c, limit_hold *hold, int i)
+static void charge(const rule *r, const limit_claim *c, limit_hold *hold, int i)
 {
     subject *s = r->s;
 
@@ -461,7 +486,6 @@ static void charge(limiter *l, const rule *r, const limit_claim *c, limit_hold *
         hold->windows[i][k] = -1;
         if (!limit_of(k, r->limits))
             continue;
-        write_ahead(l, r, k, amount);
         s->meters[k].used += amount;
         s->meters[k].recent += amount;
         hold->windows[i][k] = s->meters[k].window;
@@ -483,10 +507,12 @@ static sl_status reserve(limiter *l, const limit_claim *c, limit_hold *hold, llm
         status = sl_fail(err, SL_ENOMEM, "out of memory for the limits");
     for (int i = 0; i < count && status == SL_OK; i++)
         status = check_rule(l, &rules[i], c, now, quota, err);
+    for (int i = 0; hold && i < count && status == SL_OK; i++)
+        status = take_for(l, &rules[i], c, now, quota, err);
     if (status == SL_OK && hold) {
         *hold = (limit_hold){ .count = count, .tokens = c->tokens, .cost_nusd = c->cost_nusd };
         for (int i = 0; i < count; i++)
-            charge(l, &rules[i], c, hold, i);
+            charge(&rules[i], c, hold, i);
     }
     if (status != SL_ENOMEM)
         tell_all(rules, count, now, quota);
@@ -648,26 +674,6 @@ const llm_stage_ops limit_stage = { .name = "limits",
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
-static sl_status open_database(limiter *l, sl_err *err)
-{
-    sl_status status;
-
-    SL_TRY(store_open(l->o.path, migrations, SL_COUNT_OF(migrations), &l->db, err));
-    store_lock(l->db);
-    /* A killed process loses nothing that was committed; a power cut may take the last second. */
-    status = store_exec(l->db, "PRAGMA synchronous = NORMAL", err);
-    if (status == SL_OK)
-        status = store_prepare(l->db,
-                               "INSERT INTO counters VALUES (?, ?, ?, ?) ON CONFLICT (subject, "
-                               "meter) DO UPDATE SET win = excluded.win, mark = excluded.mark",
-                               &l->save, err);
-    if (status == SL_OK)
-        status = store_prepare(l->db, "SELECT meter, win, mark FROM counters WHERE subject = ?",
-                               &l->load, err);
-    store_unlock(l->db);
-    return status;
-}
-
 sl_status limit_open(const limit_options *options, limiter **ret, sl_err *err)
 {
     limiter *l = sl_calloc(1, sizeof *l);
@@ -680,8 +686,9 @@ sl_status limit_open(const limit_options *options, limiter **ret, sl_err *err)
         l->o.output_default = LIMIT_OUTPUT_DEFAULT;
     pthread_mutex_init(&l->lock, NULL);
     sl_cond_init(&l->wake);
-    if (l->o.path)
-        status = open_database(l, err);
+    l->store = l->o.store;
+    if (l->o.path && !l->store.ops)
+        status = limit_sqlite_open(l->o.path, &l->store, err);
     if (status == SL_OK && pthread_create(&l->flusher, NULL, flusher_main, l) != 0)
         status = sl_fail(err, SL_ENOMEM, "cannot start the limits' thread");
     l->has_flusher = status == SL_OK;
@@ -716,13 +723,8 @@ void limit_close(limiter *l)
     pthread_mutex_lock(&l->lock);
     flush_all(l, true);
     pthread_mutex_unlock(&l->lock);
-    if (l->db) {
-        store_lock(l->db);
-        store_finish(l->save);
-        store_finish(l->load);
-        store_unlock(l->db);
-    }
-    store_close(l->db);
+    if (l->store.ops)
+        l->store.ops->close(l->store.ctx);
     pthread_cond_destroy(&l->wake);
     pthread_mutex_destroy(&l->lock);
     sl_free(l);

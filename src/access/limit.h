@@ -5,11 +5,12 @@
  * counted against every limit it falls under, or none of them when one refuses; at its end the part
  * that was not used is given back. Windows are fixed ones of UTC.
  *
- * What was charged survives kill -9: the database never says less than what is charged (limit.c
- * writes ahead of use), and at most the refunds of a second more. */
+ * What was charged survives kill -9: the store (limit_store.h) never says less than what is
+ * charged, since the limiter takes ahead of use, and at most the refunds of a second more. */
 #ifndef SL_ACCESS_LIMIT_H
 #define SL_ACCESS_LIMIT_H
 
+#include "access/limit_store.h"
 #include "llm/llm.h"
 
 #define LIMIT_OUTPUT_DEFAULT 1024
@@ -23,7 +24,8 @@ typedef struct limit_model {
 } limit_model;
 
 typedef struct limit_options {
-    const char *path; /* of the database; NULL: nothing survives the process */
+    const char *path;  /* of the database; NULL: nothing survives the process */
+    limit_store store; /* instead of the one at path; the limiter's from now on, and closed by it */
     const limit_model *models;
     size_t model_count;
     /* Output reserved for a request that names no maximum while a limit on tokens or money applies;

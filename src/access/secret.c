@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,6 +24,23 @@ void secret_hmac(const unsigned char key[ACCESS_DIGEST_BYTES], const void *bytes
 
     HMAC(EVP_sha256(), key, ACCESS_DIGEST_BYTES, bytes, len, ret, &len_out);
     SL_ASSERT(len_out == ACCESS_DIGEST_BYTES);
+}
+
+/* Fetched once: to look the algorithm up costs more than the digest of a short text. */
+static EVP_MD *sha256;
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+
+static void fetch_sha256(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    SL_ASSERT(sha256);
+}
+
+void secret_sha256(const void *bytes, size_t len, unsigned char ret[ACCESS_DIGEST_BYTES])
+{
+    pthread_once(&sha256_once, fetch_sha256);
+    if (EVP_Digest(bytes, len, ret, NULL, sha256, NULL) != 1)
+        memset(ret, 0, ACCESS_DIGEST_BYTES); /* out of memory: fits no key */
 }
 
 static void derive(const char *text, size_t len, access_secret *ret)

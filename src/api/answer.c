@@ -1,4 +1,5 @@
-/* answer.c - one request under way, whatever its dialect: request to chain, events to exchange.
+/* answer.c - one request under way, whatever its dialect: request to chain, events to exchange. A
+ * chat over documents goes by the worker pool, since finding passages blocks.
  *
  * A job hangs on its exchange and dies with it; the sink holds a reference to the exchange until
  * LLM_EV_DONE, so that the job outlives the client.
@@ -20,6 +21,8 @@ typedef struct job {
 
     pthread_mutex_t mutex;
     llm_request *req;
+
+    llm_docs_ask ask; /* collection NULL: not over documents */
 
     int64_t *last_ns; /* [choice_count] when the choice's last token came; 0: none */
     const api_meter *meter;
@@ -148,13 +151,6 @@ static void finish_answer(job *j, llm_request *req)
     }
 }
 
-static void count_finish(job *j, const llm_event *ev)
-{
-    static const char *const reasons[LLM_FINISH_COUNT] = { "none", "stop", "length", "abort" };
-
-    metric_add(metric_with2(j->a->m.finished, j->note.model, reasons[ev->finish]), 1);
-}
-
 static void on_event(void *ctx, llm_request *req, const llm_event *ev)
 {
     job *j = ctx;
@@ -165,7 +161,9 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     if (ev->kind == LLM_EV_DELTA && ev->choice == 0)
         api_content_answer(j->note.content, ev->text, ev->text_len);
     if (ev->kind == LLM_EV_FINISH)
-        count_finish(j, ev);
+        api_count_finish(j->a, j->note.model, ev->finish);
+    if (ev->kind == LLM_EV_FINISH && ev->grounds)
+        api_count_grounds(j->a, j->note.model, ev->grounds->report);
     if (ev->kind == LLM_EV_ERROR)
         j->status = ev->error.status;
     if (ev->kind != LLM_EV_DONE) {
@@ -241,31 +239,106 @@ static job *job_create(api *a, http_exchange *x, llm_request *req, encoder *enc,
     return j;
 }
 
-/* Hands the request to the chain; on failure answers and ends it. */
-static void submit(api *a, http_exchange *x, job *j, llm_request *req)
+/* The request goes no further: answers with the reason and ends it. */
+static void refuse(job *j, llm_request *req, const sl_err *err)
 {
-    sl_err err = { .status = SL_EINTERNAL };
-    llm_task task = req->task;
-    sl_status status;
-
-    http_ref(x); /* the sink's */
-    status = llm_chain_submit(a->options.chain, req, (llm_sink){ on_event, j }, &err);
-    if (status == SL_OK) {
-        http_on_close(x, on_close, j);
-        return;
-    }
-    err.status = status;
     pthread_mutex_lock(&j->mutex);
     j->req = NULL;
     pthread_mutex_unlock(&j->mutex);
     j->enc->failed = true;
-    j->status = status;
+    j->status = err->status;
     api_meter_done(j->meter, API_OUTCOME_REFUSED, NULL, 0, 0);
-    openai_error_from(&err, task, &j->enc->error);
+    openai_error_from(err, req->task, &j->enc->error);
+    if (err->status == SL_ENOTFOUND && j->ask.collection &&
+        llm_chain_find(j->a->options.chain, req->model, req->task))
+        snprintf(j->enc->error.param, sizeof j->enc->error.param, "rag.collection");
     respond_failed(j, req);
     j->note.error_code = j->enc->error.code ? j->enc->error.code : j->enc->error.type;
     llm_request_destroy(req);
+}
+
+/* Hands the request to the chain; on failure answers and ends it. */
+static void submit(api *a, http_exchange *x, job *j, llm_request *req)
+{
+    sl_err err = { .status = SL_EINTERNAL };
+
+    http_ref(x); /* the sink's */
+    err.status = llm_chain_submit(a->options.chain, req, (llm_sink){ on_event, j }, &err);
+    if (err.status == SL_OK) {
+        http_on_close(x, on_close, j);
+        return;
+    }
+    refuse(j, req, &err);
     http_unref(x);
+}
+
+/* ---- over documents -------------------------------------------------------------------------- */
+
+/* What the request or its model's name says about documents; collection NULL: nothing. */
+static llm_docs_ask ask_of(const api *a, const llm_request *req)
+{
+    const llm_route *r = llm_chain_route(a->options.chain, req->model);
+
+    if (req->docs)
+        return *req->docs;
+    if (r && r->collection[0] && !req->load_only && !req->no_generation_prompt &&
+        req->task != LLM_EMBED)
+        return (llm_docs_ask){ .collection = r->collection };
+    return (llm_docs_ask){ 0 };
+}
+
+static sl_status check_ask(const api *a, const llm_request *req, sl_err *err)
+{
+    if (!a->options.docs.ops || !a->options.docs.ops->submit)
+        return sl_fail(err, SL_ENOTSUP, "This server runs without a document service");
+    if (req->task != LLM_CHAT)
+        return sl_fail(err, SL_EINVAL,
+                       "The model '%.100s' answers over documents, in chats: use a chat route",
+                       req->model);
+    if (!llm_caller_may(req->caller, LLM_MAY_DOCS_READ))
+        return sl_fail(err, SL_EFORBIDDEN,
+                       "This key lacks the permission '%s', which an answer over documents needs",
+                       llm_permission_name(__builtin_ctz(LLM_MAY_DOCS_READ)));
+    return SL_OK;
+}
+
+/* On a thread of the pool. */
+static void submit_grounded(api *a, http_exchange *x)
+{
+    const llm_docs *docs = &a->options.docs;
+    job *j = http_user(x);
+    llm_request *req = j->req;
+    llm_sink sink = { on_event, j };
+    sl_err err = { .status = SL_EINTERNAL };
+    llm_docs_query q = { .collection = j->ask.collection,
+                         .top_k = j->ask.top_k,
+                         .filters = j->ask.filters,
+                         .mode = j->ask.mode,
+                         .rewrite = !j->ask.no_rewrite,
+                         .no_citations = j->ask.no_citations,
+                         .caller = req->caller,
+                         .request_id = req->id,
+                         .route = req->route,
+                         .trace = req->trace };
+
+    http_ref(x); /* the sink's */
+    http_on_close(x, on_close, j);
+    err.status = docs->ops->submit(docs->ctx, &q, req, &sink, &err);
+    if (err.status == SL_OK)
+        return;
+    refuse(j, req, &err);
+    http_unref(x);
+}
+
+static void begin_grounded(api *a, http_exchange *x, job *j, llm_request *req)
+{
+    sl_err err = { .status = SL_OK };
+
+    err.status = check_ask(a, req, &err);
+    if (err.status == SL_OK && !api_pool_push(a->pool, submit_grounded, x))
+        err.status = sl_fail(&err, SL_EBUSY, "Too many requests of this kind; try again");
+    if (err.status != SL_OK)
+        refuse(j, req, &err);
 }
 
 void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, const char *model)
@@ -284,5 +357,9 @@ void answer_begin(api *a, http_exchange *x, llm_request *req, encoder *enc, cons
     req->route = http_route(x);
     req->trace = *api_trace(x);
     http_set_user(x, j, job_destroy);
-    submit(a, x, j, req);
+    j->ask = ask_of(a, req);
+    if (j->ask.collection)
+        begin_grounded(a, x, j, req);
+    else
+        submit(a, x, j, req);
 }

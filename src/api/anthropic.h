@@ -31,9 +31,10 @@ typedef struct anthropic_encoder {
     encoder base;
     char id[64], model[128], request_id[64];
     int64_t max_tokens;
-    bool has_block; /* the block of text was begun */
-    sl_buf text;    /* collected answer */
-    sl_buf stop;    /* the stop sequence that matched */
+    bool has_block;        /* the block of text was begun */
+    sl_buf text;           /* collected answer */
+    sl_buf stop;           /* the stop sequence that matched */
+    sl_buf citations, rag; /* chats over documents: JSON items; ,"rag":{...} */
     llm_finish finish;
     llm_usage usage;
 } anthropic_encoder;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "api/anthropic.h"
+#include "api/grounds.h"
 #include "base/os.h"
 
 static void put_str(sl_buf *out, const char *text)
@@ -131,12 +132,16 @@ void anthropic_encoder_init(anthropic_encoder *e, const anthropic_call *call, co
     snprintf(e->request_id, sizeof e->request_id, "%s", request_id);
     sl_buf_init(&e->text, OPENAI_ANSWER_MAX);
     sl_buf_init(&e->stop, SL_KIB);
+    sl_buf_init(&e->citations, OPENAI_ANSWER_MAX);
+    sl_buf_init(&e->rag, OPENAI_ANSWER_MAX);
 }
 
 void anthropic_encoder_deinit(anthropic_encoder *e)
 {
     sl_buf_deinit(&e->text);
     sl_buf_deinit(&e->stop);
+    sl_buf_deinit(&e->citations);
+    sl_buf_deinit(&e->rag);
 }
 
 encoder *anthropic_encoder_create(const anthropic_call *call, const char *model,
@@ -241,7 +246,9 @@ static void stream_done(const anthropic_encoder *e, sl_buf *out)
     put_stop(e, out);
     sl_buf_puts(out, "},");
     put_usage(e, out);
-    sl_buf_puts(out, "}}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+    sl_buf_putc(out, '}');
+    sl_buf_put(out, sl_buf_str(&e->rag), e->rag.len);
+    sl_buf_puts(out, "}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
 }
 
 /* ---- collecting ---------------------------------------------------------------------------- */
@@ -253,13 +260,19 @@ static void put_message(const anthropic_encoder *e, sl_buf *out)
     if (e->text.len > 0) {
         sl_buf_puts(out, "{\"type\":\"text\",\"text\":");
         sl_buf_put_json(out, sl_buf_str(&e->text), e->text.len);
-        sl_buf_puts(out, ",\"citations\":null}");
+        sl_buf_puts(out, ",\"citations\":");
+        if (e->citations.len > 0)
+            sl_buf_printf(out, "[%s]}", e->citations.ptr);
+        else
+            sl_buf_puts(out, "null}");
     }
     sl_buf_puts(out, "],");
     put_stop(e, out);
     sl_buf_putc(out, ',');
     put_usage(e, out);
-    sl_buf_puts(out, CACHE_CREATION "}");
+    sl_buf_puts(out, CACHE_CREATION);
+    sl_buf_put(out, sl_buf_str(&e->rag), e->rag.len);
+    sl_buf_putc(out, '}');
 }
 
 /* ---- events -------------------------------------------------------------------------------- */
@@ -270,6 +283,36 @@ static void fail(anthropic_encoder *e, const sl_err *err)
         return;
     e->base.failed = true;
     openai_error_from(err, LLM_CHAT, &e->base.error);
+}
+
+/* What the answer cites, as Anthropic's citations of search results. */
+static void take_grounds(anthropic_encoder *e, const llm_grounds *g, sl_buf *out)
+{
+    for (size_t i = 0; i < g->citation_count; i++) {
+        const llm_passage *p = &g->citations[i];
+        sl_buf *c = &e->citations;
+        size_t from = c->len;
+
+        sl_buf_puts(c, from ? "," : "");
+        from = c->len;
+        sl_buf_puts(c, "{\"type\":\"search_result_location\",\"cited_text\":");
+        put_str(c, p->quote ? p->quote : "");
+        sl_buf_puts(c, ",\"source\":");
+        put_str(c, p->source && p->source[0] ? p->source : p->document);
+        sl_buf_puts(c, ",\"title\":");
+        put_str(c, p->title ? p->title : "");
+        sl_buf_printf(c,
+                      ",\"search_result_index\":%d,\"start_block_index\":0,"
+                      "\"end_block_index\":1}",
+                      (int)p->number - 1);
+        if (e->base.stream && e->has_block && !c->failed)
+            sl_buf_printf(out,
+                          "event: content_block_delta\ndata: {\"type\":\"content_block_delta\","
+                          "\"index\":0,\"delta\":{\"type\":\"citations_delta\",\"citation\":%s}}"
+                          "\n\n",
+                          c->ptr + from);
+    }
+    grounds_put_field(&e->rag, g);
 }
 
 static void on_finish(anthropic_encoder *e, const llm_event *ev, sl_buf *out)
@@ -283,6 +326,8 @@ static void on_finish(anthropic_encoder *e, const llm_event *ev, sl_buf *out)
         err.status = sl_fail(&err, SL_EBUSY, "The server stopped before the answer was complete");
         fail(e, &err);
     }
+    if (ev->grounds)
+        take_grounds(e, ev->grounds, out);
     if (e->base.stream)
         stream_finish(e, out);
 }
@@ -291,7 +336,7 @@ static void on_done(anthropic_encoder *e, sl_buf *out)
 {
     sl_err err = { 0 };
 
-    if (e->text.failed || e->stop.failed) {
+    if (e->text.failed || e->stop.failed || e->citations.failed || e->rag.failed) {
         err.status = sl_fail(&err, SL_EINTERNAL, "The answer could not be put together");
         fail(e, &err);
     }

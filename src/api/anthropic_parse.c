@@ -6,6 +6,7 @@
 
 #include "api/anthropic.h"
 #include "api/fields.h"
+#include "api/grounds.h"
 
 #define TOKENS_MAX  ((int64_t)1 << 31)
 #define TURN_SPACE  "\n\n" /* between turns that are joined */
@@ -461,6 +462,7 @@ static const field_rule message_rules[] = {
     NO_EFFECT("diagnostics", "of the hosted service"),
     NO_EFFECT("container", "of the hosted service"),
     NO_EFFECT("inference_geo", "of the hosted service"),
+    GROUNDS_RULE,
 };
 const body_schema anthropic_message_body = { .name = "MessagesRequest",
                                              .rules = message_rules,

@@ -89,9 +89,15 @@ static void health(api *a, http_exchange *x)
 static void ready(api *a, http_exchange *x)
 {
     static const char yes[] = "{\"status\":\"ready\"}";
+    static const char empty[] = "{\"status\":\"ready\",\"message\":\"no model yet; bring one with "
+                                "POST /api/pull or: sluice pull smollm2\"}";
+    const llm_chain *chain = a->options.chain;
+    bool has_model =
+        llm_chain_find(chain, NULL, LLM_CHAT) || llm_chain_find(chain, NULL, LLM_EMBED);
 
     if (atomic_load(&a->ready)) {
-        http_respond(x, 200, "application/json", yes, sizeof yes - 1);
+        http_respond(x, 200, "application/json", has_model ? yes : empty,
+                     has_model ? sizeof yes - 1 : sizeof empty - 1);
         return;
     }
     http_set_header(x, "Retry-After", "1");

@@ -83,6 +83,7 @@ SL_NODISCARD sl_status api_create(const api_options *options, http_server *serve
 typedef struct api_lines {
     llm_chain *chain;
     api_kept responses;
+    api *front; /* whose metrics count them; NULL: nobody's. Set before the first line runs */
 } api_lines;
 
 /* Runs lines as their HTTP routes would run them. lines must outlive the runner. */

@@ -500,7 +500,8 @@ static const field_rule collection_rules[] = {
                      "\"null\"]},\"overlap_tokens\":{\"type\":[\"integer\",\"null\"]},"
                      "\"weight_lexical\":{\"type\":[\"number\",\"null\"]},\"weight_dense\":{"
                      "\"type\":[\"number\",\"null\"]},\"threshold\":{\"type\":[\"number\","
-                     "\"null\"]},\"mmr\":{\"type\":[\"number\",\"null\"]}}}",
+                     "\"null\"]},\"mmr\":{\"type\":[\"number\",\"null\"]},\"language\":{\"type\":"
+                     "[\"string\",\"null\"]}}}",
       COLLECTION(settings),
       .help = "what differs from the server's; null: as the server's again" },
     { .name = "expires_after_s",

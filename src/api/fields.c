@@ -146,7 +146,9 @@ sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error 
     json_t *root;
 
     SL_TRY(json_guard(body, len, err));
-    root = json_loadb(body, len, 0, &where);
+    root = json_read(body, len);
+    if (!root)
+        root = json_loadb(body, len, 0, &where);
     if (!root)
         return openai_refuse(err, NULL, "invalid_json",
                              "The body is not valid JSON: %s (line %d, column %d, byte %d)",

@@ -22,6 +22,9 @@ sl_status take_str(const json_t *obj, const char *name, const char **ret, openai
 
 /* Refuses a body whose JSON is deeper, or has more values or longer strings, than limits.h says. */
 SL_NODISCARD sl_status json_guard(const char *body, size_t len, openai_error *err);
+/* The object that body is, the caller's; NULL: this reader is not sure of it, and jansson's must be
+ * asked. What it gives is what jansson's would. */
+json_t *json_read(const char *body, size_t len);
 /* Parses a body that must be one JSON object within those limits; the caller releases *ret. */
 SL_NODISCARD sl_status parse_object(const char *body, size_t len, json_t **ret, openai_error *err);
 

@@ -11,6 +11,7 @@ typedef struct line_job {
     atomic_int refs;
     encoder *enc; /* NULL: it was refused before */
     sl_buf out;
+    api *front; /* whose metrics count it, or NULL */
     llm_line_fn fn;
     void *ctx;
     llm_line_answer answer;
@@ -98,6 +99,18 @@ static void tell_error(line_job *j, const openai_error *e)
     tell(j);
 }
 
+/* As answer.c counts requests. Lines that run again are counted each time they ran. */
+static void count(const line_job *j, const llm_request *req, const llm_usage *u)
+{
+    bool is_refused = j->enc->failed && !j->enc->started;
+    api_outcome outcome = is_refused                     ? API_OUTCOME_REFUSED
+                          : j->enc->failed               ? API_OUTCOME_FAILED
+                          : atomic_load(&req->cancelled) ? API_OUTCOME_CANCELLED
+                                                         : API_OUTCOME_OK;
+
+    api_count_line(j->front, req->model, req->route, outcome, is_refused ? NULL : u);
+}
+
 static void on_event(void *ctx, llm_request *req, const llm_event *ev)
 {
     static const openai_error too_large = { .http = 500,
@@ -110,8 +123,11 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
         j->error = ev->error.status;
     if (ev->kind == LLM_EV_FINISH && ev->finish == LLM_FINISH_CANCELLED)
         j->answer.is_cancelled = true;
+    if (ev->kind == LLM_EV_FINISH)
+        api_count_finish(j->front, req->model, ev->finish);
     if (ev->kind != LLM_EV_DONE)
         return;
+    count(j, req, &ev->usage);
     pthread_mutex_lock(&j->mutex);
     j->req = NULL;
     pthread_mutex_unlock(&j->mutex);
@@ -135,6 +151,7 @@ static void submit(llm_chain *chain, line_job *j, llm_request *req)
 {
     sl_err err = { .status = SL_EINTERNAL };
     llm_task task = req->task;
+    llm_model_info info;
     openai_error e;
 
     err.status = llm_chain_submit(chain, req, (llm_sink){ on_event, j }, &err);
@@ -150,6 +167,9 @@ static void submit(llm_chain *chain, line_job *j, llm_request *req)
         err.status == SL_EBUSY || (err.status == SL_ERATE && req->quota.retry_after_ms > 0 &&
                                    req->quota.what && strcmp(req->quota.what, "budget") != 0);
     j->answer.again_ms = req->quota.retry_after_ms;
+    if (!j->answer.again)
+        api_count_line(j->front, chain_model(chain, req, &info), req->route, API_OUTCOME_REFUSED,
+                       NULL);
     llm_request_destroy(req);
     tell_error(j, &e);
 }
@@ -211,6 +231,18 @@ static sl_status parse(const api_lines *lines, const llm_line *line, const struc
     return status;
 }
 
+/* Finding passages blocks, and a batch has no thread for that. */
+static sl_status check_documents(llm_chain *chain, llm_request *req, openai_error *e)
+{
+    const llm_route *route = llm_chain_route(chain, req->model);
+
+    if (!req->docs && !(route && route->collection[0] && req->task != LLM_EMBED))
+        return SL_OK;
+    llm_request_destroy(req);
+    return openai_refuse(e, "rag", "unsupported_value",
+                         "The lines of a batch are not answered over documents");
+}
+
 static void *line_run(void *ctx, const llm_line *line, llm_line_fn fn, void *fn_ctx)
 {
     const api_lines *lines = ctx;
@@ -229,10 +261,12 @@ static void *line_run(void *ctx, const llm_line *line, llm_line_fn fn, void *fn_
     sl_buf_init(&j->out, OPENAI_ANSWER_MAX);
     j->fn = fn;
     j->ctx = fn_ctx;
+    j->front = lines->front;
     if (!r) {
         (void)line_check(ctx, line->url, NULL, NULL, &err);
         openai_refuse(&e, "url", "invalid_value", "%s", err.text);
-    } else if (parse(lines, line, r, j, &req, &e) == SL_OK) {
+    } else if (parse(lines, line, r, j, &req, &e) == SL_OK &&
+               check_documents(lines->chain, req, &e) == SL_OK) {
         req->caller = llm_caller_ref(line->caller);
         req->priority = line->priority;
         req->route = r->route;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "api/fields.h"
+#include "api/grounds.h"
 
 #define TOKENS_MAX ((int64_t)1 << 31)
 #define NUMBER_MAX 1e9
@@ -535,6 +536,7 @@ static const field_rule completion_rules[] = {
       .take = take_prompt,
       .json_schema = "{\"type\":[\"string\",\"array\"]}",
       .help = "text, token ids, both mixed, or a list of those" },
+    GROUNDS_REFUSED,
 };
 const body_schema llamacpp_completion_body = { .name = "LlamaCppCompletionRequest",
                                                .rules = completion_rules,

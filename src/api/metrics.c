@@ -158,6 +158,12 @@ static void models_init(api *a)
     m->errors = metric_counter(r, "sluice_request_errors_total",
                                "Model requests that failed or were refused, by code.",
                                LABELS("model_name", "code"));
+    m->removed_markers =
+        metric_counter(r, "sluice_rag_removed_markers_total",
+                       "Citation markers that pointed to no passage.", LABELS("model_name"));
+    m->nothing_found =
+        metric_counter(r, "sluice_rag_nothing_found_total",
+                       "Questions to documents that no passage was about.", LABELS("model_name"));
     m->finished = metric_counter(r, "sluice_request_success_total", "Choices that ended.",
                                  LABELS("model_name", "finished_reason"));
     m->tokens = metric_counter(r, "sluice_tokens_total",
@@ -291,6 +297,14 @@ static api_meter *meter_create(const api_metrics *m, const char *model, const ch
     return t;
 }
 
+void api_count_grounds(api *a, const char *model, const llm_docs_report *report)
+{
+    if (report->removed_markers > 0)
+        metric_add(metric_with1(a->m.removed_markers, model), (double)report->removed_markers);
+    if (report->found_nothing)
+        metric_add(metric_with1(a->m.nothing_found, model), 1);
+}
+
 const api_meter *api_meter_of(api *a, const char *model, const char *route)
 {
     api_metrics *m = &a->m;
@@ -366,6 +380,33 @@ static void count_times(const api_meter *m, const llm_usage *u, uint32_t choices
         metric_observe(m->token_mean, (double)(u->total_ns - u->ttft_ns) / 1e9 / (per_choice - 1));
 }
 
+static void count_tokens(const api_meter *m, const llm_usage *u)
+{
+    metric_add(m->fresh, (double)(u->prompt_tokens - u->cached_tokens));
+    metric_add(m->cached, (double)u->cached_tokens);
+    metric_add(m->output, (double)u->output_tokens);
+}
+
+void api_count_line(api *a, const char *model, const char *route, api_outcome outcome,
+                    const llm_usage *usage)
+{
+    const api_meter *m = a ? api_meter_of(a, model, route) : NULL;
+
+    if (!m)
+        return;
+    metric_add(m->outcomes[outcome], 1);
+    if (usage)
+        count_tokens(m, usage);
+}
+
+void api_count_finish(api *a, const char *model, llm_finish finish)
+{
+    static const char *const reasons[LLM_FINISH_COUNT] = { "none", "stop", "length", "abort" };
+
+    if (a)
+        metric_add(metric_with2(a->m.finished, model, reasons[finish]), 1);
+}
+
 void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *u, uint32_t choices,
                     double e2e_seconds)
 {
@@ -374,9 +415,7 @@ void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *u,
     metric_add(m->outcomes[outcome], 1);
     if (!u)
         return;
-    metric_add(m->fresh, (double)(u->prompt_tokens - u->cached_tokens));
-    metric_add(m->cached, (double)u->cached_tokens);
-    metric_add(m->output, (double)u->output_tokens);
+    count_tokens(m, u);
     metric_observe(m->prompt_tokens, (double)u->prompt_tokens);
     metric_observe(m->e2e, e2e_seconds);
     count_times(m, u, choices);

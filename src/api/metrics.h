@@ -35,7 +35,8 @@ typedef struct api_metrics {
     metric_family *ttft, *inter_token, *token_mean; /* seconds, as those below */
     metric_family *queue, *prefill, *decode, *inference, *e2e;
     metric_family *prompt_tokens, *output_tokens, *max_tokens, *choices;
-    pthread_mutex_t mutex; /* the list; rank: leaf */
+    metric_family *removed_markers, *nothing_found; /* answers over documents */
+    pthread_mutex_t mutex;                          /* the list; rank: leaf */
     api_meter *meters;
     size_t meter_count;
     api_gauge gauges[API_GAUGES_MAX];
@@ -58,6 +59,15 @@ void api_meter_inter_token(const api_meter *m, double seconds);
 /* Counts a request that is over; usage is NULL when it was refused. choices: of all prompts. */
 void api_meter_done(const api_meter *m, api_outcome outcome, const llm_usage *usage,
                     uint32_t choices, double e2e_seconds);
+
+/* A line of a batch that is over: how it went and its tokens. Not its times, which would hide those
+ * of requests that somebody waits for. usage as above; a NULL: nobody counts. */
+void api_count_line(api *a, const char *model, const char *route, api_outcome outcome,
+                    const llm_usage *usage);
+/* A choice that ended. */
+void api_count_finish(api *a, const char *model, llm_finish finish);
+/* Counts an answer over documents. */
+void api_count_grounds(api *a, const char *model, const llm_docs_report *report);
 
 /* A number of the engines as a family. */
 void api_add_gauge(api *a, metric_kind kind, const char *name, const char *help,

@@ -56,6 +56,7 @@ typedef struct ollama_encoder {
     sl_buf text;  /* the answer, when it is not streamed */
     sl_buf probs; /* its logprobs as JSON items */
     sl_buf *vectors;
+    sl_buf rag;     /* chats over documents: ,"rag":{...} */
     sl_buf context; /* generate: ids as JSON items */
     llm_finish finish;
 } ollama_encoder;

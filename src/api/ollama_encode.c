@@ -3,6 +3,7 @@
  * A line that streams carries its piece; the last one, with `done`, what the answer took. An answer
  * that does not stream is the last line with all the text in it. */
 #include "api/ollama.h"
+#include "api/grounds.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -80,6 +81,7 @@ sl_status ollama_encoder_init(ollama_encoder *e, const ollama_call *call)
     sl_buf_init(&e->text, OPENAI_ANSWER_MAX);
     sl_buf_init(&e->probs, OPENAI_ANSWER_MAX);
     sl_buf_init(&e->context, OPENAI_ANSWER_MAX);
+    sl_buf_init(&e->rag, OPENAI_ANSWER_MAX);
     if (req->task != LLM_EMBED)
         return SL_OK;
     e->base.choice_count = (uint32_t)SL_MAX(req->prompt_count, (size_t)1);
@@ -99,6 +101,7 @@ void ollama_encoder_deinit(ollama_encoder *e)
     sl_buf_deinit(&e->text);
     sl_buf_deinit(&e->probs);
     sl_buf_deinit(&e->context);
+    sl_buf_deinit(&e->rag);
 }
 
 encoder *ollama_encoder_create(const ollama_call *call)
@@ -199,6 +202,7 @@ static void put_last(ollama_encoder *e, const llm_usage *u, int64_t wall_ns, sl_
             (long long)u->prompt_tokens, (long long)SL_MAX(u->ttft_ns - u->queue_ns, (int64_t)0),
             (long long)u->output_tokens, (long long)SL_MAX(u->total_ns - u->ttft_ns, (int64_t)0));
     }
+    sl_buf_put(out, sl_buf_str(&e->rag), e->rag.len);
     sl_buf_putc(out, '}');
 }
 
@@ -267,7 +271,7 @@ static void on_delta(ollama_encoder *e, const llm_event *ev, int64_t wall_ns, sl
 
 static void check_buffers(ollama_encoder *e)
 {
-    bool failed = e->text.failed || e->probs.failed || e->context.failed;
+    bool failed = e->text.failed || e->probs.failed || e->context.failed || e->rag.failed;
     sl_err err = { 0 };
 
     for (uint32_t i = 0; e->vectors && !e->load_only && i < e->base.choice_count; i++)
@@ -306,6 +310,7 @@ void ollama_encode(ollama_encoder *e, const llm_event *ev, int64_t wall_ns, sl_b
         break;
     case LLM_EV_FINISH:
         e->finish = ev->finish;
+        grounds_put_field(&e->rag, ev->grounds);
         break;
     case LLM_EV_EMBEDDING:
         take_vector(e, ev);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "api/fields.h"
+#include "api/grounds.h"
 #include "base/duration.h"
 
 #define NUMBER_MAX 1e9
@@ -319,6 +320,7 @@ static const field_rule generate_rules[] = {
       .kind = FIELD_OTHER,
       .support = FIELD_REFUSED_TRUE,
       .help = "models here read text only" },
+    GROUNDS_RULE,
 };
 const body_schema ollama_generate_body = { .name = "OllamaGenerateRequest",
                                            .rules = generate_rules,
@@ -443,6 +445,7 @@ static const field_rule chat_rules[] = {
       .kind = FIELD_OTHER,
       .support = FIELD_REFUSED_TRUE,
       .help = "tool calls are not parsed yet" },
+    GROUNDS_RULE,
 };
 const body_schema ollama_chat_body = { .name = "OllamaChatRequest",
                                        .rules = chat_rules,

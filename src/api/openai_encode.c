@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
+#include "api/grounds.h"
 #include "api/openai_int.h"
 #include "base/os.h"
 
@@ -42,13 +43,14 @@ static void destroy_op(encoder *e)
     sl_free(e);
 }
 
-#define CHOICE_BUFS 9
+#define CHOICE_BUFS 11
 
 static void choice_bufs(openai_choice *c, sl_buf *ret[CHOICE_BUFS])
 {
-    sl_buf *const all[CHOICE_BUFS] = { &c->text,       &c->tokens,       &c->probs,
-                                       &c->tops,       &c->offsets,      &c->ids,
-                                       &c->prompt_ids, &c->prompt_probs, &c->stop_reason };
+    sl_buf *const all[CHOICE_BUFS] = { &c->text,        &c->tokens,       &c->probs,
+                                       &c->tops,        &c->offsets,      &c->ids,
+                                       &c->prompt_ids,  &c->prompt_probs, &c->stop_reason,
+                                       &c->annotations, &c->rag };
 
     memcpy(ret, all, sizeof all);
 }
@@ -226,6 +228,10 @@ static void take_finish(const openai_encoder *e, openai_choice *c, const llm_eve
         sl_buf_printf(&c->ids, c->ids.len ? ",%d" : "%d", ev->stop_token);
     if (ev->stop)
         put_str(&c->stop_reason, ev->stop);
+    if (ev->grounds) {
+        grounds_put_annotations(&c->annotations, ev->grounds, false);
+        grounds_put_field(&c->rag, ev->grounds);
+    }
 }
 
 /* Writes the gathered logprobs as a value and empties them. */
@@ -306,6 +312,15 @@ static void put_prompt(const openai_encoder *e, uint32_t choice, sl_buf *out)
         sl_buf_put(out, sl_buf_str(&first->prompt_probs), first->prompt_probs.len);
         sl_buf_putc(out, ']');
     }
+}
+
+/* The end of a message: its citations. */
+static void put_documents(const openai_choice *c, const char *before, sl_buf *out)
+{
+    sl_buf_printf(out, "%s\"annotations\":%s", before,
+                  c->annotations.len ? c->annotations.ptr : "[]");
+    sl_buf_put(out, sl_buf_str(&c->rag), c->rag.len);
+    sl_buf_putc(out, '}');
 }
 
 /* ---- streaming ----------------------------------------------------------------------------- */
@@ -393,7 +408,10 @@ static void stream_finish(openai_encoder *e, const llm_event *ev, sl_buf *out)
 
     stream_roles(e, out);
     chunk_open(e, ev->choice, out);
-    sl_buf_puts(out, e->task == LLM_CHAT ? "\"delta\":{}" : "\"text\":\"\"");
+    if (c->rag.len > 0)
+        put_documents(c, "\"delta\":{", out);
+    else
+        sl_buf_puts(out, e->task == LLM_CHAT ? "\"delta\":{}" : "\"text\":\"\"");
     sl_buf_printf(out, ",\"logprobs\":null,\"finish_reason\":%s", finish_text(ev->finish));
     put_extras(e, c, out);
     chunk_close(e, ev->choice, tell_prompt(e, c), out);
@@ -429,7 +447,7 @@ static void put_choice(openai_encoder *e, uint32_t i, uint32_t index, sl_buf *ou
         sl_buf_puts(out, "\"text\":");
     sl_buf_put_json(out, sl_buf_str(&c->text), c->text.len);
     if (e->task == LLM_CHAT)
-        sl_buf_puts(out, ",\"refusal\":null,\"annotations\":[]}");
+        put_documents(c, ",\"refusal\":null,", out);
     sl_buf_puts(out, ",\"logprobs\":");
     put_logprobs(e, c, out);
     sl_buf_printf(out, ",\"finish_reason\":%s", finish_text(c->finish));
@@ -566,8 +584,9 @@ static void collect_done(openai_encoder *e, sl_buf *out)
     for (uint32_t i = 0; i < e->base.choice_count && !e->base.failed; i++) {
         const openai_choice *c = &e->choices[i];
 
-        if (c->text.failed || c->tokens.failed || c->tops.failed || c->prompt_probs.failed ||
-            c->ids.failed || c->prompt_ids.failed || (e->task == LLM_EMBED && c->text.len == 0)) {
+        if (c->text.failed || c->rag.failed || c->annotations.failed || c->tokens.failed ||
+            c->tops.failed || c->prompt_probs.failed || c->ids.failed || c->prompt_ids.failed ||
+            (e->task == LLM_EMBED && c->text.len == 0)) {
             sl_err err = { 0 };
 
             sl_fail(&err, SL_EINTERNAL, "the answer could not be put together");

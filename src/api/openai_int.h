@@ -5,18 +5,19 @@
 #include "api/openai.h"
 
 struct openai_choice {
-    sl_buf text;         /* collected answer, or the JSON of one embedding */
-    sl_buf tokens;       /* chat: logprob items; completions: the quoted tokens */
-    sl_buf probs;        /* completions: token_logprobs */
-    sl_buf tops;         /* completions: top_logprobs */
-    sl_buf offsets;      /* completions: text_offset */
-    sl_buf ids;          /* token_ids */
-    sl_buf prompt_ids;   /* of a prompt's first choice: its prompt_token_ids */
-    sl_buf prompt_probs; /* the same: its prompt_logprobs */
-    int64_t chars;       /* code points of the tokens so far */
-    int64_t token_count; /* generated, as far as told */
-    double logprob_sum;  /* of those */
-    sl_buf stop_reason;  /* the stop string or token that ended it, as JSON; empty: none */
+    sl_buf text;             /* collected answer, or the JSON of one embedding */
+    sl_buf tokens;           /* chat: logprob items; completions: the quoted tokens */
+    sl_buf probs;            /* completions: token_logprobs */
+    sl_buf tops;             /* completions: top_logprobs */
+    sl_buf offsets;          /* completions: text_offset */
+    sl_buf ids;              /* token_ids */
+    sl_buf prompt_ids;       /* of a prompt's first choice: its prompt_token_ids */
+    sl_buf prompt_probs;     /* the same: its prompt_logprobs */
+    int64_t chars;           /* code points of the tokens so far */
+    int64_t token_count;     /* generated, as far as told */
+    double logprob_sum;      /* of those */
+    sl_buf annotations, rag; /* chats over documents: an array; ,"rag":{...} */
+    sl_buf stop_reason;      /* the stop string or token that ended it, as JSON; empty: none */
     llm_finish finish;
     bool prompt_told; /* in a stream: its prompt's ids */
     bool told;        /* as one of the best */

@@ -5,6 +5,7 @@
  * would change the answer but does not exist here. Lenient about the rest: unknown fields are
  * ignored, null means absent. */
 #include "api/fields.h"
+#include "api/grounds.h"
 #include "api/openai_rules.h"
 #include "api/schema.h"
 
@@ -172,6 +173,7 @@ static const field_rule chat_rules[] = {
     NO_EFFECT("prediction", NULL),
     REFUSED("audio", "this server writes text only"),
     REFUSED("web_search_options", NULL),
+    GROUNDS_RULE,
 };
 const body_schema openai_chat_body = { .name = "ChatCompletionRequest",
                                        .rules = chat_rules,
@@ -270,6 +272,7 @@ static const field_rule completion_rules[] = {
       .take = take_format,
       .help = "of type text only" },
     REFUSED("prompt_embeds", NULL),
+    GROUNDS_REFUSED,
 };
 const body_schema openai_completion_body = { .name = "CompletionRequest",
                                              .rules = completion_rules,

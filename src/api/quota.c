@@ -1,37 +1,68 @@
 /* quota.c - what limits leave a caller, in OpenAI's headers and errors. */
-#include <stdio.h>
-
 #include "api/openai.h"
 
-/* "1h2m3s", "6.5s", "120ms", as OpenAI and Go write durations. */
-static void put_duration(char *out, size_t bytes, int64_t ms)
+/* Every answer has these headers: no printf. Returns the end of the text. */
+static char *put_number(char *out, int64_t v)
 {
-    long long hours = (long long)(ms / 3600000), minutes = (long long)(ms / 60000 % 60);
-    double seconds = (double)(ms % 60000) / 1e3;
+    char digits[24], *p = digits + sizeof digits;
 
-    if (ms < 1000)
-        snprintf(out, bytes, "%lldms", (long long)ms);
-    else if (ms < 60000)
-        snprintf(out, bytes, "%.4gs", seconds);
-    else if (hours == 0)
-        snprintf(out, bytes, "%lldm%.4gs", minutes, seconds);
-    else
-        snprintf(out, bytes, "%lldh%lldm%.4gs", hours, minutes, seconds);
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    memcpy(out, p, (size_t)(digits + sizeof digits - p));
+    return out + (digits + sizeof digits - p);
+}
+
+/* Seconds with as many decimals as four digits leave room for, without zeros at the end. */
+static char *put_seconds(char *out, int64_t ms)
+{
+    int64_t part = ms < 10000 ? ms % 1000 : (ms % 1000 + 5) / 10 * 10;
+
+    ms = ms / 1000 * 1000 + part;
+    part = ms % 1000;
+    out = put_number(out, ms / 1000);
+    if (part > 0)
+        *out++ = '.';
+    for (int unit = 100; part > 0; part %= unit, unit /= 10)
+        *out++ = (char)('0' + part / unit);
+    *out++ = 's';
+    return out;
+}
+
+/* "1h2m3s", "6.5s", "120ms", as OpenAI and Go write durations. */
+static char *put_duration(char *out, int64_t ms)
+{
+    int64_t hours = ms / 3600000, minutes = ms / 60000 % 60;
+
+    if (ms < 1000) {
+        out = put_number(out, ms);
+        memcpy(out, "ms", 2);
+        return out + 2;
+    }
+    if (hours > 0) {
+        out = put_number(out, hours);
+        *out++ = 'h';
+    }
+    if (ms >= 60000) {
+        out = put_number(out, minutes);
+        *out++ = 'm';
+    }
+    return put_seconds(out, ms % 60000);
 }
 
 /* names: of the limit, of what remains, of its reset. */
 static void put_part(const llm_quota_part *p, const char *const names[3], encoder_header_fn set,
                      void *ctx)
 {
-    char value[32];
+    char value[64]; /* three numbers of at most 20 digits */
 
     if (!p->limit)
         return;
-    snprintf(value, sizeof value, "%lld", (long long)p->limit);
+    *put_number(value, p->limit) = '\0';
     set(ctx, names[0], value);
-    snprintf(value, sizeof value, "%lld", (long long)p->remaining);
+    *put_number(value, p->remaining) = '\0';
     set(ctx, names[1], value);
-    put_duration(value, sizeof value, p->reset_ms);
+    *put_duration(value, p->reset_ms) = '\0';
     set(ctx, names[2], value);
 }
 

@@ -6,8 +6,9 @@
 
 #include "api/api_int.h"
 #include "api/fields.h"
+#include "api/grounds.h"
 
-#define TOP_K_MAX       100
+#define TOP_K_MAX       64
 #define ANSWER_MAX      (16 * SL_MIB)
 #define NO_DOCS_MESSAGE "This server runs without a document service"
 
@@ -19,7 +20,10 @@ typedef struct question {
     http_exchange *x;
     bool stream, streaming;
     char id[48];
-    sl_buf answer, passages, citations, record;
+    sl_buf answer, passages, citations, left_out, record; /* lists without their brackets */
+    sl_buf trace;                                         /* JSON */
+    const char *rewritten;
+    int64_t removed_markers;
     atomic_bool cancelled;
 } question;
 
@@ -30,6 +34,8 @@ static void question_destroy(void *user)
     sl_buf_deinit(&q->answer);
     sl_buf_deinit(&q->passages);
     sl_buf_deinit(&q->citations);
+    sl_buf_deinit(&q->left_out);
+    sl_buf_deinit(&q->trace);
     sl_buf_deinit(&q->record);
     api_content_destroy(q->note.content);
     sl_free(q);
@@ -49,15 +55,17 @@ static void put_field(sl_buf *out, const char *key, const char *text)
     sl_buf_putc(out, ',');
 }
 
-static void put_passage(sl_buf *out, const llm_passage *p)
+static void add_passage(sl_buf *list, const llm_passage *p)
 {
-    sl_buf_printf(out, "%s{\"number\":%d,", out->len ? "," : "", p->number);
-    put_field(out, "document", p->document);
-    put_field(out, "title", p->title);
-    put_field(out, "heading", p->heading);
-    sl_buf_printf(out, "\"start\":%lld,\"end\":%lld,", (long long)p->begin, (long long)p->end);
-    put_field(out, "text", p->text);
-    sl_buf_printf(out, "\"score\":%.6g}", p->score);
+    sl_buf_puts(list, list->len ? "," : "");
+    grounds_put_passage(list, p);
+}
+
+static void put_list(sl_buf *out, const char *key, const sl_buf *list)
+{
+    sl_buf_printf(out, "\"%s\":[", key);
+    sl_buf_put(out, sl_buf_str(list), list->len);
+    sl_buf_putc(out, ']');
 }
 
 /* Writes q->record as one SSE record. */
@@ -84,13 +92,44 @@ static void on_passages(void *ctx, const llm_passage *passages, size_t count)
     question *q = ctx;
 
     for (size_t i = 0; i < count; i++)
-        put_passage(&q->passages, &passages[i]);
+        add_passage(&q->passages, &passages[i]);
     if (!q->stream)
         return;
-    sl_buf_printf(&q->record, "{\"id\":\"%s\",\"passages\":[", q->id);
-    sl_buf_put(&q->record, sl_buf_str(&q->passages), q->passages.len);
-    sl_buf_puts(&q->record, "]}");
+    sl_buf_printf(&q->record, "{\"id\":\"%s\",", q->id);
+    if (q->rewritten) {
+        put_field(&q->record, "question", q->rewritten);
+        sl_buf_puts(&q->record, "\"rewritten\":true,");
+    }
+    put_list(&q->record, "passages", &q->passages);
+    sl_buf_putc(&q->record, ',');
+    put_list(&q->record, "left_out", &q->left_out);
+    sl_buf_putc(&q->record, '}');
     send_record(q, "retrieval");
+}
+
+/* Comes before the passages; the text lives until the end of the query. */
+static void on_rewrite(void *ctx, const char *text)
+{
+    question *q = ctx;
+
+    q->rewritten = text;
+}
+
+static void on_left_out(void *ctx, const llm_passage *passages, size_t count)
+{
+    question *q = ctx;
+
+    for (size_t i = 0; i < count; i++)
+        add_passage(&q->left_out, &passages[i]);
+}
+
+static void on_report(void *ctx, const llm_docs_report *report)
+{
+    question *q = ctx;
+
+    q->removed_markers = report->removed_markers;
+    grounds_put_trace(&q->trace, report);
+    api_count_grounds(q->a, q->note.model, report);
 }
 
 static const api_meter *meter_of(const question *q)
@@ -122,10 +161,10 @@ static void on_citation(void *ctx, const llm_passage *passage)
     question *q = ctx;
 
     if (!q->stream) {
-        put_passage(&q->citations, passage);
+        add_passage(&q->citations, passage);
         return;
     }
-    put_passage(&q->record, passage);
+    grounds_put_passage(&q->record, passage);
     send_record(q, "citation");
 }
 
@@ -136,6 +175,15 @@ static void put_usage(sl_buf *out, const llm_usage *u)
                   "\"total_tokens\":%lld}",
                   (long long)u->prompt_tokens, (long long)u->output_tokens,
                   (long long)(u->prompt_tokens + u->output_tokens));
+}
+
+/* What ends both kinds of answers. */
+static void put_end(const question *q, const llm_usage *u, sl_buf *out)
+{
+    sl_buf_printf(out, "\"removed_markers\":%lld,\"trace\":", (long long)q->removed_markers);
+    sl_buf_puts(out, q->trace.len ? q->trace.ptr : "null");
+    sl_buf_putc(out, ',');
+    put_usage(out, u);
 }
 
 static void answer_error(question *q, sl_status status, const sl_err *err)
@@ -166,12 +214,14 @@ static void answer_whole(question *q, const llm_usage *usage)
     put_field(&b, "model", q->note.model);
     sl_buf_puts(&b, "\"answer\":");
     sl_buf_put_json(&b, sl_buf_str(&q->answer), q->answer.len);
-    sl_buf_puts(&b, ",\"citations\":[");
-    sl_buf_put(&b, sl_buf_str(&q->citations), q->citations.len);
-    sl_buf_puts(&b, "],\"passages\":[");
-    sl_buf_put(&b, sl_buf_str(&q->passages), q->passages.len);
-    sl_buf_puts(&b, "],");
-    put_usage(&b, usage);
+    sl_buf_putc(&b, ',');
+    put_list(&b, "citations", &q->citations);
+    sl_buf_putc(&b, ',');
+    put_list(&b, "passages", &q->passages);
+    sl_buf_putc(&b, ',');
+    put_list(&b, "left_out", &q->left_out);
+    sl_buf_putc(&b, ',');
+    put_end(q, usage, &b);
     sl_buf_putc(&b, '}');
     if (b.failed)
         http_respond_error(q->x, 500, "server_error", NULL, NULL, "The answer is too large");
@@ -198,7 +248,7 @@ static void on_done(void *ctx, sl_status status, const sl_err *err, const llm_us
     } else if (q->stream) {
         sl_buf_printf(&q->record, "{\"id\":\"%s\",", q->id);
         put_field(&q->record, "model", q->note.model);
-        put_usage(&q->record, usage);
+        put_end(q, usage, &q->record);
         sl_buf_putc(&q->record, '}');
         send_record(q, "done");
         http_stream_end(q->x);
@@ -210,10 +260,26 @@ static void on_done(void *ctx, sl_status status, const sl_err *err, const llm_us
 typedef struct query_call {
     llm_docs_query query;
     const char *other_name; /* of the question */
+    const char *mode;
+    const json_t *messages;
     bool stream;
 } query_call;
 
 #define QUERY(member) IN_CALL(query_call, member)
+
+/* A JSON value as it is, of the type that the rule's schema says. */
+static sl_status take_tree(const json_t *v, const field_rule *rule, const field_target *to,
+                           openai_error *err)
+{
+    bool wants_list = strstr(rule->json_schema, "\"array\"") != NULL;
+
+    if (wants_list ? !json_is_array(v) : !json_is_object(v))
+        return openai_refuse(err, rule->name, "invalid_type",
+                             "Invalid type for '%s': expected an %s, but got %s", rule->name,
+                             wants_list ? "array" : "object", json_kind(v));
+    *(const json_t **)((char *)to->call + rule->at) = v;
+    return SL_OK;
+}
 
 static const field_rule query_rules[] = {
     { .name = "question",
@@ -239,18 +305,75 @@ static const field_rule query_rules[] = {
       .kind = FIELD_BOOL,
       QUERY(query.search_only),
       .help = "passages without an answer" },
+    { .name = "filters",
+      .kind = FIELD_OTHER,
+      QUERY(query.filters),
+      .take = take_tree,
+      .json_schema = "{\"type\":\"object\"}",
+      .help = "OpenAI's comparison and compound filters over attributes" },
+    { .name = "mode",
+      .kind = FIELD_STR,
+      QUERY(mode),
+      .help = "best, lexical, dense, fused or reranked" },
+    { .name = "threshold",
+      .kind = FIELD_NUM,
+      QUERY(query.threshold),
+      .min = 0,
+      .max = 1,
+      .help = "least score of what is relevant; 0: the collection's" },
+    { .name = "messages",
+      .kind = FIELD_OTHER,
+      QUERY(messages),
+      .take = take_tree,
+      .json_schema = "{\"type\":\"array\",\"items\":{\"type\":\"object\"}}",
+      .help = "the conversation before the question; without question the last one asks" },
+    { .name = "rewrite",
+      .kind = FIELD_BOOL,
+      QUERY(query.rewrite),
+      .help = "true: a follow-up that needs messages is made to stand alone" },
     { .name = "stream", .kind = FIELD_BOOL, QUERY(stream) },
 };
 static const body_schema query_body = { .name = "DocumentsQuery",
                                         .rules = query_rules,
                                         .count = SL_COUNT_OF(query_rules) };
 
-static sl_status parse_query(const json_t *root, sl_arena *arena, query_call *ret,
+/* The conversation into chat->messages, checked as that of a chat. The last user message is the
+ * question where there is no other. */
+static sl_status parse_messages(query_call *c, llm_request *chat, openai_error *err)
+{
+    size_t count = json_array_size(c->messages);
+    const json_t *last;
+    const char *role;
+
+    if (count == 0)
+        return SL_OK;
+    SL_TRY(openai_take_messages(c->messages, chat, err));
+    c->query.messages = chat->messages;
+    last = json_array_get(chat->messages, count - 1);
+    role = json_string_value(json_object_get(last, "role"));
+    if (c->query.question || !role || strcmp(role, "user") != 0)
+        return SL_OK;
+    c->query.question =
+        sl_arena_strndup(&chat->arena, json_string_value(json_object_get(last, "content")),
+                         json_string_length(json_object_get(last, "content")));
+    if (!c->query.question || json_array_remove(chat->messages, count - 1) != 0)
+        return refuse_size(err);
+    return SL_OK;
+}
+
+/* Texts are in the arena of chat. */
+static sl_status parse_query(const json_t *root, llm_request *chat, query_call *ret,
                              openai_error *err)
 {
-    SL_TRY(body_read(&query_body, root, &(field_target){ .call = ret, .arena = arena }, err));
+    ret->query.rewrite = true;
+    SL_TRY(
+        body_read(&query_body, root, &(field_target){ .call = ret, .arena = &chat->arena }, err));
     if (!ret->query.question)
         ret->query.question = ret->other_name;
+    if (ret->mode && !grounds_mode(ret->mode, &ret->query.mode))
+        return openai_refuse(err, "mode", "invalid_value",
+                             "Invalid 'mode': expected best, lexical, dense, fused or reranked");
+    SL_TRY(parse_messages(ret, chat, err));
     if (!ret->query.question || !ret->query.question[0])
         return openai_refuse(err, "question", "missing_required_parameter",
                              "Missing required parameter: 'question'");
@@ -270,6 +393,8 @@ static question *question_create(api *a, http_exchange *x)
     sl_buf_init(&q->answer, ANSWER_MAX);
     sl_buf_init(&q->passages, ANSWER_MAX);
     sl_buf_init(&q->citations, ANSWER_MAX);
+    sl_buf_init(&q->left_out, ANSWER_MAX);
+    sl_buf_init(&q->trace, ANSWER_MAX);
     sl_buf_init(&q->record, ANSWER_MAX);
     sl_random_id(q->id, sizeof q->id, "rag-", 12);
     http_set_user(x, q, question_destroy);
@@ -291,7 +416,14 @@ static void note_model(question *q, const char *model)
 static void ask(question *q, query_call *call)
 {
     const llm_docs *docs = &q->a->options.docs;
-    const llm_docs_sink sink = { on_passages, on_delta, on_citation, on_done, q };
+    const llm_docs_sink sink = { .on_passages = on_passages,
+                                 .on_delta = on_delta,
+                                 .on_citation = on_citation,
+                                 .on_done = on_done,
+                                 .ctx = q,
+                                 .on_rewrite = on_rewrite,
+                                 .on_left_out = on_left_out,
+                                 .on_report = on_report };
     sl_err err = { .status = SL_EINTERNAL };
     sl_status status;
 
@@ -312,25 +444,25 @@ static void ask(question *q, query_call *call)
 
 static void run_query(api *a, http_exchange *x)
 {
+    llm_request *chat = llm_request_create(LLM_CHAT, OPENAI_ARENA_MAX);
     sl_span body = http_body(x);
     openai_error error = { 0 };
     query_call call = { 0 };
     json_t *root = NULL;
-    question *q = question_create(a, x);
-    sl_arena arena;
+    question *q = chat ? question_create(a, x) : NULL;
 
     if (!q) {
+        llm_request_destroy(chat);
         http_respond_error(x, 503, "server_error", NULL, NULL, "Out of memory");
         return;
     }
-    sl_arena_init(&arena, OPENAI_ARENA_MAX);
     if (parse_object((const char *)body.ptr, body.len, &root, &error) == SL_OK &&
-        parse_query(root, &arena, &call, &error) == SL_OK)
+        parse_query(root, chat, &call, &error) == SL_OK)
         ask(q, &call);
     else
         api_respond_error(a, x, &error);
     json_decref(root);
-    sl_arena_deinit(&arena);
+    llm_request_destroy(chat);
 }
 
 /* ---- routes -------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  * content_part.done, output_item.done, completed (or incomplete, failed). */
 #include <stdio.h>
 
+#include "api/grounds.h"
 #include "api/openai_int.h"
 #include "api/responses.h"
 #include "base/log.h"
@@ -21,8 +22,9 @@ typedef struct responses_encoder {
     sl_buf input, context; /* JSON, for the record */
     sl_buf owner;
     api_kept kept;
-    sl_buf text, probs; /* so far; logprob items as JSON */
-    int64_t sequence;   /* of the next event */
+    sl_buf text, probs;      /* so far; logprob items as JSON */
+    sl_buf annotations, rag; /* over documents: JSON items; ,"rag":{...} */
+    int64_t sequence;        /* of the next event */
     llm_finish finish;
     llm_usage usage;
 } responses_encoder;
@@ -61,7 +63,9 @@ static void put_part(const responses_encoder *e, bool empty, sl_buf *out)
 {
     sl_buf_puts(out, "{\"type\":\"output_text\",\"text\":");
     sl_buf_put_json(out, sl_buf_str(&e->text), empty ? 0 : e->text.len);
-    sl_buf_puts(out, ",\"annotations\":[],\"logprobs\":[");
+    sl_buf_puts(out, ",\"annotations\":");
+    sl_buf_puts(out, !empty && e->annotations.len ? e->annotations.ptr : "[]");
+    sl_buf_puts(out, ",\"logprobs\":[");
     if (!empty)
         put_buf(out, &e->probs);
     sl_buf_puts(out, "]}");
@@ -122,6 +126,8 @@ static void put_response(const responses_encoder *e, response_state state, bool 
         put_usage(out, &e->usage);
     else
         sl_buf_puts(out, "null");
+    if (state == COMPLETED || state == INCOMPLETE)
+        put_buf(out, &e->rag);
     sl_buf_putc(out, '}');
 }
 
@@ -266,7 +272,8 @@ static void encode_done(responses_encoder *e, const llm_event *ev, sl_buf *out)
     e->usage = ev->usage;
     if (!e->base.failed && e->finish == LLM_FINISH_CANCELLED)
         fail(e, SL_EBUSY, "The server ended the response early");
-    if (!e->base.failed && (e->text.failed || e->probs.failed))
+    if (!e->base.failed &&
+        (e->text.failed || e->probs.failed || e->annotations.failed || e->rag.failed))
         fail(e, SL_EINTERNAL, "The answer could not be put together");
     if (e->base.failed)
         state = FAILED;
@@ -299,6 +306,10 @@ static void encode(encoder *base, const llm_event *ev, sl_buf *out)
         break;
     case LLM_EV_FINISH:
         e->finish = ev->finish;
+        if (ev->grounds) {
+            grounds_put_annotations(&e->annotations, ev->grounds, true);
+            grounds_put_field(&e->rag, ev->grounds);
+        }
         break;
     case LLM_EV_ERROR:
         base->failed = true;
@@ -324,6 +335,8 @@ static void destroy(encoder *base)
     sl_buf_deinit(&e->owner);
     sl_buf_deinit(&e->text);
     sl_buf_deinit(&e->probs);
+    sl_buf_deinit(&e->annotations);
+    sl_buf_deinit(&e->rag);
     sl_free(e);
 }
 
@@ -387,7 +400,8 @@ encoder *responses_encoder_create(const responses_call *call, const char *model,
     sl_random_id(e->id, sizeof e->id, "resp_", RESPONSES_ID_RANDOM);
     sl_random_id(e->item_id, sizeof e->item_id, "msg_", RESPONSES_ID_RANDOM);
     snprintf(e->model, sizeof e->model, "%s", model);
-    sl_buf *all[] = { &e->settings, &e->input, &e->context, &e->owner, &e->text, &e->probs };
+    sl_buf *all[] = { &e->settings, &e->input, &e->context,     &e->owner,
+                      &e->text,     &e->probs, &e->annotations, &e->rag };
 
     for (size_t i = 0; i < SL_COUNT_OF(all); i++)
         sl_buf_init(all[i], OPENAI_ANSWER_MAX);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "api/fields.h"
+#include "api/grounds.h"
 #include "api/openai_rules.h"
 #include "base/os.h"
 
@@ -335,6 +336,7 @@ static const field_rule rules[] = {
     REFUSED("conversation", "use previous_response_id"),
     REFUSED("prompt", "there are no stored prompts"),
     REFUSED("context_management", NULL),
+    GROUNDS_RULE,
 };
 const body_schema responses_body = { .name = "ResponseRequest",
                                      .rules = rules,

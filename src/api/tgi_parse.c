@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "api/fields.h"
+#include "api/grounds.h"
 #include "api/tgi.h"
 #include "base/os.h"
 
@@ -222,6 +223,7 @@ static const field_rule generate_rules[] = {
       .kind = FIELD_BOOL,
       IN_CALL(tgi_call, add_special),
       .help = "default true" },
+    GROUNDS_REFUSED,
 };
 const body_schema tgi_generate_body = { .name = "GenerateRequest",
                                         .rules = generate_rules,

@@ -44,6 +44,9 @@ SL_NODISCARD sl_status app_check_listen(const config *c, sl_err *err);
 /* Makes the configuration anew, from the same file, environment and flags. */
 typedef sl_status (*app_config_fn)(void *ctx, config **ret, sl_err *err);
 
+/* Fetches what loading.pull names and the store lacks; what cannot be fetched is logged. Ends
+ * early, with SL_ECANCELLED, when SIGTERM or SIGINT is pending. */
+SL_NODISCARD sl_status app_fetch_first(const config *c, sl_err *err);
 /* Serves until SIGTERM or SIGINT, then drains. Logs "server.ready" with the bound address. SIGHUP
  * reloads what can change while serving, all or nothing. */
 SL_NODISCARD sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err);

@@ -12,11 +12,25 @@
 
 #define SECRET_BYTES_MAX 8192
 
+static const cyaml_schema_field_t upstream_fields[] = {
+    STR("url", config_upstream, url),
+    STR("key", config_upstream, key),
+    STR("model", config_upstream, model),
+    CYAML_FIELD_INT("dim", OPT, config_upstream, dim),
+    CYAML_FIELD_INT("context", OPT, config_upstream, context),
+    CYAML_FIELD_END,
+};
+static const cyaml_schema_field_t model_rag_fields[] = {
+    STR("collection", config_model_rag, collection),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t model_fields[] = {
     STR("name", config_model, name),
-    CYAML_FIELD_STRING_PTR("path", CYAML_FLAG_POINTER, config_model, path, 1, CYAML_UNLIMITED),
+    STR("path", config_model, path),
+    CYAML_FIELD_MAPPING("upstream", OPT, config_model, upstream, upstream_fields),
     STR("query_prefix", config_model, query_prefix),
     STR("passage_prefix", config_model, passage_prefix),
+    CYAML_FIELD_MAPPING("rag", OPT, config_model, rag, model_rag_fields),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t model_schema = {
@@ -32,6 +46,7 @@ static const cyaml_schema_field_t engine_fields[] = {
     CYAML_FIELD_INT("sequences", OPT, config_engine, sequences),
     CYAML_FIELD_INT("queue", OPT, config_engine, queue),
     CYAML_FIELD_INT("wait_ms", OPT, config_engine, wait_ms),
+    CYAML_FIELD_INT("deadline_ms", OPT, config_engine, deadline_ms),
     CYAML_FIELD_INT("step_tokens", OPT, config_engine, step_tokens),
     CYAML_FIELD_INT("mixed_prefill", OPT, config_engine, mixed_prefill),
     CYAML_FIELD_INT("speculation", OPT, config_engine, speculation),
@@ -41,6 +56,7 @@ static const cyaml_schema_field_t loading_fields[] = {
     STR("memory", config_loading, memory),
     STR("keep_alive", config_loading, keep_alive),
     CYAML_FIELD_BOOL("only_configured", OPT, config_loading, only_configured),
+    STR("pull", config_loading, pull),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t rag_fields[] = {
@@ -266,6 +282,20 @@ static sl_status take_listens(config *c, sl_err *err)
     return status;
 }
 
+/* A model is here or elsewhere. */
+static sl_status check_models(const char *file, const config *c, sl_err *err)
+{
+    for (unsigned i = 0; i < c->models_count; i++) {
+        const config_model *m = &c->models[i];
+
+        if ((!m->path || !m->path[0]) && !m->upstream.url)
+            return sl_fail(err, SL_EINVAL,
+                           "%.300s: models[%u] ('%.100s') lacks 'path' or 'upstream.url'", file, i,
+                           m->name ? m->name : "");
+    }
+    return SL_OK;
+}
+
 sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err)
 {
     cyaml_schema_field_t fields[SL_COUNT_OF(config_root_fields)];
@@ -274,6 +304,7 @@ sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err
     };
     complaint said = { "" };
     cyaml_config_t lib = library(&said);
+    sl_status status;
 
     memcpy(fields, config_root_fields, sizeof fields);
     if (serving_is_list(text, "listen"))
@@ -281,7 +312,16 @@ sl_status config_parse(const char *name, sl_span text, config **ret, sl_err *err
     if (text.len > 0 &&
         cyaml_load_data(text.ptr, text.len, &lib, &schema, (cyaml_data_t **)ret, NULL) != CYAML_OK)
         return refuse(name, &said, err);
-    return *ret ? take_listens(*ret, err) : SL_OK;
+    if (!*ret)
+        return SL_OK;
+    status = check_models(name, *ret, err);
+    if (status == SL_OK)
+        status = take_listens(*ret, err);
+    if (status != SL_OK) {
+        config_destroy(*ret);
+        *ret = NULL;
+    }
+    return status;
 }
 
 static sl_status load_file(const char *path, config **ret, sl_err *err)
@@ -340,6 +380,9 @@ void config_clear_models(config *c)
     for (unsigned i = 0; i < c->models_count; i++) {
         sl_free(c->models[i].name);
         sl_free(c->models[i].path);
+        sl_free(c->models[i].upstream.url);
+        sl_free(c->models[i].upstream.key);
+        sl_free(c->models[i].upstream.model);
         sl_free(c->models[i].query_prefix);
         sl_free(c->models[i].passage_prefix);
     }

@@ -16,10 +16,25 @@
 #include "base/log.h"
 #include "base/status.h"
 
+/* A server with OpenAI's /v1/embeddings as an embedding model. */
+typedef struct config_upstream {
+    char *url;   /* "https://api.example.com/v1"; NULL: the model is here */
+    char *key;   /* secret; NULL: none */
+    char *model; /* as the upstream calls it; NULL: the same */
+    int dim;     /* numbers in a vector */
+    int context; /* tokens; 0: 8,192 */
+} config_upstream;
+
+typedef struct config_model_rag {
+    char *collection; /* chats with the model are answered over it; NULL: over none */
+} config_model_rag;
+
 typedef struct config_model {
     char *name; /* as callers say it; NULL: the store's or the file's name */
-    char *path; /* store name, file or directory */
+    char *path; /* store name, file or directory; NULL: the upstream's */
+    config_upstream upstream;
     char *query_prefix, *passage_prefix; /* of texts to embed; NULL: as the model says */
+    config_model_rag rag;
 } config_model;
 
 typedef struct config_kv {
@@ -32,6 +47,7 @@ typedef struct config_engine {
     int sequences;     /* computed at once; 0: 64 */
     int queue;         /* requests waiting or running; 0: 512 */
     int wait_ms;       /* expected wait beyond which requests get 503; 0: by measured time */
+    int deadline_ms;   /* wait after which they get it; 0: a minute */
     int step_tokens;   /* 0: 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; 0: by measured time */
     int speculation;   /* tokens guessed by prompt lookup; 0: none unless a request asks */
@@ -41,6 +57,7 @@ typedef struct config_loading {
     char *memory;     /* of all loaded models together, "8GiB"; NULL: the machine's, less some */
     char *keep_alive; /* of models loaded on demand: "5m" (NULL), "1h30m", "0", "-1": for ever */
     bool only_configured; /* serve no model of the store but those of `models` */
+    char *pull;           /* names with commas or spaces between; NULL: none */
 } config_loading;
 
 typedef struct config_rag {

@@ -28,9 +28,16 @@ static const config_key keys[] = {
     RELOADS("log_level", "info", "debug, info, warn or error"),
     KEY("models[].name", NULL, "as callers say it; default: the store's or the file's name"),
     KEY("models[].path", NULL, "a name in the store, a file, or a directory"),
+    KEY("models[].upstream.url", NULL,
+        "instead of path: a server with OpenAI's embeddings, \"https://api.example.com/v1\""),
+    SECRET("models[].upstream.key", "its key; env:NAME or file:PATH hide it"),
+    KEY("models[].upstream.model", NULL, "as it calls the model; default: the name here"),
+    KEY("models[].upstream.dim", NULL, "how many numbers its vectors have; needed"),
+    KEY("models[].upstream.context", "8192", "tokens that it reads of a text"),
     KEY("models[].query_prefix", NULL,
         "what an embedding model gets before a query; default: as its files or its name say"),
     KEY("models[].passage_prefix", NULL, "the same before a passage"),
+    KEY("models[].rag.collection", NULL, "chats by this name are answered over these documents"),
     SECRET("api_keys[]", "keys that may do everything; env:NAME or file:PATH hide them"),
     KEY("kv.memory", "1GiB", "KV cache of each chat model"),
     KEY("kv.type", "auto",
@@ -42,6 +49,10 @@ static const config_key keys[] = {
     KEY("engine.wait_ms", "0",
         "expected wait beyond which requests get 503 once all sequences are busy; 0: half the time "
         "that a request takes, at least 500"),
+    KEY("engine.deadline_ms", "60000",
+        "a request that waited so long for its turn gets 503; as a rule a minute, or "
+        "engine.wait_ms "
+        "where that is longer"),
     KEY("engine.step_tokens", "512", "tokens computed in one step"),
     KEY("engine.mixed_prefill", "0",
         "prompt tokens in a step beside running streams; 0: by measured time"),
@@ -52,6 +63,10 @@ static const config_key keys[] = {
     KEY("loading.keep_alive", "5m",
         "how long models stay that were loaded on demand; 0: not at all, -1: for ever"),
     KEY("loading.only_configured", "false", "serve no model of the store but those of `models`"),
+    KEY("loading.pull", NULL,
+        "models fetched at the start where the store lacks them, as smollm2,minilm; one that "
+        "cannot "
+        "be fetched is logged"),
     KEY("rag.embedding_model", "minilm", NULL),
     KEY("rag.chat_model", "smollm2", NULL),
     KEY("rag.rerank_model", "", "cross-encoder that orders what was found; none without it"),

@@ -139,6 +139,8 @@ static const config_model *configured(const models *m, const char *name)
         const config_model *c = &m->c->models[i];
         char own[129];
 
+        if (!c->path)
+            continue; /* it is elsewhere */
         if (c->name)
             snprintf(own, sizeof own, "%s", c->name);
         else
@@ -164,6 +166,7 @@ sl_status models_options(const models *m, const char *name, engine_options *ret,
                              .seqs_max = c->engine.sequences,
                              .queue_max = c->engine.queue,
                              .wait_ms = c->engine.wait_ms,
+                             .deadline_ms = c->engine.deadline_ms,
                              .step_tokens = c->engine.step_tokens,
                              .mixed_prefill = c->engine.mixed_prefill,
                              .spec_tokens = c->engine.speculation,
@@ -358,6 +361,12 @@ sl_status models_add(models *m, const config_model *which, bool configured, unsi
     SL_TRY(add_managed(m, name, &d, configured, &s, err));
     if (!configured)
         s->keep_ns = s->keep_first = KEEP_FOREVER;
+    if (which->rag.collection) {
+        if (strlen(which->rag.collection) >= sizeof s->route->collection)
+            return sl_fail(err, SL_EINVAL, "models: the collection's name '%.64s...' is too long",
+                           which->rag.collection);
+        snprintf(s->route->collection, sizeof s->route->collection, "%s", which->rag.collection);
+    }
     SL_TRY(add_alias(m, which, s, err));
     if (managed_owner(s) != s)
         return SL_OK; /* there is an engine of these files */

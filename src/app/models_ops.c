@@ -302,6 +302,17 @@ static void tell(const llm_progress_sink *sink, const char *status)
         sink->fn(sink->ctx, &(llm_progress){ .status = status });
 }
 
+/* What a model of a hub is called that was asked for by this name: as Ollama's clients go on
+ * calling it, "hf.co/owner/repo:Q4_0". NULL: by its file. */
+static const char *name_of(const char *name, char ret[129])
+{
+    const char *bare = strncmp(name, "https://", 8) == 0 ? name + 8 : name;
+
+    if (strncmp(bare, "hf.co/", 6) != 0 && strncmp(bare, "huggingface.co/", 15) != 0)
+        return NULL;
+    return recipe_name(bare, ret, NULL) == SL_OK ? ret : NULL;
+}
+
 /* What a caller may fetch: names of the catalogue and repositories of a hub. */
 static sl_status source_of(const char *name, char *ret, size_t bytes, sl_err *err)
 {
@@ -349,10 +360,11 @@ static sl_status ops_pull(void *ctx, const char *name, const llm_progress_sink *
 {
     models *m = ctx;
     pulling p = { .sink = sink };
-    pull_options o = { .on_progress = sink->fn ? on_pull_progress : NULL,
+    char source[600], got[129], called[129];
+    pull_options o = { .name = name_of(name, called),
+                       .on_progress = sink->fn ? on_pull_progress : NULL,
                        .ctx = &p,
                        .cancelled = sink->cancelled };
-    char source[600], got[129];
     sl_status status;
 
     SL_TRY(source_of(name, source, sizeof source, err));

@@ -23,7 +23,8 @@ sl_status recipe_name(const char *name, char ret[129], sl_err *err)
     ret[len] = '\0';
     if (!model_store_name_ok(ret))
         return sl_fail(err, SL_EINVAL,
-                       "'%.128s' is not a model name: use letters, digits, '.', '_', '-' and ':'",
+                       "'%.128s' is not a model name: use letters, digits, '.', '_', '-', ':' and "
+                       "'/' between names",
                        ret);
     return SL_OK;
 }

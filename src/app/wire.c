@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/access.h"
 #include "api/api.h"
@@ -15,13 +15,16 @@
 #include "app/scripted.h"
 #include "app/serving.h"
 #include "app/watch.h"
+#include "base/hold.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "gateway/gateway.h"
 #include "http/http.h"
 #include "jobs/jobs.h"
 #include "rag/rag.h"
 
 #define DRAIN_SECONDS_DEFAULT 30
+#define UPSTREAMS_MAX         16
 
 struct app {
     const config *c;
@@ -29,6 +32,8 @@ struct app {
     app_config_fn remake;
     void *remake_ctx;
     scripted *script; /* at most one; NULL outside of measurements */
+    upstream *upstreams[UPSTREAMS_MAX];
+    int upstream_count;
     llm_chain chain;
     models *models;
     rag *rag;
@@ -37,6 +42,7 @@ struct app {
     jobs *jobs;      /* the same */
     api_lines lines; /* of batches */
     metric_registry *metrics;
+    int hold;         /* on the data directory, -1: none */
     char scratch[64]; /* the folder of a store that is gone afterwards, or "" */
 };
 
@@ -50,11 +56,14 @@ sl_status app_resolve_model(const config *c, const char *name, sl_buf *ret_path,
         sl_buf_puts(ret_path, name);
         return sl_buf_ok(ret_path, "path", err);
     }
-    if (strchr(name, '/'))
+    if (strchr(name, '/') && !model_store_name_ok(name))
         return sl_fail(err, SL_ENOTFOUND, "%s: no such file or directory", name);
     SL_TRY(model_store_open(c->data, &s, err));
     status = model_store_resolve(s, name, ret_path, err);
     model_store_close(s);
+    if (status == SL_ENOTFOUND && strchr(name, '/'))
+        return sl_fail(err, status, "%s: no such file or directory, nor a model of that name in %s",
+                       name, c->data);
     if (status == SL_ENOTFOUND)
         return sl_fail(err, status, "no model '%s' in %s; fetch it with: sluice pull %s", name,
                        c->data, name);
@@ -76,8 +85,43 @@ sl_status app_open_model(const config *c, const char *name, model_file **ret, sl
     return status;
 }
 
+static sl_status add_upstream(app *a, const config_model *m, sl_err *err)
+{
+    const config_upstream *c = &m->upstream;
+    upstream_options o = { .name = m->name,
+                           .url = c->url,
+                           .model = c->model,
+                           .dim = c->dim,
+                           .context = c->context,
+                           .query_prefix = m->query_prefix,
+                           .passage_prefix = m->passage_prefix };
+    char *key = NULL;
+    sl_status status = SL_OK;
+
+    if (!m->name || !m->name[0])
+        return sl_fail(err, SL_EINVAL, "models[].upstream %s: the model needs a name", c->url);
+    if (a->upstream_count == UPSTREAMS_MAX)
+        return sl_fail(err, SL_ELIMIT, "more than %d upstreams", UPSTREAMS_MAX);
+    if (c->key)
+        status = config_secret(c->key, &key, err);
+    o.key = key;
+    if (status == SL_OK)
+        status = upstream_open(&o, &a->upstreams[a->upstream_count], err);
+    sl_free(key);
+    if (status != SL_OK)
+        return status;
+    a->upstream_count++;
+    return llm_chain_add(&a->chain, m->name, upstream_backend(a->upstreams[a->upstream_count - 1]),
+                         err);
+}
+
 static sl_status add_model(app *a, const config_model *m, unsigned needs, sl_err *err)
 {
+    if (m->upstream.url && m->path)
+        return sl_fail(err, SL_EINVAL, "models: '%s' has a path and an upstream; one of them",
+                       m->path);
+    if (m->upstream.url)
+        return needs & APP_EMBED ? add_upstream(a, m, err) : SL_OK;
     if (strncmp(m->path, SCRIPTED_PREFIX, sizeof SCRIPTED_PREFIX - 1) != 0)
         return models_add(a->models, m, true, needs, err);
     if (a->script)
@@ -110,16 +154,20 @@ static sl_status load_store(app *a, unsigned needs, sl_err *err)
     return status;
 }
 
-static sl_status check_needs(const app *a, unsigned needs, sl_err *err)
+/* A server may begin without a model: POST /api/pull or `sluice pull` brings one while it runs. */
+static sl_status check_needs(const app *a, unsigned needs, bool may_be_empty, sl_err *err)
 {
     bool chat = llm_chain_find(&a->chain, NULL, LLM_CHAT) != NULL;
     bool embed = llm_chain_find(&a->chain, NULL, LLM_EMBED) != NULL;
 
     if (!(needs & (APP_CHAT | APP_EMBED)))
         return SL_OK;
-    if (atomic_load(&a->chain.route_count) == 0)
+    if (atomic_load(&a->chain.route_count) == 0 && !may_be_empty)
         return sl_fail(err, SL_ENOTFOUND,
                        "no model to load; fetch the defaults with: sluice pull smollm2 minilm");
+    if (!chat && !embed && may_be_empty)
+        SL_LOG(SL_LOG_WARN, "model.none", SL_F_STR("data", a->c->data),
+               SL_F_STR("hint", "bring one with POST /api/pull or: sluice pull smollm2 minilm"));
     if ((needs & APP_DOCS) && (((needs & APP_CHAT) && !chat) || ((needs & APP_EMBED) && !embed)))
         return sl_fail(
             err, SL_ENOTFOUND,
@@ -180,26 +228,29 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
 {
     app *a = sl_calloc(1, sizeof *a);
     bool serving = needs == (APP_CHAT | APP_EMBED);
+    bool watches = serving && !c->loading.only_configured;
     sl_status status = SL_OK;
 
     if (!a)
         return sl_fail(err, SL_ENOMEM, "out of memory");
     a->c = c;
-    status = models_create(c, &a->chain, &a->models, err);
+    a->hold = -1;
+    if (serving || (needs & APP_DOCS)) /* what only reads is not told to wait for a restore */
+        status = sl_dir_hold(c->data, false, &a->hold, err);
+    if (status == SL_OK)
+        status = models_create(c, &a->chain, &a->models, err);
     for (unsigned i = 0; i < c->models_count && status == SL_OK; i++)
         status = add_model(a, &c->models[i], needs, err);
     if (status == SL_OK && atomic_load(&a->chain.route_count) == 0)
         status = load_store(a, needs, err);
-    if (status == SL_OK && serving && !c->loading.only_configured)
+    if (status == SL_OK && watches)
         status = models_watch_store(a->models, err);
     if (status == SL_OK)
-        status = check_needs(a, needs, err);
+        status = check_needs(a, needs, watches, err);
     if (status == SL_OK && (needs & APP_SCRATCH))
         status = make_scratch(a, err);
-    if (status == SL_OK &&
-        ((needs & APP_DOCS) || (serving && llm_chain_find(&a->chain, NULL, LLM_CHAT) &&
-                                llm_chain_find(&a->chain, NULL, LLM_EMBED))))
-        status = open_docs(a, serving || (needs & APP_INGEST), err);
+    if (status == SL_OK && (serving || (needs & APP_DOCS)))
+        status = open_docs(a, serving || (needs & APP_INGEST), err); /* its models may come later */
     if (status == SL_OK)
         *ret = a;
     else
@@ -215,11 +266,15 @@ void app_destroy(app *a)
     drop_scratch(a);
     models_destroy(a->models);
     scripted_close(a->script);
+    for (int i = 0; i < a->upstream_count; i++)
+        upstream_close(a->upstreams[i]);
     jobs_close(a->jobs);
     books_close(a->books);
     kept_close(a->kept);
     config_destroy(a->reloaded);
     metric_registry_destroy(a->metrics);
+    if (a->hold >= 0)
+        close(a->hold);
     sl_free(a);
 }
 
@@ -368,6 +423,7 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
         status = watch_content(a->c, &o.log_content, err);
     if (status == SL_OK)
         status = api_create(&o, server, &front, err);
+    a->lines.front = front;
     if (status == SL_OK)
         status = jobs_start(a->jobs, err);
     if (status == SL_OK)
@@ -385,6 +441,8 @@ static sl_status serve(app *a, access_control *access, http_server *server, sl_e
     models_stop(a->models);
     if (a->script)
         scripted_stop(a->script);
+    for (int i = 0; i < a->upstream_count; i++)
+        upstream_stop(a->upstreams[i]);
     http_server_destroy(server);
     api_destroy(front);
     return status;
@@ -413,7 +471,7 @@ static sl_status open_jobs(app *a, access_control *access, sl_err *err)
                        .concurrency = a->c->jobs.concurrency };
     uint64_t bytes = 0;
 
-    a->lines = (api_lines){ &a->chain, kept_responses(a->kept) };
+    a->lines = (api_lines){ &a->chain, kept_responses(a->kept), NULL };
     if (a->c->jobs.file_max)
         SL_TRY(config_bytes(a->c->jobs.file_max, &bytes, err));
     o.file_bytes_max = (int64_t)bytes;

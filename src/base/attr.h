@@ -15,11 +15,11 @@
 #define SL_MAX(a, b)    ((a) > (b) ? (a) : (b))
 #define SL_CACHE_LINE   64
 
-/* True in builds with AddressSanitizer, which reserves terabytes of address space. */
-#if defined(__SANITIZE_ADDRESS__)
+/* 1 in builds with Address- or ThreadSanitizer, which reserve terabytes of address space. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SL_SANITIZED 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define SL_SANITIZED 1
 #endif
 #endif

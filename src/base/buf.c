@@ -28,6 +28,8 @@ void sl_buf_clear(sl_buf *b)
 #define FIRST_BYTES                                                                                \
     ((size_t)128) /* of a buffer: most hold a line or more, and growing by steps is slow */
 
+#define SHORT_BYTES ((size_t)96) /* of a text that printf makes, as a rule */
+
 /* Makes room for len more bytes and the terminator. */
 static bool reserve(sl_buf *b, size_t len)
 {
@@ -49,7 +51,9 @@ static bool reserve(sl_buf *b, size_t len)
 
 void sl_buf_put(sl_buf *b, const void *bytes, size_t len)
 {
-    if (!reserve(b, len))
+    /* As a rule there is room: len < cap - len and its terminator fit, and cap is within max + 1.
+     */
+    if (SL_UNLIKELY(b->failed || len >= b->cap - b->len) && !reserve(b, len))
         return;
     if (len)
         memcpy(b->ptr + b->len, bytes, len);
@@ -87,7 +91,8 @@ void sl_buf_printf(sl_buf *b, const char *fmt, ...)
     va_list ap;
     int len;
 
-    if (!reserve(b, 0)) /* short texts fit at once */
+    /* Short texts fit at once. */
+    if (!reserve(b, b->max - SL_MIN(b->len, b->max) >= SHORT_BYTES ? SHORT_BYTES : 0))
         return;
     room = b->cap - b->len;
     va_start(ap, fmt);

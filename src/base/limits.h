@@ -68,6 +68,13 @@
 #define SL_BATCHES_LOADED   16   /* run at the same time; the others wait their turn on the disk */
 #define SL_PARTS_MAX        1024 /* of an upload: 64 GiB in parts of 64 MiB */
 
+/* Backups: a stored file is one member, a model a few. */
+#define SL_BACKUP_VERSION            1
+#define SL_BACKUP_MEMBERS_MAX        (1 << 20)
+#define SL_BACKUP_NAME_BYTES_MAX     1024 /* as paths in a model's tree */
+#define SL_BACKUP_DEPTH_MAX          16   /* directories in each other; ours have 5 */
+#define SL_BACKUP_MANIFEST_BYTES_MAX (256 * SL_MIB)
+
 /* Engine. */
 #define SL_THREADS_MAX     256
 #define SL_KV_BLOCK_TOKENS 16

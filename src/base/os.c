@@ -259,14 +259,6 @@ void sl_thread_yield_to_others(void)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_BEHIND);
 }
 
-void sl_thread_run_idle(void)
-{
-    const struct sched_param none = { 0 };
-
-    if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) /* of the thread, on Linux */
-        sl_thread_yield_to_others();
-}
-
 int sl_cpu_count(void)
 {
     cpu_set_t set;

@@ -49,10 +49,6 @@ int sl_open_files_raise(void);
 /* Lets the calling thread run behind the others, for good. */
 void sl_thread_yield_to_others(void);
 
-/* Lets the calling thread, and those it makes from now on, run only where no other thread of the
- * machine wants the processor, for good. */
-void sl_thread_run_idle(void);
-
 /* Processors this process may run on, at least 1. */
 int sl_cpu_count(void);
 /* Bytes of memory this process may fill: the machine's, or less where a control group says so. */

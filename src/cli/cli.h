@@ -37,6 +37,9 @@ int cmd_config(int argc, char **argv);
 int cmd_usage(int argc, char **argv);
 int cmd_batch(int argc, char **argv);
 int cmd_openapi(int argc, char **argv);
+int cmd_backup(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
+int cmd_health(int argc, char **argv);
 
 /* ---- options -----------------------------------------------------------------------------------
  */
@@ -94,6 +97,10 @@ typedef struct cli_common {
 SL_NODISCARD sl_status cli_build_config(const cli_common *common, config **ret, sl_err *err);
 /* The same, and logs as it says. */
 SL_NODISCARD sl_status cli_config(const cli_common *common, bool quiet, config **ret, sl_err *err);
+
+/* The URL of a server by its `listen`; one that listens on all addresses is asked on this machine's
+ * own. */
+void cli_server_url(const char *listen, sl_buf *out);
 
 /* Ctrl-C as a flag: set by the signal, cleared by the caller. Installed by cli_catch_interrupt. */
 extern atomic_bool cli_interrupted;

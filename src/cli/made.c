@@ -43,10 +43,16 @@ static sl_status take_file(model_store *s, const char *name, const char *modelfi
     return status;
 }
 
-static bool is_path(const char *from)
+/* A name of the store may look like a path, too. */
+static bool is_path(const model_store *s, const char *from)
 {
     size_t len = strlen(from);
+    json_t *manifest = NULL;
 
+    if (model_store_name_ok(from) && model_store_manifest(s, from, &manifest, NULL) == SL_OK) {
+        json_decref(manifest);
+        return false;
+    }
     return strchr(from, '/') || from[0] == '.' || (len > 5 && strcmp(from + len - 5, ".gguf") == 0);
 }
 
@@ -67,7 +73,7 @@ static sl_status create(const config *c, const char *name, const char *path, sl_
         status = modelfile_parse(sl_buf_str(&text), text.len, &f, err);
     if (status == SL_OK)
         status = model_store_open(c->data, &s, err);
-    if (status == SL_OK && is_path(f.from))
+    if (status == SL_OK && is_path(s, f.from))
         status = take_file(s, bare, path, &f.from, got, err);
     r = (llm_recipe){ .name = bare,
                       .from = f.from,

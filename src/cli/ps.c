@@ -7,18 +7,19 @@
 
 #define ANSWER_BYTES_MAX (16 * SL_MIB)
 
-/* A server that listens on all addresses is asked on this machine's own. */
-static void put_url(const char *listen, sl_buf *out)
+void cli_server_url(const char *listen, sl_buf *out)
 {
-    const char *colon = strrchr(listen, ':');
+    bool tls = strncmp(listen, "https://", 8) == 0;
+    const char *scheme = tls ? "https" : "http";
+    const char *colon = strrchr(listen += tls ? 8 : 0, ':');
     size_t len = colon ? (size_t)(colon - listen) : 0;
     bool all =
         len == 0 || strncmp(listen, "0.0.0.0", len) == 0 || strncmp(listen, "[::]", len) == 0;
 
     if (all)
-        sl_buf_printf(out, "http://127.0.0.1%s", colon ? colon : "");
+        sl_buf_printf(out, "%s://127.0.0.1%s", scheme, colon ? colon : "");
     else
-        sl_buf_printf(out, "http://%s", listen);
+        sl_buf_printf(out, "%s://%s", scheme, listen);
 }
 
 static sl_status ask(const char *url, const char *key, json_t **ret, sl_err *err)
@@ -101,7 +102,7 @@ int cmd_ps(int argc, char **argv)
     if (status == SL_OK && url)
         sl_buf_put(&where, url, strlen(url) - (url[0] && url[strlen(url) - 1] == '/'));
     else if (status == SL_OK)
-        put_url(c->listen, &where);
+        cli_server_url(c->listen, &where);
     sl_buf_puts(&where, "/api/ps");
     if (status == SL_OK)
         status = ask(sl_buf_str(&where), key && key[0] ? key : NULL, &list, &err);

@@ -29,6 +29,7 @@ typedef struct rag_action {
 int rag_add(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_status(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_show(llm_docs docs, const rag_args *args, int argc, char **argv);
+int rag_ask(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_search(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_eval(llm_docs docs, const rag_args *args, int argc, char **argv);
 int rag_rm(llm_docs docs, const rag_args *args, int argc, char **argv);

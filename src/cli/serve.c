@@ -100,11 +100,14 @@ int cmd_serve(int argc, char **argv)
     if (status == SL_OK)
         status = app_start_log(c, &err);
     if (status == SL_OK)
+        status = app_fetch_first(c, &err);
+    if (status == SL_OK)
         status = app_create(c, APP_CHAT | APP_EMBED, &a, &err);
     if (status == SL_OK)
         status = app_serve(a, remake_config, &f, &err);
     app_destroy(a);
     sl_log_stop();
     config_destroy(c);
-    return status == SL_OK ? CLI_OK : cli_fail(&err);
+    /* Told to end before it served: it did what it was told. */
+    return status == SL_OK || status == SL_ECANCELLED ? CLI_OK : cli_fail(&err);
 }

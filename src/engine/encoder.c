@@ -46,6 +46,7 @@ struct encoder {
     attn_task *tasks;
     int task_count;
     work (*work)[WORK_COUNT]; /* [layers] */
+    int unit_from, unit_to;   /* what a run of the team computes */
 };
 
 static uint8_t *text_block(const encoder *e, int block, int head)
@@ -235,41 +236,68 @@ static void act_share(encoder *e, unsigned kinds, int me, int n)
     }
 }
 
-static void layer(encoder *e, int i, int me, int n)
-{
-    const weights_layer *l = &e->w->layers[i];
-    bool last = i + 1 == e->w->params.layers;
-    const matmul_ctx *mm = &e->scratch[me].mm;
-    work *next = e->work[i];
-    const matmul_job qkv[] = { { &l->q, e->q, e->stride },
-                               { &l->k, e->kk, e->stride },
-                               { &l->v, e->v, e->stride } };
-    const matmul_job o = { &l->o, e->tmp, e->stride };
-    /* What goes through the activation comes first. */
-    const matmul_job up[] = { { e->up ? &l->gate : &l->up, e->ff.f, e->ff.stride },
-                              { &l->up, e->up, e->ff.stride } };
-    const matmul_job down = { &l->down, e->tmp, e->stride };
+/* A layer is cut where all members meet, into parts of at most a third of it. */
+enum { PART_QKV, PART_ATTN, PART_O, PART_UP, PART_DOWN, PART_COUNT };
 
-    matmul_share(mm, &next[WORK_QKV], qkv, 3, &e->x, e->tokens);
-    team_barrier(e->t);
+static void attn_part(encoder *e, int i, int me, int n)
+{
     kv_share(e, me, n);
     team_barrier(e->t);
     attn_share(e, i, me, n);
     team_barrier(e->t);
-    convert_share(e, &e->att, e->w->params.dim, act_bit(e->k, &l->o), me, n);
-    team_barrier(e->t);
-    matmul_share(mm, &next[WORK_O], &o, 1, &e->att, e->tokens);
+    convert_share(e, &e->att, e->w->params.dim, act_bit(e->k, &e->w->layers[i].o), me, n);
+}
+
+static void o_part(encoder *e, int i, int me, int n)
+{
+    const weights_layer *l = &e->w->layers[i];
+    const matmul_job o = { &l->o, e->tmp, e->stride };
+
+    matmul_share(&e->scratch[me].mm, &e->work[i][WORK_O], &o, 1, &e->att, e->tokens);
     team_barrier(e->t);
     residual_share(e, l->attn_norm, l->attn_norm_b, up_kinds(e, l), me, n);
-    team_barrier(e->t);
-    matmul_share(mm, &next[WORK_UP], up, e->up ? 2 : 1, &e->x, e->tokens);
-    team_barrier(e->t);
+}
+
+static void down_part(encoder *e, int i, int me, int n)
+{
+    const weights_layer *l = &e->w->layers[i];
+    bool last = i + 1 == e->w->params.layers;
+    const matmul_job down = { &l->down, e->tmp, e->stride };
+
     act_share(e, act_bit(e->k, &l->down), me, n);
     team_barrier(e->t);
-    matmul_share(mm, &next[WORK_DOWN], &down, 1, &e->ff, e->tokens);
+    matmul_share(&e->scratch[me].mm, &e->work[i][WORK_DOWN], &down, 1, &e->ff, e->tokens);
     team_barrier(e->t);
     residual_share(e, l->ffn_norm, l->ffn_norm_b, last ? 0 : qkv_kinds(e, &l[1]), me, n);
-    team_barrier(e->t);
+}
+
+static void layer_part(encoder *e, int i, int part, int me, int n)
+{
+    const weights_layer *l = &e->w->layers[i];
+    const matmul_ctx *mm = &e->scratch[me].mm;
+    const matmul_job qkv[] = { { &l->q, e->q, e->stride },
+                               { &l->k, e->kk, e->stride },
+                               { &l->v, e->v, e->stride } };
+    /* What goes through the activation comes first. */
+    const matmul_job up[] = { { e->up ? &l->gate : &l->up, e->ff.f, e->ff.stride },
+                              { &l->up, e->up, e->ff.stride } };
+
+    switch (part) {
+    case PART_QKV:
+        matmul_share(mm, &e->work[i][WORK_QKV], qkv, 3, &e->x, e->tokens);
+        break;
+    case PART_ATTN:
+        attn_part(e, i, me, n);
+        break;
+    case PART_O:
+        o_part(e, i, me, n);
+        break;
+    case PART_UP:
+        matmul_share(mm, &e->work[i][WORK_UP], up, e->up ? 2 : 1, &e->x, e->tokens);
+        break;
+    default:
+        down_part(e, i, me, n);
+    }
 }
 
 int encoder_width(const weights *w)
@@ -322,21 +350,46 @@ static void pool_text(encoder *e, int i)
         text->out[c] = (float)((double)text->out[c] / sqrt(norm));
 }
 
-static void run_member(void *ctx, int me, int n)
+static void pool_share(encoder *e, int me, int n)
 {
-    encoder *e = ctx;
     int begin, end;
 
-    embed_share(e, me, n);
-    team_barrier(e->t);
-    for (int i = 0; i < e->w->params.layers; i++)
-        layer(e, i, me, n);
     team_share(e->text_count, me, n, &begin, &end);
     for (int i = begin; i < end; i++)
         e->w->params.pool == MODEL_POOL_RANK ? rank_text(e, i) : pool_text(e, i);
 }
 
-void encoder_run(encoder *e, const encoder_text *texts, int text_count)
+/* Units: the embedding, the parts of the layers, the pooling. */
+static int unit_count(const encoder *e)
+{
+    return e->w->params.layers * PART_COUNT + 2;
+}
+
+/* Units [unit_from, unit_to). */
+static void run_member(void *ctx, int me, int n)
+{
+    encoder *e = ctx;
+
+    for (int u = e->unit_from; u < e->unit_to; u++) {
+        if (u > e->unit_from)
+            team_barrier(e->t);
+        if (u == 0)
+            embed_share(e, me, n);
+        else if (u + 1 == unit_count(e))
+            pool_share(e, me, n);
+        else
+            layer_part(e, (u - 1) / PART_COUNT, (u - 1) % PART_COUNT, me, n);
+    }
+}
+
+static void run_units(encoder *e, int from, int to)
+{
+    e->unit_from = from;
+    e->unit_to = to;
+    team_run(e->t, run_member, e);
+}
+
+static void take_batch(encoder *e, const encoder_text *texts, int text_count)
 {
     int block = 0;
 
@@ -363,12 +416,26 @@ void encoder_run(encoder *e, const encoder_text *texts, int text_count)
                 e->tasks[e->task_count++] =
                     (attn_task){ i, h, first + t, first + SL_MIN(t + ATTN_QUERIES, count) };
     }
-    if (text_count == 0)
-        return;
     for (int i = 0; i < e->w->params.layers; i++)
         for (int j = 0; j < WORK_COUNT; j++)
             atomic_store_explicit(&e->work[i][j].next, 0, memory_order_relaxed);
-    team_run(e->t, run_member, e);
+}
+
+void encoder_run(encoder *e, const encoder_text *texts, int text_count)
+{
+    take_batch(e, texts, text_count);
+    if (text_count > 0)
+        run_units(e, 0, unit_count(e));
+}
+
+void encoder_run_paced(encoder *e, const encoder_text *texts, int text_count,
+                       void (*pace)(void *ctx), void *ctx)
+{
+    take_batch(e, texts, text_count);
+    for (int u = 0; text_count > 0 && u < unit_count(e); u++) {
+        pace(ctx);
+        run_units(e, u, u + 1);
+    }
 }
 
 static bool make_rope(encoder *e)

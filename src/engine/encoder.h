@@ -28,5 +28,9 @@ int encoder_width(const weights *w);
 
 /* The counts sum to at most tokens_max; ids are below the vocabulary size. */
 void encoder_run(encoder *e, const encoder_text *texts, int text_count);
+/* The same, but calls pace before each of the short units that the work is made of; it may block:
+ * meanwhile the team is at rest. */
+void encoder_run_paced(encoder *e, const encoder_text *texts, int text_count,
+                       void (*pace)(void *ctx), void *ctx);
 
 #endif

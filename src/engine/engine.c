@@ -12,6 +12,7 @@
 
 #define SEQS_MAX_DEFAULT    64
 #define QUEUE_MAX_DEFAULT   512
+#define DEADLINE_MS_DEFAULT 60000
 #define STEP_TOKENS_DEFAULT 512
 #define DRAFT_STEP_TOKENS   24 /* with more tokens a step takes longer by each guess */
 #define CONTEXT_DEFAULT     8192
@@ -188,9 +189,9 @@ static void tell_busy(engine *e)
         return;
     atomic_store(&e->is_busy, busy);
     if (busy)
-        aside_others_begin();
+        aside_others_begin(e->dec != NULL);
     else
-        aside_others_end();
+        aside_others_end(e->dec != NULL);
 }
 
 /* Of an engine that could not start: nothing is computed. */
@@ -213,6 +214,7 @@ void *engine_main(void *arg)
     while (go) {
         go = take_inbox(e);
         drop_cancelled(e);
+        drop_overdue(e);
         tell_busy(e);
         if (status != SL_OK)
             fail_live(e, &err);
@@ -226,7 +228,6 @@ void *engine_main(void *arg)
         }
     }
     SL_ASSERT(e->live_count == 0);
-    aside_stop(e);
     return NULL;
 }
 
@@ -392,6 +393,7 @@ static void set_defaults(engine_options *o, const model_params *p, kernels_kv kv
     o->threads = o->threads > 0 ? o->threads : sl_cpu_count();
     o->seqs_max = o->seqs_max > 0 ? o->seqs_max : SEQS_MAX_DEFAULT;
     o->queue_max = o->queue_max > 0 ? o->queue_max : QUEUE_MAX_DEFAULT;
+    o->deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : SL_MAX(DEADLINE_MS_DEFAULT, o->wait_ms);
     o->step_tokens = SL_MAX(o->step_tokens > 0 ? o->step_tokens : STEP_TOKENS_DEFAULT, o->seqs_max);
     if (model_arch_encodes(p->arch)) {
         o->context_max = p->context;

@@ -26,6 +26,8 @@ typedef struct engine_options {
     int queue_max;     /* requests waiting or running; default 512 */
     int wait_ms;       /* expected wait beyond which requests are refused; default: half the time
                           that one takes, at least half a second */
+    int deadline_ms;   /* a request that waited so long for its turn is refused; default: a minute,
+                          or wait_ms where that is longer */
     int step_tokens;   /* default 512 */
     int mixed_prefill; /* prompt tokens in a step beside decodes; default: by measured time */
     int spec_tokens;   /* guesses by prompt lookup when a request does not say; default none */

@@ -19,7 +19,6 @@ typedef struct pending_token {
 } pending_token;
 
 typedef struct job job;
-typedef struct aside_runner aside_runner;
 
 #define JUDGE_WORDS 4 /* spellings of yes, and of no */
 
@@ -105,7 +104,8 @@ struct engine {
     bool stop;
     load_meter load; /* jobs in the inbox or running */
 
-    aside_runner *runner;    /* of an engine aside */
+    int64_t step_ns;         /* of the last step */
+    int lend_steps;          /* steps since time was lent to engines aside */
     engine *owner;           /* of an engine aside: the one that it is beside */
     _Atomic(engine *) aside; /* encoders: where low priorities go; NULL until there were any */
     atomic_bool is_busy;     /* it has what is not background */
@@ -226,6 +226,9 @@ void generate_round(engine *e);
 void embed_round(engine *e);
 /* The first of a job's sequences is computed from now on. */
 void job_start(engine *e, job *j);
+/* overdue.c: refuses the jobs that waited for their turn for longer than
+ * engine_options.deadline_ms. */
+void drop_overdue(engine *e);
 /* Takes a sequence out of the live list; ends its job with the last one. */
 void seq_end(engine *e, size_t live_idx);
 

@@ -345,6 +345,7 @@ static bool compute(engine *e, int decodes, int planned, int runs)
     if (decodes > 0 || !e->only_background) /* a short prefill alone is no measure */
         learn(e, decodes, planned, sl_clock_mono_ns() - start);
     atomic_fetch_add_explicit(&e->steps, 1, memory_order_relaxed);
+    e->step_ns = sl_clock_mono_ns() - start;
     return true;
 }
 
@@ -365,6 +366,8 @@ void generate_round(engine *e)
     for (size_t i = e->live_count; i-- > 0;)
         if (e->live[i]->done)
             seq_end(e, i);
+    if (e->live_count > 0 && !e->only_background)
+        aside_lend(e->step_ns, &e->lend_steps);
     atomic_store_explicit(&e->kv_used, e->pool->full.count - e->pool->full.free_count,
                           memory_order_relaxed);
 }

@@ -103,6 +103,16 @@ sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms, sl_er
     return status;
 }
 
+int64_t load_retry_ms(load_meter *m)
+{
+    int64_t ms;
+
+    pthread_mutex_lock(&m->lock);
+    ms = retry_ms((double)m->waiting * next_ns(m));
+    pthread_mutex_unlock(&m->lock);
+    return ms;
+}
+
 void load_leave(load_meter *m)
 {
     int *came;

@@ -47,6 +47,8 @@ void load_deinit(load_meter *m);
  * when there should be room. */
 SL_NODISCARD sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms,
                                   sl_err *err);
+/* When there should be room for one more. */
+int64_t load_retry_ms(load_meter *m);
 /* Gives back what load_enter took, of a request that did not begin. */
 void load_leave(load_meter *m);
 void load_begin(load_meter *m, int64_t now_ns);

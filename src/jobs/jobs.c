@@ -123,6 +123,7 @@ static void start_lines(jobs *j)
 {
     bool started = true;
 
+    atomic_store(&j->has_runs, j->runs != NULL); /* before `live` is looked at: see left() */
     while (started) {
         started = false;
         for (batch_run *r = j->runs; r; r = r->next) {
@@ -235,9 +236,12 @@ static llm_verdict on_admit(void *ctx, llm_request *req, const llm_demand *deman
     return LLM_PASS;
 }
 
+/* Whoever makes `live` 0 wakes the thread if it has runs; it says so before it looks at `live`, so
+ * that one of the two sees the other. Without batches nobody is woken for a request. */
 static void left(jobs *j, const llm_request *req)
 {
-    if (req->priority < LLM_PRIORITY_BATCH && atomic_fetch_sub(&j->live, 1) == 1)
+    if (req->priority < LLM_PRIORITY_BATCH && atomic_fetch_sub(&j->live, 1) == 1 &&
+        atomic_load(&j->has_runs))
         flights_nudge(&j->under_way);
 }
 

@@ -42,6 +42,7 @@ struct jobs {
     store *db;
     int lock_fd;             /* -1: another process runs the batches */
     atomic_int live;         /* requests of others under way */
+    atomic_bool has_runs;    /* the thread wants to know when live gets to 0 */
     atomic_bool has_changed; /* look at the database */
 
     /* The batches' thread. */

@@ -18,6 +18,8 @@
 #include "llm/trace.h"
 
 struct llm_usage;
+struct llm_request;
+struct llm_sink;
 
 /* ---- collections ----------------------------------------------------------------------------- */
 
@@ -29,8 +31,9 @@ typedef struct llm_collection_spec {
     const json_t *metadata;  /* object of texts; NULL: none, or the same */
     int64_t expires_after_s; /* after its last use; 0: never, -1: the same */
     const json_t *settings;  /* what differs from the defaults, or NULL: {"chunk_tokens",
-        "overlap_tokens","weight_lexical","weight_dense","threshold","mmr"}; chunking that changes
-        cuts and embeds all documents anew, the old passages answer until then */
+        "overlap_tokens","weight_lexical","weight_dense","threshold","mmr","language"}, null: the
+        default again; chunking or a language that changes cuts and embeds the documents anew, the
+        old passages answer until then */
 } llm_collection_spec;
 
 /* One page of a list; the newest first unless ascending. */
@@ -104,6 +107,17 @@ typedef struct llm_passage {
 
 /* ---- answering ------------------------------------------------------------------------------- */
 
+/* How an answer came about. */
+typedef struct llm_docs_report {
+    const char *question;                    /* that was searched for */
+    bool is_rewritten;                       /* it is not the caller's */
+    bool found_nothing;                      /* nothing relevant: the model was not asked */
+    const char *language;                    /* of the question, "en" */
+    int64_t rewrite_ns, embed_ns, search_ns; /* 0: not done */
+    int64_t first_token_ns, total_ns;        /* from the beginning; 0: no token */
+    int64_t removed_markers;                 /* pointed to no passage */
+} llm_docs_report;
+
 /* Receives an answer over documents: first all passages, then the text as it is generated, then
  * the citations that the text really made (passages by number), then done. Any may be NULL. */
 typedef struct llm_docs_sink {
@@ -114,8 +128,10 @@ typedef struct llm_docs_sink {
     void *ctx;
     /* Before on_passages: what is really searched for, where a follow-up was rewritten. */
     void (*on_rewrite)(void *ctx, const char *question);
-    /* With on_passages: found, but left out of the prompt for want of room. */
+    /* Before on_passages: found, but left out of the prompt for want of room. */
     void (*on_left_out)(void *ctx, const llm_passage *passages, size_t count);
+    /* Right before on_done of a good answer. */
+    void (*on_report)(void *ctx, const llm_docs_report *report);
 } llm_docs_sink;
 
 typedef struct llm_docs_query {
@@ -135,7 +151,39 @@ typedef struct llm_docs_query {
     const json_t *filters;  /* as llm_docs_search */
     const json_t *messages; /* the conversation before the question, OpenAI-shaped, or NULL */
     bool rewrite;           /* make a follow-up stand alone, with messages */
+    double threshold;       /* as llm_docs_search; 0 is the collection's too */
+    bool no_citations;      /* submit: the answer has no markers */
 } llm_docs_query;
+
+/* A marker in an answer. */
+typedef struct llm_docs_mark {
+    int32_t number;      /* of the passage */
+    int64_t begin, end;  /* characters of the answer */
+    int64_t byte, bytes; /* the same in bytes: where, and how many */
+} llm_docs_mark;
+
+/* What an answer within a chat rests on; comes with its LLM_EV_FINISH. */
+typedef struct llm_grounds {
+    const char *collection;
+    const llm_docs_report *report; /* first_token_ns and total_ns are 0 */
+    const llm_passage *passages;   /* that the model read */
+    size_t passage_count;
+    const llm_passage *citations; /* of those, what the answer cites; with quotes */
+    size_t citation_count;
+    const llm_passage *left_out; /* found, but there was no room */
+    size_t left_out_count;
+    const llm_docs_mark *marks; /* in order */
+    size_t mark_count;
+} llm_grounds;
+
+/* What a chat request says about documents; in the request's arena. */
+typedef struct llm_docs_ask {
+    const char *collection;
+    int32_t top_k;   /* 0: the default */
+    json_t *filters; /* owned by the request, or NULL */
+    llm_docs_mode mode;
+    bool no_citations, no_rewrite;
+} llm_docs_ask;
 
 /* ---- the service ----------------------------------------------------------------------------- */
 
@@ -211,6 +259,14 @@ typedef struct llm_docs_ops {
                            const char *batch, json_t **ret, sl_err *err);
     sl_status (*batch_cancel)(void *ctx, const llm_caller *who, const char *collection,
                               const char *batch, json_t **ret, sl_err *err);
+
+    /* Submits a chat request, as llm_chain_submit would, whose last user message is the question:
+     * passages are found on the calling thread, put into its messages, and the markers in what the
+     * model says are checked. Of q: collection, top_k, mode, filters, rewrite, threshold,
+     * no_citations, caller. Where nothing relevant is found the sink gets the whole answer before
+     * this returns. */
+    sl_status (*submit)(void *ctx, const llm_docs_query *q, struct llm_request *req,
+                        const struct llm_sink *sink, sl_err *err);
 } llm_docs_ops;
 
 typedef struct llm_docs {

@@ -43,6 +43,8 @@ void llm_request_destroy(llm_request *req)
     json_decref(req->messages);
     json_decref(req->tools);
     json_decref(req->template_vars);
+    if (req->docs)
+        json_decref(req->docs->filters);
     sl_arena_deinit(&req->arena);
     sl_free(req);
 }
@@ -266,12 +268,18 @@ sl_status llm_chain_submit(llm_chain *chain, llm_request *req, llm_sink sink, sl
     chain_run *run = sl_arena_alloc(&req->arena, sizeof *run);
     sl_err local = { .status = SL_OK };
     const llm_route *route;
+    bool is_unnamed = !req->model || !req->model[0];
     sl_status status;
 
-    if (!b && req->task == LLM_RERANK && (!req->model || !req->model[0]))
+    if (!b && is_unnamed && req->task == LLM_RERANK)
         return sl_fail(err, SL_ENOTFOUND,
                        "No model that scores documents is installed; pull a cross-encoder, or name "
                        "a chat model to judge them");
+    if (!b && is_unnamed)
+        return sl_fail(err, SL_ENOTFOUND,
+                       "There is no model that can %s; bring one with: sluice pull %s",
+                       req->task == LLM_EMBED ? "make embeddings" : "generate text",
+                       req->task == LLM_EMBED ? "minilm" : "smollm2");
     if (!b)
         return sl_fail(err, SL_ENOTFOUND,
                        "The model '%s' does not exist; GET /v1/models lists the models that do",

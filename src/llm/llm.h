@@ -174,6 +174,7 @@ typedef struct llm_request {
     bool truncate;         /* cut a prompt that does not fit instead of refusing it */
     int64_t keep_alive_ns; /* the model stays loaded so long afterwards; 0: it goes, < 0: it stays;
                               LLM_KEEP_DEFAULT */
+    struct llm_docs_ask *docs; /* LLM_CHAT: answer over documents; in the arena, or NULL */
     bool load_only; /* START and DONE once the model is loaded (or, with keep_alive_ns 0, told
                        to go); nothing is computed */
 } llm_request;
@@ -282,7 +283,8 @@ typedef struct llm_event {
                         of this choice; 0 when the backend does not tell */
     const int32_t *prompt_ids; /* START: [prompt_id_count] tokens of the first prompt, or NULL */
     size_t prompt_id_count;
-    sl_err error; /* ERROR */
+    const struct llm_grounds *grounds; /* FINISH: documents behind the choice, or NULL */
+    sl_err error;                      /* ERROR */
 } llm_event;
 
 typedef void (*llm_sink_fn)(void *ctx, llm_request *req, const llm_event *ev);
@@ -389,8 +391,10 @@ typedef struct llm_stage {
 typedef struct llm_route {
     char name[128]; /* what callers say in "model" */
     llm_backend backend;
-    bool is_alias;      /* not listed */
-    atomic_bool hidden; /* as if it were not there */
+    bool is_alias;        /* not listed */
+    char collection[128]; /* chats with it are answered over these documents; "": over none. Set
+                             before the server listens */
+    atomic_bool hidden;   /* as if it were not there */
 } llm_route;
 
 typedef struct llm_chain {

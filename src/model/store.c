@@ -75,10 +75,25 @@ static bool is_sha256(const char *hex)
 
 bool model_store_name_ok(const char *name)
 {
-    static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:";
+    static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/";
     size_t len = strlen(name);
 
-    return len >= 1 && len <= 128 && strspn(name, ok) == len && name[0] != '.';
+    if (len < 1 || len > MODEL_NAME_MAX || strspn(name, ok) != len || name[len - 1] == '/')
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if ((i == 0 || name[i - 1] == '/') && (name[i] == '.' || name[i] == '/'))
+            return false;
+    return true;
+}
+
+/* A name as a file's: '/' is written SLASH, which no name has. */
+#define SLASH '+'
+
+static void file_name(const char *name, char ret[MODEL_NAME_MAX + 1])
+{
+    snprintf(ret, MODEL_NAME_MAX + 1, "%s", name);
+    for (char *p = ret; *p; p++)
+        *p = *p == '/' ? SLASH : *p;
 }
 
 sl_status model_store_partial(const model_store *s, const char *key, sl_buf *ret_path, sl_err *err)
@@ -172,12 +187,16 @@ sl_status model_store_add_blob(model_store *s, const char *file, const char *wan
 
 static sl_status manifest_path(const model_store *s, const char *name, sl_buf *ret, sl_err *err)
 {
+    char file[MODEL_NAME_MAX + 1];
+
     if (!model_store_name_ok(name))
         return sl_fail(err, SL_EINVAL,
-                       "'%.140s' is not a model name: use letters, digits, '.', '_', '-' and ':'",
+                       "'%.140s' is not a model name: use letters, digits, '.', '_', '-', ':' and "
+                       "'/' between names",
                        name);
+    file_name(name, file);
     sl_buf_clear(ret);
-    sl_buf_printf(ret, "%s/manifests/%s.json", s->root, name);
+    sl_buf_printf(ret, "%s/manifests/%s.json", s->root, file);
     return sl_buf_ok(ret, "path", err);
 }
 
@@ -192,11 +211,12 @@ static sl_status link_file(const model_store *s, const char *name, const char *p
 {
     sl_buf link, blob;
     sl_status status;
-    char *slash;
+    char *slash, tree[MODEL_NAME_MAX + 1];
 
+    file_name(name, tree);
     sl_buf_init(&link, 8192);
     sl_buf_init(&blob, 8192);
-    sl_buf_printf(&link, "%s/trees/%s/%s", s->root, name, path);
+    sl_buf_printf(&link, "%s/trees/%s/%s", s->root, tree, path);
     status = sl_buf_ok(&link, "path", err);
     if (status == SL_OK)
         status = model_store_blob(s, sha256, &blob, err);
@@ -336,8 +356,11 @@ sl_status model_store_resolve(const model_store *s, const char *name, sl_buf *re
     } else if (json_array_size(files) == 1 && is_plain_gguf(path)) {
         status = model_store_blob(s, sha256, ret_path, err);
     } else {
+        char tree[MODEL_NAME_MAX + 1];
+
+        file_name(name, tree);
         sl_buf_clear(ret_path);
-        sl_buf_printf(ret_path, "%s/trees/%s", s->root, name);
+        sl_buf_printf(ret_path, "%s/trees/%s", s->root, tree);
         /* Sharded GGUF: the first shard's name leads to the others. */
         if (strlen(path) > 5 && strcmp(path + strlen(path) - 5, ".gguf") == 0)
             sl_buf_printf(ret_path, "/%s", path);
@@ -374,6 +397,8 @@ static char **list_names(const model_store *s, size_t *ret_count)
         if (!sl_grow((void **)&names, &cap, *ret_count + 1, sizeof *names, 100000))
             break;
         names[*ret_count] = sl_strndup(entry->d_name, len - 5);
+        for (char *c = names[*ret_count]; c && *c; c++)
+            *c = *c == SLASH ? '/' : *c;
         if (names[*ret_count])
             (*ret_count)++;
     }
@@ -431,11 +456,13 @@ static void remove_file(const model_store *s, const char *name, const json_t *fi
 {
     const char *path = json_string_value(json_object_get(file, "path"));
     const char *sha256 = json_string_value(json_object_get(file, "sha256"));
+    char tree[MODEL_NAME_MAX + 1];
     sl_buf p;
 
+    file_name(name, tree);
     sl_buf_init(&p, 8192);
     if (path && path_ok(path)) {
-        sl_buf_printf(&p, "%s/trees/%s/%s", s->root, name, path);
+        sl_buf_printf(&p, "%s/trees/%s/%s", s->root, tree, path);
         unlink(sl_buf_str(&p));
         for (char *slash; (slash = strrchr(p.ptr, '/')) && slash > p.ptr + strlen(s->root) + 7;) {
             *slash = '\0'; /* empty directories up to the tree's own */

@@ -67,7 +67,9 @@ SL_NODISCARD sl_status model_store_list(const model_store *s, json_t **ret, sl_e
 /* Forgets a model, and removes the blobs that no other manifest names. */
 SL_NODISCARD sl_status model_store_remove(model_store *s, const char *name, sl_err *err);
 
-/* Names are 1 to 128 of letters, digits, '.', '_', '-', ':' and '/' is not among them. */
+/* Names are 1 to 128 of letters, digits, '.', '_', '-', ':', and '/' between parts that do not
+ * begin with '.': "smollm2", "hf.co/owner/repo:Q4_0". */
+#define MODEL_NAME_MAX 128
 bool model_store_name_ok(const char *name);
 
 /* SHA-256 of a file, as hex. */

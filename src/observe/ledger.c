@@ -111,21 +111,39 @@ sl_status ledger_roll_up(ledger *l, int64_t now_ms, sl_err *err)
 
 /* ---- the writer's thread ------------------------------------------------------------------- */
 
-/* The lock is held. Files whose records have all arrived are forgotten. */
-static void account(ledger *l, entry *e)
+/* Frees what was written; how many of it each journal file has. */
+static void free_entries(entry *e, int64_t ret_count[2])
 {
     while (e) {
         entry *next = e->next;
 
-        l->waiting[e->journal]--;
-        l->written++;
+        ret_count[e->journal]++;
         sl_free(e);
         e = next;
     }
-    for (int f = 0; f < 2; f++)
-        if (l->waiting[f] == 0 && l->journal.bytes[f] > 0 && !l->overflow[f])
-            journal_clear(&l->journal, f);
-    pthread_cond_broadcast(&l->settled);
+}
+
+/* Files whose records have all arrived are forgotten. The lock is held, and let go meanwhile: a
+ * file that is being cleared is not the active one and does not count as empty, so that nobody
+ * appends to it, and requests do not wait for the file system. */
+static void clear_files(ledger *l)
+{
+    journal *j = &l->journal;
+
+    for (int f = 0; f < 2; f++) {
+        bool cleared;
+
+        if (l->waiting[f] > 0 || j->bytes[f] == 0 || l->overflow[f])
+            continue;
+        if (j->active == f && j->bytes[!f] > 0)
+            continue;
+        j->active = !f;
+        pthread_mutex_unlock(&l->lock);
+        cleared = journal_clear(j, f);
+        pthread_mutex_lock(&l->lock);
+        if (cleared)
+            j->bytes[f] = 0;
+    }
 }
 
 /* Waits for records, for the end, or for `ms`. The lock is held. */
@@ -149,6 +167,7 @@ static void gather(ledger *l)
 static bool write_waiting(ledger *l, bool was_failing)
 {
     entry *batch = l->first, *last = l->last;
+    int64_t count[2] = { 0 };
     sl_status status;
     sl_err err;
 
@@ -158,13 +177,19 @@ static bool write_waiting(ledger *l, bool was_failing)
     if (status != SL_OK && !was_failing)
         SL_LOG(SL_LOG_ERROR, "usage.not_written", SL_F_STR("error", err.text),
                SL_F_STR("effect", "records stay in the journal until it works again"));
+    if (status == SL_OK)
+        free_entries(batch, count);
     pthread_mutex_lock(&l->lock);
     l->is_failing = status != SL_OK;
-    if (status == SL_OK) {
-        account(l, batch);
-        return true;
+    for (int f = 0; f < 2; f++) {
+        l->waiting[f] -= count[f];
+        l->written += count[f];
     }
     pthread_cond_broadcast(&l->settled);
+    if (status == SL_OK) {
+        clear_files(l);
+        return true;
+    }
     last->next = l->first;
     l->first = batch;
     if (!l->last)
@@ -178,6 +203,7 @@ static void *writer_main(void *arg)
     time_t rolled = 0;
     bool ok = true;
 
+    sl_thread_yield_to_others(); /* nobody waits for it but reports */
     pthread_mutex_lock(&l->lock);
     while (!l->stop || (l->first && ok)) {
         if (l->first && (ok || !l->stop)) {

@@ -31,8 +31,9 @@ SL_NODISCARD sl_status journal_open(journal *j, const char *dir, const journal_r
 void journal_close(journal *j);
 /* Appends one record. False: it could not be written. */
 bool journal_append(journal *j, const ledger_record *r);
-/* Forgets a file whose records are all in the database. */
-void journal_clear(journal *j, int which);
+/* Forgets a file whose records are all in the database and that nobody appends to; its `bytes` are
+ * the caller's to reset. False: it could not be emptied. */
+bool journal_clear(const journal *j, int which);
 
 /* ---- ledger.c ------------------------------------------------------------------------------ */
 

@@ -2,48 +2,52 @@
  *
  * Passages are announced when the model has taken the request, so that a refusal (queue full, no
  * such model) is still a plain failure. Everything the reader sees of the answer goes through the
- * citation filter. */
-#include "rag/rag_int.h"
-
+ * reply's filter. */
 #include <stdio.h>
 
-#include "kernels/kernels.h"
+#include "base/os.h"
+#include "rag/answer_int.h"
+#include "rag/lang.h"
 
-#define ANSWER_BYTES_MAX (1 * SL_MIB) /* of an answer kept for finding its support */
-#define SENTENCES_MAX    32           /* of an answer that are checked for support */
-#define SUPPORT_COSINE   0.5
-#define SUPPORT_WORDS    0.6
-#define SENTENCE_MIN     12 /* bytes; shorter ones ("Yes.") look like anything */
+#define ARENA_BYTES       (4 * SL_MIB)
+#define FREQUENCY_PENALTY 0.2f /* greedy small models repeat themselves for ever without */
 
 typedef struct run {
-    rag *r;
+    const llm_docs_query *q;
     const llm_docs_sink *sink;
-    const rag_hits *hits;
-    size_t used; /* passages in the prompt */
+    evidence e;
+    reply reply;
+    int64_t begin_ns;
     bool announced;
-    bool stopped; /* the answer began to repeat itself */
-    cite_filter filter;
-    sl_buf answer;   /* all of it */
-    size_t sent;     /* bytes of it that the reader has */
-    size_t sentence; /* where its last sentence begins */
 } run;
 
-static llm_passage passage_of(const rag_hits *hits, size_t i)
-{
-    const rag_hit *h = &hits->items[i];
-
-    return search_passage(h, (int32_t)i + 1);
-}
-
-static void announce(const llm_docs_sink *sink, const rag_hits *hits, size_t count)
+static void announce(run *a)
 {
     llm_passage passages[RAG_TOP_K_MAX];
+    const llm_docs_sink *sink = a->sink;
+    size_t count;
 
-    SL_ASSERT(count <= RAG_TOP_K_MAX);
-    for (size_t i = 0; i < count; i++)
-        passages[i] = passage_of(hits, i);
+    if (a->announced)
+        return;
+    a->announced = true;
+    if (a->e.rewritten && sink->on_rewrite)
+        sink->on_rewrite(sink->ctx, a->e.rewritten);
+    count = evidence_left_out(&a->e, passages);
+    if (count > 0 && sink->on_left_out)
+        sink->on_left_out(sink->ctx, passages, count);
+    count = evidence_passages(&a->e, passages);
     if (sink->on_passages)
         sink->on_passages(sink->ctx, passages, count);
+}
+
+static void report(run *a)
+{
+    llm_docs_report *r = &a->e.report;
+
+    r->total_ns = sl_clock_mono_ns() - a->begin_ns;
+    r->removed_markers = a->reply.filter.removed;
+    if (a->sink->on_report)
+        a->sink->on_report(a->sink->ctx, r);
 }
 
 static void finish(const llm_docs_sink *sink, sl_status status, const sl_err *err,
@@ -53,262 +57,131 @@ static void finish(const llm_docs_sink *sink, sl_status status, const sl_err *er
         sink->on_done(sink->ctx, status, err, usage);
 }
 
-/* ---- the stream ---------------------------------------------------------------------------- */
-
-static void put(void *ctx, const char *text, size_t len)
+static void deliver(void *ctx, const char *text, size_t len)
 {
     run *a = ctx;
 
-    sl_buf_put(&a->answer, text, len);
-}
-
-static void deliver(run *a, size_t end)
-{
-    if (end > a->sent && a->sink->on_delta)
-        a->sink->on_delta(a->sink->ctx, a->answer.ptr + a->sent, end - a->sent);
-    a->sent = SL_MAX(a->sent, end);
-}
-
-static size_t skip_space(const char *text, size_t at, size_t end)
-{
-    while (at < end && strchr(" \t\r\n", text[at]))
-        at++;
-    return at;
-}
-
-/* Whether answer[begin..end) begins an earlier sentence, or (is_whole) is one. */
-static bool is_said(const run *a, size_t begin, size_t end, bool is_whole)
-{
-    const char *text = a->answer.ptr;
-
-    begin = skip_space(text, begin, end);
-    if (is_whole && end - begin < SENTENCE_MIN)
-        return false;
-    for (size_t at = 0, stop; at < a->sentence; at = stop) {
-        size_t from = skip_space(text, at, a->sentence);
-
-        stop = chunk_sentence_end(text, a->sentence, at);
-        if (stop >= from && (is_whole ? stop - from == end - begin : stop - from >= end - begin) &&
-            memcmp(text + from, text + begin, end - begin) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Delivers what may be delivered. Small models repeat a sentence for ever: the beginning of what
- * may be a repetition is held back, and a whole one ends the answer in front of it. */
-static void flush(run *a, bool is_end)
-{
-    size_t len = a->answer.len, end;
-
-    while (a->sentence < len) {
-        end = chunk_sentence_end(a->answer.ptr, len, a->sentence);
-        if (end == len && !is_end) {
-            if (!is_said(a, a->sentence, len, false))
-                deliver(a, len);
-            return;
-        }
-        if (is_said(a, a->sentence, end, true)) {
-            a->stopped = true;
-            a->answer.len = SL_MAX(a->sent, a->sentence);
-            return;
-        }
-        deliver(a, end);
-        a->sentence = end;
-    }
-}
-
-static void announce_once(run *a)
-{
-    if (!a->announced)
-        announce(a->sink, a->hits, a->used);
-    a->announced = true;
+    if (a->e.report.first_token_ns == 0)
+        a->e.report.first_token_ns = sl_clock_mono_ns() - a->begin_ns;
+    if (a->sink->on_delta)
+        a->sink->on_delta(a->sink->ctx, text, len);
 }
 
 static void on_event(void *ctx, llm_request *req, const llm_event *ev)
 {
     run *a = ctx;
 
-    announce_once(a);
-    if (ev->kind != LLM_EV_DELTA || ev->choice != 0 || a->stopped)
+    announce(a);
+    if (ev->kind != LLM_EV_DELTA || ev->choice != 0 || a->reply.stopped)
         return;
-    cite_filter_push(&a->filter, ev->text, ev->text_len);
-    flush(a, false);
-    if (a->stopped)
+    reply_push(&a->reply, ev->text, ev->text_len);
+    if (a->reply.stopped)
         llm_cancel(req);
 }
 
-/* ---- support ------------------------------------------------------------------------------- */
-
-typedef struct sentences {
-    rag_text items[SENTENCES_MAX];
-    size_t count;
-} sentences;
-
-static void split(const char *text, size_t len, sentences *ret)
-{
-    ret->count = 0;
-    for (size_t at = 0; at < len && ret->count < SENTENCES_MAX;) {
-        size_t end = chunk_sentence_end(text, len, at);
-
-        while (at < end && strchr(" \t\r\n", text[at]))
-            at++;
-        if (end - at >= SENTENCE_MIN)
-            ret->items[ret->count++] = (rag_text){ "", text + at, end - at };
-        at = end;
-    }
-}
-
-/* The passage (from 1) that supports a sentence best; 0 when none does. vector may be NULL. */
-static int32_t supporter(const run *a, const rag_text *s, const float *vector)
-{
-    double best = 0;
-    int32_t number = 0;
-
-    for (size_t i = 0; i < a->used; i++) {
-        const rag_hit *h = &a->hits->items[i];
-        double cosine = vector ? kernels_dot_f32(vector, h->vector, a->hits->dim) : 0;
-        double words = cite_overlap(s->text, s->len, h->text);
-
-        if ((cosine >= SUPPORT_COSINE || words >= SUPPORT_WORDS) && cosine + words > best) {
-            best = cosine + words;
-            number = (int32_t)i + 1;
-        }
-    }
-    return number;
-}
-
-/* Finds the passages behind an answer that names none, and appends their markers. Without vectors
- * (the embedding model is busy) words alone decide. */
-static void attach_support(run *a, atomic_bool *cancelled)
-{
-    sentences s;
-    rag_model m;
-    sl_err ignored = { 0 };
-    float *vectors = NULL;
-    bool has_vectors = false;
-
-    split(sl_buf_str(&a->answer), a->answer.len, &s);
-    if (s.count && rag_embed_model(a->r, &m, &ignored) == SL_OK && m.dim == a->hits->dim)
-        vectors = sl_calloc(s.count, m.dim * sizeof *vectors);
-    if (vectors)
-        has_vectors = rag_embed(a->r, &m, s.items, s.count, cancelled, vectors, &ignored) == SL_OK;
-    for (size_t i = 0; i < s.count; i++) {
-        int32_t n = supporter(a, &s.items[i], has_vectors ? vectors + i * a->hits->dim : NULL);
-
-        if (n)
-            (void)cite_note(&a->filter, n);
-    }
-    sl_free(vectors); /* the sentences point into the answer: no append before this */
-    for (size_t i = 0; i < a->filter.order_count; i++)
-        sl_buf_printf(&a->answer, " [%d]", (int)a->filter.order[i]);
-}
-
-/* The model said nothing: the sentence of the best passage that has most words of the question. */
-static void quote_best(run *a, const char *question)
-{
-    const char *text = a->hits->items[0].text;
-    size_t len = strlen(text), begin = 0, size = 0;
-    double best = -1;
-    cite_filter plain;
-
-    for (size_t at = 0, end; at < len; at = end) {
-        char *sentence;
-        double share;
-
-        end = chunk_sentence_end(text, len, at);
-        at = skip_space(text, at, end);
-        sentence = sl_strndup(text + at, end - at);
-        share = sentence ? cite_overlap(question, strlen(question), sentence) : 0;
-        sl_free(sentence);
-        if (share > best) {
-            best = share;
-            begin = at;
-            size = end - at;
-        }
-    }
-    cite_filter_init(&plain, 0, put, a); /* numbers in brackets there are no markers of ours */
-    cite_filter_push(&plain, text + begin, size);
-    cite_filter_end(&plain);
-    (void)cite_note(&a->filter, 1);
-    sl_buf_puts(&a->answer, " [1]");
-}
-
-static bool is_blank(const sl_buf *b)
-{
-    for (size_t i = 0; i < b->len; i++)
-        if (!strchr(" \t\r\n", b->ptr[i]))
-            return false;
-    return true;
-}
-
 /* The answer is complete: what is held, support, citations. */
-static void complete(run *a, const llm_docs_query *q)
+static void complete(run *a)
 {
-    announce_once(a);
-    if (!a->stopped) {
-        cite_filter_end(&a->filter);
-        while (a->answer.len > a->sent && strchr(" \t\r\n", a->answer.ptr[a->answer.len - 1]))
-            a->answer.len--; /* models like to end with empty lines */
-        flush(a, true);
-    }
-    if (is_blank(&a->answer))
-        quote_best(a, q->question);
-    else if (a->filter.order_count == 0)
-        attach_support(a, q->cancelled);
-    deliver(a, a->answer.len);
-    for (size_t i = 0; i < a->filter.order_count && a->sink->on_citation; i++) {
-        llm_passage p = passage_of(a->hits, (size_t)a->filter.order[i] - 1);
+    llm_passage citations[RAG_TOP_K_MAX];
+    char *quotes[RAG_TOP_K_MAX];
+    size_t count;
 
-        a->sink->on_citation(a->sink->ctx, &p);
+    announce(a);
+    reply_end(&a->reply, a->q, true);
+    count = reply_citations(&a->reply, citations, quotes);
+    for (size_t i = 0; i < count; i++) {
+        if (a->sink->on_citation)
+            a->sink->on_citation(a->sink->ctx, &citations[i]);
+        sl_free(quotes[i]);
     }
 }
 
-/* ---- the whole ----------------------------------------------------------------------------- */
+/* ---- the request ---------------------------------------------------------------------------- */
 
-static sl_status ask_model(rag *r, const llm_backend *b, const llm_docs_query *q,
-                           const rag_hits *hits, const llm_docs_sink *sink, sl_err *err)
+static sl_status make_request(const llm_docs_query *q, llm_request **ret, sl_err *err)
 {
-    run a = { .r = r, .sink = sink, .hits = hits };
+    llm_request *req = llm_request_create(LLM_CHAT, ARENA_BYTES);
+
+    if (req && q->model)
+        req->model = sl_arena_strndup(&req->arena, q->model, strlen(q->model));
+    if (!req || !req->model) {
+        llm_request_destroy(req);
+        return sl_fail(err, SL_ENOMEM, "out of memory for the prompt");
+    }
+    req->caller = llm_caller_ref(q->caller);
+    req->trace = q->trace;
+    req->route = q->route ? q->route : "";
+    if (q->request_id)
+        snprintf(req->id, sizeof req->id, "%s", q->request_id);
+    req->max_tokens = q->max_tokens;
+    req->sampling.temperature = q->temperature;
+    req->sampling.frequency_penalty = FREQUENCY_PENALTY;
+    req->stops = prompt_stops;
+    req->stop_count = prompt_stop_count;
+    *ret = req;
+    return SL_OK;
+}
+
+/* A question that was made to stand alone needs the conversation no more. */
+static sl_status write_request(run *a, const llm_backend *b, llm_request *req, sl_err *err)
+{
+    llm_docs_query q = *a->q;
+
+    if (a->e.rewritten)
+        q.messages = NULL;
+    return evidence_write(&a->e, &q, b, false, req, err);
+}
+
+static sl_status ask_model(run *a, const llm_backend *b, sl_err *err)
+{
     llm_request *req = NULL;
     llm_usage usage = { 0 };
     sl_err failure = { 0 };
     sl_status status;
 
-    SL_TRY(prompt_build(b, q, hits, &req, &a.used, err));
-    sl_buf_init(&a.answer, ANSWER_BYTES_MAX);
-    cite_filter_init(&a.filter, (int32_t)a.used, put, &a);
-    status = rag_run(r, req, on_event, &a, q->cancelled, &usage, &failure);
+    SL_TRY(make_request(a->q, &req, err));
+    status = write_request(a, b, req, err);
+    if (status != SL_OK) {
+        llm_request_destroy(req);
+        return status;
+    }
+    reply_init(&a->reply, &a->e, false, deliver, a);
+    status = rag_run(a->e.r, req, on_event, a, a->q->cancelled, &usage, &failure);
     if (status == SL_OK) {
-        complete(&a, q);
-        finish(sink, SL_OK, NULL, &usage);
-    } else if (a.announced) {
-        finish(sink, status, &failure, &usage);
+        complete(a);
+        report(a);
+        finish(a->sink, SL_OK, NULL, &usage);
+    } else if (a->announced) {
+        finish(a->sink, status, &failure, &usage);
         status = SL_OK; /* on_done told it */
     } else {
         status = sl_fail(err, status, "%s", failure.text);
     }
-    sl_buf_deinit(&a.answer);
+    reply_deinit(&a->reply);
     return status;
 }
 
 /* Answers that need no model. */
-static void answer_plain(const llm_docs_query *q, const rag_hits *hits, const llm_docs_sink *sink)
+static void answer_plain(run *a)
 {
     llm_usage none = { 0 };
 
-    announce(sink, hits, hits->count);
-    if (!q->search_only && sink->on_delta)
-        sink->on_delta(sink->ctx, RAG_NOTHING, strlen(RAG_NOTHING));
-    finish(sink, SL_OK, NULL, &none);
+    announce(a);
+    if (!a->q->search_only) {
+        const char *text = lang_nothing(a->e.report.language);
+
+        deliver(a, text, strlen(text));
+    }
+    report(a);
+    finish(a->sink, SL_OK, NULL, &none);
 }
 
 sl_status answer_query(rag *r, const llm_docs_query *query, const llm_docs_sink *sink, sl_err *err)
 {
     llm_docs_query q = *query;
+    run a = { .q = &q, .sink = sink, .begin_ns = sl_clock_mono_ns() };
     const llm_backend *b = NULL;
     llm_model_info info = { 0 };
-    rag_hits hits;
     sl_status status = SL_OK;
 
     q.collection = q.collection ? q.collection : "default";
@@ -320,23 +193,17 @@ sl_status answer_query(rag *r, const llm_docs_query *query, const llm_docs_sink 
         if (b)
             b->ops->info(b->ctx, &info);
         if (!info.can_generate)
-            return sl_fail(err, q.model ? SL_ENOTFOUND : SL_ENOTSUP,
-                           "no model '%s' that generates text is loaded", q.model ? q.model : "");
+            return q.model ? sl_fail(err, SL_ENOTFOUND,
+                                     "no model '%s' that generates text is loaded", q.model)
+                           : sl_fail(err, SL_ENOTSUP,
+                                     "answers need a model that generates text, and there is none; "
+                                     "bring one with: sluice pull smollm2");
     }
-    SL_TRY(search_run(r,
-                      &(llm_docs_search){ .collection = q.collection,
-                                          .question = q.question,
-                                          .top_k = q.top_k,
-                                          .mode = q.mode,
-                                          .filters = q.filters,
-                                          .threshold = -1,
-                                          .caller = q.caller,
-                                          .cancelled = q.cancelled },
-                      &hits, err));
-    if (q.search_only || hits.count == 0)
-        answer_plain(&q, &hits, sink);
+    SL_TRY(evidence_find(r, &q, b, &a.e, err));
+    if (q.search_only || a.e.hits.count == 0)
+        answer_plain(&a);
     else
-        status = ask_model(r, b, &q, &hits, sink, err);
-    rag_hits_deinit(&hits);
+        status = ask_model(&a, b, err);
+    evidence_deinit(&a.e);
     return status;
 }

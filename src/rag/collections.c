@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/os.h"
 #include "rag/ingest.h"
+#include "rag/words.h"
 
 #define METADATA_MAX     16 /* OpenAI's bounds */
 #define METADATA_KEY     64
@@ -57,6 +58,12 @@ void cut_settings_text(const cut_settings *c, char ret[64])
 
 static sl_status check_setting(const char *key, const json_t *v, sl_err *err)
 {
+    if (strcmp(key, "language") == 0)
+        return json_is_null(v) || (json_is_string(v) && words_has_language(json_string_value(v)))
+                   ? SL_OK
+                   : sl_fail(err, SL_EINVAL,
+                             "Invalid 'settings.language': expected \"english\", \"german\" or "
+                             "another of Snowball's, or \"none\"");
     for (size_t i = 0; i < SL_COUNT_OF(known_settings); i++) {
         double n = json_number_value(v);
         bool is_kind = known_settings[i].is_int ? json_is_integer(v) : json_is_number(v);
@@ -72,7 +79,7 @@ static sl_status check_setting(const char *key, const json_t *v, sl_err *err)
     }
     return sl_fail(err, SL_EINVAL,
                    "Invalid 'settings': there is no '%.60s'; there are chunk_tokens, "
-                   "overlap_tokens, weight_lexical, weight_dense, threshold and mmr",
+                   "overlap_tokens, weight_lexical, weight_dense, threshold, mmr and language",
                    key);
 }
 
@@ -328,29 +335,42 @@ static sl_status create_in(rag *r, void *ctx, sl_err *err)
     return write_spec(r, w, err);
 }
 
-static sl_status read_cut(rag *r, int64_t id, cut_settings *ret, sl_err *err)
+/* What passages and their words depend on. */
+typedef struct reading {
+    cut_settings cut;
+    char language[32];
+} reading;
+
+static sl_status read_reading(rag *r, int64_t id, reading *ret, sl_err *err)
 {
     store_stmt *st;
 
-    SL_TRY(
-        rag_db_first(r, NULL, &st, err, "SELECT settings FROM collections WHERE id = ?1", "i", id));
-    *ret = cut_settings_of(r, st ? store_text(st, 0) : "{}", 0, 0);
+    SL_TRY(rag_db_first(r, NULL, &st, err,
+                        "SELECT settings, coalesce(json_extract(settings, '$.language'), '') FROM"
+                        " collections WHERE id = ?1",
+                        "i", id));
+    SL_ASSERT(st); /* it was there in the same transaction */
+    ret->cut = cut_settings_of(r, store_text(st, 0), 0, 0);
+    snprintf(ret->language, sizeof ret->language, "%s", store_text(st, 1));
     store_finish(st);
     return SL_OK;
 }
 
 static sl_status update_in(rag *r, void *ctx, sl_err *err)
 {
-    cut_settings before, after;
+    reading before, after;
     change *w = ctx;
+    bool other_words;
 
     SL_TRY(collection_find(r, w->collection, &w->id, err));
-    SL_TRY(read_cut(r, w->id, &before, err));
+    SL_TRY(read_reading(r, w->id, &before, err));
     SL_TRY(write_spec(r, w, err));
-    SL_TRY(read_cut(r, w->id, &after, err));
-    if (before.tokens == after.tokens && before.overlap == after.overlap)
+    SL_TRY(read_reading(r, w->id, &after, err));
+    other_words = strcmp(before.language, after.language) != 0;
+    if (before.cut.tokens == after.cut.tokens && before.cut.overlap == after.cut.overlap &&
+        !other_words)
         return SL_OK;
-    return queue_cut_again(r, w->id, err);
+    return queue_cut_again(r, w->id, other_words, err);
 }
 
 static sl_status change_it(rag *r, const llm_caller *who, change *w,

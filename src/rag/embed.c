@@ -18,12 +18,14 @@ sl_status rag_embed_model(const rag *r, rag_model *ret, sl_err *err)
     if (ret->backend)
         ret->backend->ops->info(ret->backend->ctx, &info);
     if (!ret->backend && r->o.embed_model)
-        return sl_fail(err, SL_ENOTFOUND, "the embedding model '%s' is not loaded",
-                       r->o.embed_model);
+        return sl_fail(err, SL_ENOTFOUND,
+                       "documents need the embedding model '%s', which is not there; bring it "
+                       "with: sluice pull %s",
+                       r->o.embed_model, r->o.embed_model);
     if (!info.can_embed)
         return sl_fail(err, SL_ENOTSUP,
-                       "documents need a model that makes embeddings; none is "
-                       "loaded");
+                       "documents need a model that makes embeddings, and there is none; bring "
+                       "one with: sluice pull minilm");
     if (info.embedding_dim < 1 || info.embedding_dim > RAG_DIM_MAX)
         return sl_fail(err, SL_ENOTSUP, "embeddings of %lld dimensions are not supported",
                        (long long)info.embedding_dim);
@@ -170,7 +172,6 @@ static sl_status make_request(const rag *r, const rag_text *texts, const uint32_
         return sl_fail(err, SL_ENOMEM, "the passages need too much memory");
     }
     req->prompt_count = count;
-    req->embed_as = texts[0].is_query ? LLM_EMBED_QUERY : LLM_EMBED_PASSAGE;
     *ret = req;
     return SL_OK;
 }
@@ -190,6 +191,7 @@ static sl_status embed_batch(const rag *r, const rag_model *m, const rag_text *t
     llm_request *req = NULL;
 
     SL_TRY(make_request(r, texts, NULL, count, &req, err));
+    req->embed_as = LLM_EMBED_QUERY;
     SL_TRY(rag_run(r, req, on_vector, &c, cancelled, NULL, err));
     return check(&c, m, err);
 }
@@ -242,6 +244,7 @@ static sl_status start_next(many *w, sl_err *err)
         bytes += w->texts[rows[count++]].len;
     SL_TRY(make_request(w->r, w->texts, rows, count, &req, err));
     req->priority = LLM_PRIORITY_BATCH;
+    req->embed_as = LLM_EMBED_PASSAGE;
     *b = (back){ .c = { .out = w->out, .rows = rows, .count = count, .dim = w->m->dim },
                  .flight = { .fn = on_vector, .ctx = &b->c } };
     SL_TRY(rag_start(w->r, req, &b->flight, err));

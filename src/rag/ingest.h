@@ -156,9 +156,9 @@ SL_NODISCARD sl_status queue_has(rag *r, int64_t id, bool *ret, sl_err *err);
 /* Puts the results of jobs into their collections, in one transaction; those that were replaced,
  * removed or cancelled meanwhile are left out. Takes the lock. */
 SL_NODISCARD sl_status queue_finish(rag *r, const rag_model *m, ingest_job *jobs, sl_err *err);
-/* Lines for all documents of a collection whose cuts are others than its settings say. Inside a
- * write transaction. */
-SL_NODISCARD sl_status queue_cut_again(rag *r, int64_t collection, sl_err *err);
+/* Lines for the documents of a collection that are cut as it says, or for all. Inside a write
+ * transaction. */
+SL_NODISCARD sl_status queue_cut_again(rag *r, int64_t collection, bool all, sl_err *err);
 
 /* ---- ingest.c -------------------------------------------------------------------------------- */
 

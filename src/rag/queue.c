@@ -37,14 +37,17 @@ void ingest_job_destroy(ingest_job *j)
 
 /* ---- taking --------------------------------------------------------------------------------- */
 
-static sl_status next_id(rag *r, const int64_t *held, size_t count, int64_t *ret, sl_err *err)
+/* The first id that sql gives from `from` on and that is not held. */
+static sl_status first_free(rag *r, const char *sql, int64_t from, const int64_t *held,
+                            size_t count, int64_t *ret, sl_err *err)
 {
     store_stmt *st;
     bool row = false;
     sl_status status;
 
     *ret = 0;
-    SL_TRY(store_prepare(r->db, "SELECT id FROM queue ORDER BY urgent DESC, id", &st, err));
+    SL_TRY(store_prepare(r->db, sql, &st, err));
+    store_bind_int(st, 1, from);
     while ((status = store_step(st, &row, err)) == SL_OK && row && !*ret) {
         int64_t id = store_int(st, 0);
         bool is_held = false;
@@ -55,6 +58,26 @@ static sl_status next_id(rag *r, const int64_t *held, size_t count, int64_t *ret
     }
     store_finish(st);
     return status;
+}
+
+/* Most lines are taken in the order they came, so that what is behind all that is held is looked at
+ * before the rest. */
+static sl_status next_id(rag *r, const int64_t *held, size_t count, int64_t *ret, sl_err *err)
+{
+    int64_t last = 0;
+
+    for (size_t i = 0; i < count; i++)
+        last = SL_MAX(last, held[i]);
+    SL_TRY(first_free(r, "SELECT id FROM queue WHERE urgent = 1 AND id > ?1 ORDER BY id", 0, held,
+                      count, ret, err));
+    if (*ret == 0)
+        SL_TRY(first_free(r,
+                          "SELECT id FROM queue WHERE urgent = 0 AND id > ?1 ORDER BY id LIMIT 1",
+                          last, held, count, ret, err));
+    if (*ret == 0)
+        SL_TRY(first_free(r, "SELECT id FROM queue WHERE urgent = 0 AND id > ?1 ORDER BY id", 0,
+                          held, count, ret, err));
+    return SL_OK;
 }
 
 static sl_status copy_line(const rag *r, store_stmt *st, ingest_job *j, sl_err *err)
@@ -288,16 +311,16 @@ sl_status queue_finish(rag *r, const rag_model *m, ingest_job *jobs, sl_err *err
     return rag_db_write(r, finish_in, &f, err);
 }
 
-sl_status queue_cut_again(rag *r, int64_t collection, sl_err *err)
+sl_status queue_cut_again(rag *r, int64_t collection, bool all, sl_err *err)
 {
-    SL_TRY(
-        rag_db_run(r, err,
-                   "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
-                   " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
-                   " documents d WHERE collection = ?1 AND"
-                   " chunks > 0 AND chunk_tokens = 0 AND NOT EXISTS (SELECT 1 FROM queue WHERE"
-                   " document = d.id)",
-                   "i", collection));
+    SL_TRY(rag_db_run(
+        r, err,
+        "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
+        " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
+        " documents d WHERE collection = ?1 AND"
+        " chunks > 0 AND (?2 OR chunk_tokens = 0) AND NOT EXISTS (SELECT 1 FROM queue WHERE"
+        " document = d.id)",
+        "ii", collection, (int64_t)all));
     return rag_db_run(
         r, err,
         "UPDATE documents SET status = 'in_progress', error_status = 0, error = '' WHERE"

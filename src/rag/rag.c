@@ -86,12 +86,22 @@ static sl_status docs_search(void *ctx, const llm_docs_search *s,
     return search_docs(ctx, s, fn, fn_ctx, err);
 }
 
+static sl_status docs_submit(void *ctx, const llm_docs_query *q, llm_request *req,
+                             const llm_sink *sink, sl_err *err)
+{
+    if (q->collection)
+        SL_TRY(rag_check_name("collection", q->collection, err));
+    SL_TRY(collection_use(ctx, q->collection, err));
+    return ground_submit(ctx, q, req, sink, err);
+}
+
 static const llm_docs_ops docs_ops = {
     .add = docs_add,
     .remove = docs_remove,
     .list = docs_list,
     .query = docs_query,
     .search = docs_search,
+    .submit = docs_submit,
     .collection_create = collection_create,
     .collection_update = collection_update,
     .collection_get = collection_get,

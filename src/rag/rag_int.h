@@ -1,8 +1,7 @@
 /* rag_int.h - what the files of this room share.
  *
  * rag.c opens and adds, schema.c and index.c are the database, embed.c talks to the embedding
- * model, search.c finds passages, prompt.c and cite.c are the two sides of the chat model, answer.c
- * joins them. */
+ * model, search.c finds passages. How passages become answers is in answer_int.h. */
 #ifndef SL_RAG_RAG_INT_H
 #define SL_RAG_RAG_INT_H
 
@@ -19,7 +18,6 @@
 #define RAG_TOP_K_MAX          64   /* passages for an answer */
 #define RAG_SEARCH_MAX         1000 /* passages of a search */
 #define RAG_DIM_MAX            65536
-#define RAG_NOTHING            "I found nothing about this in the documents."
 
 /* An embedding model: what a collection is bound to. */
 typedef struct rag_model {
@@ -54,7 +52,6 @@ typedef struct rag_text {
     const char *heading; /* "" for none */
     const char *text;
     size_t len;
-    bool is_query; /* of all texts embedded together */
 } rag_text;
 
 /* Vectors of length 1 into out[count, m->dim]. cancelled may be NULL. */
@@ -156,6 +153,10 @@ SL_NODISCARD sl_status index_remove(rag *r, const char *collection, const char *
  * a write transaction. */
 SL_NODISCARD sl_status index_remove_document(rag *r, int64_t collection, int64_t document,
                                              sl_err *err);
+/* The text [begin, end) of a stored document; *ret NULL when it has no such place any more. The
+ * caller's to sl_free. Takes the lock. */
+SL_NODISCARD sl_status index_text(rag *r, int64_t document, int64_t begin, int64_t end, char **ret,
+                                  sl_err *err);
 SL_NODISCARD sl_status index_list(rag *r, const char *collection, json_t **ret, sl_err *err);
 
 /* SQL: whether the caller may read document `d`, an alias of documents. Parameters 90 to 93 are
@@ -187,6 +188,7 @@ typedef struct rag_hits {
     rag_hit *items;
     size_t count;
     size_t dim;
+    int64_t embed_ns; /* of the search, for the question's vector */
 } rag_hits;
 
 /* The best passages that the caller may read, best first; none when nothing in the collection is
@@ -248,46 +250,15 @@ void fuse_items(fuse_item *items, size_t count, const fuse_scale *scale);
 double fuse_weight(const fuse_item *items, size_t count, const fuse_scale *scale);
 double fuse_score(const fuse_item *item, const fuse_scale *scale, double weight);
 
-/* ---- prompt.c ------------------------------------------------------------------------------ */
-
-/* Appends foreign text so that no tokenizer finds a control token in it, no delimiter and no marker
- * such as [1]. */
-void prompt_put_data(sl_buf *out, const char *text, size_t len);
-
-/* The request for an answer from the first passages that fit; *ret_used: how many. A first passage
- * that does not fit alone is cut for the prompt. SL_ECONTEXT when not even that helps. q is
- * complete: no value in it means a default any more. */
-SL_NODISCARD sl_status prompt_build(const llm_backend *b, const llm_docs_query *q,
-                                    const rag_hits *hits, llm_request **ret, size_t *ret_used,
-                                    sl_err *err);
-
-/* ---- cite.c -------------------------------------------------------------------------------- */
-
-/* Passes text on without the markers that name no passage. */
-typedef struct cite_filter {
-    void (*put)(void *ctx, const char *text, size_t len);
-    void *ctx;
-    int32_t passage_count;
-    char held[48]; /* what may become a marker: a space, then "[1, 2" */
-    size_t held_len;
-    int32_t order[RAG_TOP_K_MAX]; /* passages in the order of their first use, from 1 */
-    size_t order_count;
-} cite_filter;
-
-void cite_filter_init(cite_filter *f, int32_t passage_count,
-                      void (*put)(void *ctx, const char *text, size_t len), void *ctx);
-void cite_filter_push(cite_filter *f, const char *text, size_t len);
-/* Delivers what is held: the text is at its end. */
-void cite_filter_end(cite_filter *f);
-/* Notes a use; false when it was noted before. */
-bool cite_note(cite_filter *f, int32_t number);
-
-/* The share, 0..1, of the sentence's telling words that the passage has too. */
-double cite_overlap(const char *sentence, size_t len, const char *passage);
-
 /* ---- answer.c ------------------------------------------------------------------------------ */
 
 SL_NODISCARD sl_status answer_query(rag *r, const llm_docs_query *q, const llm_docs_sink *sink,
                                     sl_err *err);
+
+/* ---- ground.c ------------------------------------------------------------------------------ */
+
+/* llm_docs_ops.submit */
+SL_NODISCARD sl_status ground_submit(rag *r, const llm_docs_query *q, llm_request *req,
+                                     const llm_sink *sink, sl_err *err);
 
 #endif

@@ -54,8 +54,8 @@ static const char v1[] =
 
 /* Collections and documents get identities of their own, origin, attributes and access lists. A
  * collection of dim 0 has no passages yet and takes the model that comes first. */
+/* Macros between texts are something else to clang-format: */
 /* clang-format off */
-/* That takes macros between texts for something else */
 static const char v2[] =
     "ALTER TABLE collections ADD COLUMN public_id TEXT;" /* "vs_..." */
     "ALTER TABLE collections ADD COLUMN description TEXT NOT NULL DEFAULT '';"
@@ -95,8 +95,8 @@ static const char v2[] =
     "  collection = (SELECT collection FROM documents WHERE id = chunks.document);"
     "CREATE INDEX chunks_collection ON chunks (collection, id);"
     "CREATE VIEW chunk_texts AS SELECT id, " INDEXED_TEXT("chunks") " AS text FROM chunks;"
-    "CREATE VIRTUAL TABLE chunk_words USING fts5(text, content='chunk_texts', content_rowid='id',"
-    "  columnsize=0, tokenize='" LEXICON_TOKENIZER "');"
+    "CREATE VIRTUAL TABLE chunk_words USING fts5(text, content='chunk_texts',"
+    "  content_rowid='id', columnsize=0, tokenize='" LEXICON_TOKENIZER "');"
     "CREATE TRIGGER chunk_added AFTER INSERT ON chunks BEGIN"
     "  INSERT INTO chunk_words (rowid, text) VALUES (new.id, " INDEXED_TEXT("new") "); END;"
     "CREATE TRIGGER chunk_removed AFTER DELETE ON chunks BEGIN"

@@ -5,7 +5,7 @@
  * searches do not wait for writers. What the caller may not read is out before anything is ranked
  * or counted (shelf_look). Vectors in memory are bytes; the best passages are scored again with the
  * floats in the database. */
-#include "rag/rag_int.h"
+#include "rag/ingest.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -93,8 +93,9 @@ llm_passage search_passage(const rag_hit *h, int32_t number)
 }
 
 #define HIT_COLUMNS                                                                                \
-    "d.id, d.name, d.title, c.heading, c.text, c.begin, c.end, c.page, c.parent_begin,"            \
-    " c.parent_end, d.public_id, d.source, d.trust, d.attributes, c.embedding"
+    "d.id, " DB_SHOWN(                                                                             \
+        "d") ", d.title, c.heading, c.text, c.begin, c.end, c.page, c.parent_begin,"               \
+             " c.parent_end, d.public_id, d.source, d.trust, d.attributes, c.embedding"
 
 /* From a row of HIT_COLUMNS; *ret owns what it has also on failure. */
 static sl_status read_hit(finding *f, store_stmt *st, rag_hit *ret, sl_err *err)
@@ -415,7 +416,7 @@ static sl_status find_in_transaction(finding *f, sl_err *err)
 static sl_status embed_question(finding *f, sl_err *err)
 {
     const rag_model *m = &f->model;
-    rag_text t = { "", f->s->question, strlen(f->s->question), true };
+    rag_text t = { "", f->s->question, strlen(f->s->question) };
     size_t tokens = 0, room = m->context_tokens > 8 ? m->context_tokens - 8 : 1;
 
     f->q = sl_calloc(m->dim, sizeof *f->q);
@@ -429,6 +430,15 @@ static sl_status embed_question(finding *f, sl_err *err)
     }
     f->unknown = rag_unknown_share(m, t.text, t.len);
     return rag_embed(f->r, m, &t, 1, f->s->cancelled, f->q, err);
+}
+
+static sl_status embed_timed(finding *f, sl_err *err)
+{
+    int64_t begin = sl_clock_mono_ns();
+    sl_status status = embed_question(f, err);
+
+    f->hits->embed_ns = sl_clock_mono_ns() - begin;
+    return status;
 }
 
 /* Once in a while the collection notes that it is in use. It is no failure when it cannot. */
@@ -472,7 +482,7 @@ static sl_status find(finding *f, sl_err *err)
     if (f->s->mode != LLM_DOCS_LEXICAL) {
         SL_TRY(rag_embed_model(f->r, &f->model, err));
         f->has_model = true;
-        SL_TRY(embed_question(f, err));
+        SL_TRY(embed_timed(f, err));
     }
     SL_TRY(find_in_transaction(f, err));
     SL_TRY(rerank(f, err));

@@ -22,6 +22,8 @@
 
 #define MARK       "SLUICE_READER" /* set in the child's environment: no child of a child */
 #define NAME_BYTES 256
+/* Debian's poppler-data: what characters the codes of fonts mean that are not in the file. */
+#define FONT_TABLES "/usr/share/poppler"
 
 /* In front of the document in the memory file. */
 typedef struct order {
@@ -82,7 +84,9 @@ int reader_child(void)
     status = reader_detect(bytes, o.name, &type, &err);
     reader_warm(type);
     if (status == SL_OK)
-        status = reader_sandbox(o.memory_bytes, o.time_ms, &err);
+        status =
+            reader_sandbox(o.memory_bytes, o.time_ms,
+                           type == READER_PDF || type == READER_MAIL ? FONT_TABLES : NULL, &err);
     if (status == SL_OK)
         status = reader_run(bytes, o.name, &out, &err);
     if (status == SL_OK)

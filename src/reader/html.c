@@ -18,6 +18,7 @@ typedef struct walker {
     char mark[24];  /* of the item that begins: "- ", "3. " */
     bool is_marked; /* mark waits for the item's first text */
     bool is_in_item;
+    bool joins_term; /* text that comes goes on with the open term of a list of definitions */
 } walker;
 
 static void walk(walker *w, xmlNode *n, int depth);
@@ -36,9 +37,12 @@ static bool is_blank(const char *text)
 /* Text where no block is open begins one. */
 static void put_text(walker *w, const char *text)
 {
+    if ((!w->out->is_open || w->joins_term) && is_blank(text))
+        return;
+    if (w->out->is_open && w->joins_term)
+        reader_put_break(w->out);
+    w->joins_term = false;
     if (!w->out->is_open) {
-        if (is_blank(text))
-            return;
         if (w->in_code) {
             reader_begin(w->out, READER_CODE, 0, NULL);
         } else if (w->heading) {
@@ -90,6 +94,22 @@ static void walk_list(walker *w, xmlNode *list, int depth)
     w->list_depth = saved.list_depth;
     w->is_in_item = saved.is_in_item;
     w->is_marked = false;
+}
+
+/* A term and what is said of it are one block: alone, neither can be found nor understood. */
+static void walk_definition(walker *w, xmlNode *n, int depth)
+{
+    bool is_term = html_is(n, "dt");
+
+    /* libxml2 puts a term into the term before it when that is not closed */
+    w->joins_term = w->joins_term || (w->out->is_open && html_is(n->parent, "dt"));
+    if (!w->joins_term)
+        reader_end(w->out);
+    walk_children(w, n, depth);
+    if (is_term && w->out->is_open)
+        w->joins_term = true;
+    else if (!w->joins_term)
+        reader_end(w->out);
 }
 
 /* ---- tables --------------------------------------------------------------------------------- */
@@ -262,11 +282,16 @@ static void walk_element(walker *w, xmlNode *n, int depth)
         reader_end(w->out);
         w->heading = saved.heading;
         w->in_code = saved.in_code;
+    } else if (html_is(n, "dt") || html_is(n, "dd")) {
+        walk_definition(w, n, depth);
     } else if (is_block(n)) {
-        if (!(w->is_in_item && w->is_marked))
+        if (!(w->is_in_item && w->is_marked) && !w->joins_term)
             reader_end(w->out);
         walk_children(w, n, depth);
-        reader_end(w->out);
+        if (!w->joins_term || html_is(n, "dl")) {
+            reader_end(w->out);
+            w->joins_term = false;
+        }
     } else {
         walk_children(w, n, depth);
     }

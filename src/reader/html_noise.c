@@ -115,6 +115,21 @@ static bool is_block(const xmlNode *n)
     return is_one_of(n, names, SL_COUNT_OF(names));
 }
 
+/* The sign beside a heading that links to it: "¶" or "#". */
+static bool is_permalink(const xmlNode *n)
+{
+    const char *class = html_attr(n, "class");
+    const xmlNode *text = n->children;
+
+    if (!html_is(n, "a"))
+        return false;
+    if (strstr(class, "headerlink") || strstr(class, "permalink"))
+        return true;
+    return text && !text->next && text->type == XML_TEXT_NODE && text->content &&
+           (strcmp((const char *)text->content, "#") == 0 ||
+            strcmp((const char *)text->content, "\xc2\xb6") == 0);
+}
+
 /* Mostly links, and of few words each: a list of ways to other pages. */
 static bool is_link_list(const weight *w)
 {
@@ -127,7 +142,7 @@ static bool is_noise(const xmlNode *n, const weight *w, size_t total)
     static const char *const edges[] = { "header", "footer" };
     static const char *const parts[] = { "article", "main", "section", "blockquote" };
 
-    if (is_hidden(n))
+    if (is_hidden(n) || is_permalink(n))
         return true;
     if (w->has_main || w->text * 2 > total)
         return false;

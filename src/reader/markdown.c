@@ -112,6 +112,26 @@ static void title_from(markdown *m, cmark_node *heading)
     sl_buf_deinit(&words);
 }
 
+/* Where the words of a heading end that has a line of = or - under it. cmark may say that it goes
+ * on behind that line. */
+static size_t setext_end(const markdown *m, cmark_node *node, size_t begin, size_t end)
+{
+    const char *text = sl_buf_str(&m->out->text);
+
+    for (int line = cmark_node_get_start_line(node) + 1; line_at(m, line) < end; line++) {
+        size_t at = line_at(m, line), n;
+
+        if (at < begin)
+            continue;
+        n = strspn(text + at, " \t>");
+        n += strspn(text + at + n, text[at + n] == '=' ? "=" : "-");
+        n += strspn(text + at + n, " \t\r\n");
+        if (at + n >= line_at(m, line + 1))
+            return at;
+    }
+    return end;
+}
+
 /* A heading's block is its words: without #, and without the line under them. */
 static void put_heading(markdown *m, cmark_node *node)
 {
@@ -133,9 +153,7 @@ static void put_heading(markdown *m, cmark_node *node)
         if (hashes == begin || text[hashes - 1] == ' ' || text[hashes - 1] == '\t')
             end = hashes;
     } else {
-        while (end > begin && strchr(" \t\r\n=-", text[end - 1]) &&
-               memchr(text + begin, '\n', end - begin))
-            end--;
+        end = setext_end(m, node, begin, end);
     }
     reader_span_put(m->out, READER_HEADING, level, begin, end);
 }
@@ -161,7 +179,7 @@ static bool put_table(markdown *m, cmark_node *node, reader_kind kind, int level
 {
     const char *text = sl_buf_str(&m->out->text);
     int first = cmark_node_get_start_line(node), last = cmark_node_get_end_line(node), at;
-    size_t begin, end;
+    size_t begin, end, before;
 
     for (at = first + 1; at <= last; at++)
         if (is_delimiter_row(text + line_at(m, at), line_at(m, at + 1) - line_at(m, at)) &&
@@ -175,8 +193,9 @@ static bool put_table(markdown *m, cmark_node *node, reader_kind kind, int level
         begin = line_at(m, at - 1);
     }
     reader_table(m->out);
+    before = m->out->count;
     reader_span_put(m->out, READER_TABLE_ROW, 0, begin, line_at(m, at));
-    m->out->header = (uint32_t)m->out->count;
+    m->out->header = m->out->count > before ? (uint32_t)m->out->count : 0;
     for (int line = at + 1; line <= last; line++)
         reader_span_put(m->out, READER_TABLE_ROW, 0, line_at(m, line), line_at(m, line + 1));
     return true;

@@ -189,6 +189,8 @@ bool reader_end(reader_out *o)
         return false;
     while (end > o->open.begin && strchr(" \t\n", o->text.ptr[end - 1]))
         end--;
+    while (o->open.begin < end && strchr(" \t\n", o->text.ptr[o->open.begin])) /* code */
+        o->open.begin++;
     if (end == o->open.begin) {
         end = o->before;
     } else {

@@ -211,7 +211,7 @@ sl_status reader_pdf(sl_span bytes, reader_out *out, sl_err *err)
     SL_TRY(open_document(bytes, &doc, err));
     sl_buf_init(&l.text, out->text.max);
     title = poppler_document_get_title(doc);
-    if (title)
+    if (title && strcasecmp(title, "untitled") != 0 && strcasecmp(title, "(anonymous)") != 0)
         reader_title(out, title, strlen(title));
     g_free(title);
     status = read_pages(doc, &l, err);

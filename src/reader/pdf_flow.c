@@ -218,6 +218,10 @@ static void append_line(flow *f, const pdf_piece *p)
         reader_put(o, " ", 1);
     }
     reader_put(o, text, len_of(p));
+    if (p->page != f->last->page || p->y1 < f->last->y1) { /* edges of the new column count */
+        f->x0 = p->x0;
+        f->x1 = p->x1;
+    }
     f->last = p;
     if (!p->joins) {
         f->line_count++;
@@ -241,7 +245,8 @@ static float first_word(const flow *f, const pdf_piece *p)
 static bool goes_on(const flow *f, const pdf_piece *p, size_t count)
 {
     const pdf_piece *last = f->last;
-    float em = p->size, step = p->y1 - last->y1, right = SL_MAX(f->x1, p->x1);
+    bool moved = p->page != last->page || p->y1 < last->y1; /* to another column or page */
+    float em = p->size, step = p->y1 - last->y1, right = moved ? f->x1 : SL_MAX(f->x1, p->x1);
     bool starts_item = is_item(f, p, count), fitted;
     bool in_code = f->out->open.kind == READER_CODE;
     size_t len = f->out->text.len - f->out->open.begin;
@@ -251,9 +256,9 @@ static bool goes_on(const flow *f, const pdf_piece *p, size_t count)
         (in_code && !p->is_mono) || (!in_code && p->is_mono && ends_sentence(text, len)))
         return false;
     fitted = last->x1 + first_word(f, p) + 0.8f * em < right;
-    if (p->page != last->page || step < 0) /* another column or page */
+    if (moved)
         return !starts_item && !ends_sentence(text, len) &&
-               (!fitted || is_lower(first_char(text_of(f, p), len_of(p)))) &&
+               (f->line_count < 2 || !fitted || is_lower(first_char(text_of(f, p), len_of(p)))) &&
                last->is_bold == p->is_bold && !heading_level(f, p, 0);
     if (in_code)
         return step < 2.8f * em; /* blank lines are part of code */
@@ -365,8 +370,52 @@ static size_t table_rows(const flow *f, size_t at)
     return rows >= 2 ? rows : 0;
 }
 
+/* The column of the header, from `least` on, that a piece stands under. */
+static size_t column_under(const cell *head, size_t count, size_t least, const pdf_piece *p)
+{
+    size_t best = least;
+    float best_off = 1e9f;
+
+    for (size_t i = least; i < count; i++) {
+        float left = fabsf(p->x0 - head[i].x0), right = fabsf(p->x1 - head[i].x1);
+        float middle = fabsf(p->x0 + p->x1 - head[i].x0 - head[i].x1) / 2;
+        float off = SL_MIN(SL_MIN(left, right), middle);
+
+        if (off < best_off) {
+            best_off = off;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* Fills a row; cells that are empty in the middle of it are known by the header above them. A
+ * header of too few columns (count 0) tells nothing. */
+static void fill_row(const flow *f, const pdf_piece *p, size_t count, const cell *head,
+                     size_t head_count, reader_row *row)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool begins = i == 0 || !p[i].is_near;
+
+        for (size_t k = row->count + 1; k < head_count && !begins; k++)
+            begins = fabsf(p[i].x0 - head[k].x0) < 0.2f * p[i].size;
+        if (i > 0 && begins)
+            reader_cell_end(row, 1);
+        else if (i > 0)
+            reader_cell_put(row, " ", 1);
+        if (begins && row->count < head_count)
+            for (size_t n = column_under(head, head_count, row->count, &p[i]) - row->count; n > 0;
+                 n--)
+                reader_cell_end(row, 1);
+        reader_cell_put(row, text_of(f, &p[i]), len_of(&p[i]));
+    }
+    reader_cell_end(row, 1);
+}
+
 static size_t write_table(flow *f, size_t at, size_t rows)
 {
+    cell head[CELLS_MAX];
+    size_t head_count = 0;
     reader_row row;
 
     end_block(f);
@@ -377,16 +426,10 @@ static size_t write_table(flow *f, size_t at, size_t rows)
 
         at = next_line(f, at, &first, &count);
         reader_page(f->out, f->l->pieces[first].page);
-        for (size_t i = first; i < first + count; i++) {
-            const pdf_piece *p = &f->l->pieces[i];
-
-            reader_cell_put(&row, text_of(f, p), len_of(p));
-            if (i + 1 < first + count && p[1].is_near)
-                reader_cell_put(&row, " ", 1);
-            else
-                reader_cell_end(&row, 1);
-        }
+        fill_row(f, &f->l->pieces[first], count, head, head_count, &row);
         reader_row_put(f->out, &row, r == 0, true);
+        if (r == 0)
+            head_count = take_cells(&f->l->pieces[first], count, head);
     }
     reader_row_deinit(&row);
     return at;

@@ -10,11 +10,11 @@
 
 #include "reader/pdf.h"
 
-#define DEPTH_MAX   6    /* seven columns */
-#define BINS        1024 /* across the region */
-#define LINES_MIN   3    /* of a column */
-#define FILL_MIN    0.5f /* of its width, on average */
-#define EMS_MIN     9.0f /* letters M in a line of a column, on average */
+#define DEPTH_MAX   6     /* seven columns */
+#define BINS        1024  /* across the region */
+#define LINES_MIN   3     /* of a column */
+#define FILL_MIN    0.28f /* of its side's width, on average: a side may hold three columns */
+#define EMS_MIN     9.0f  /* letters M in a line of a column, on average */
 #define CROSSED_MAX 0.25f
 
 typedef struct side {

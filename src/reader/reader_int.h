@@ -147,8 +147,11 @@ SL_NODISCARD sl_status reader_zip(sl_span bytes, reader_out *out, sl_err *err);
 
 /* ---- the process ---------------------------------------------------------------------------- */
 
-/* Limits and the system call filter, for good. What the libraries must open was opened before. */
-SL_NODISCARD sl_status reader_sandbox(size_t memory_bytes, int64_t time_ms, sl_err *err);
+/* Limits and the system call filter, for good. What the libraries must open was opened before.
+ * readable: a directory whose files may still be read, where the kernel can see to that; or NULL.
+ */
+SL_NODISCARD sl_status reader_sandbox(size_t memory_bytes, int64_t time_ms, const char *readable,
+                                      sl_err *err);
 /* Makes the libraries open what they need of the file system. */
 void reader_warm(reader_type type);
 

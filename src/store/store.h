@@ -92,4 +92,13 @@ SL_NODISCARD sl_status store_postings(store *s, const char *table, const sl_span
 int64_t store_last_id(store *s);
 int64_t store_changes(store *s); /* rows changed by the last statement */
 
+/* ---- files as a whole, without a store ------------------------------------------------------ */
+
+/* Copies the database at path to a new file, as one state of it, while others read and write. All
+ * that was committed before the call is in the copy. What a failure leaves at `to` is the caller's.
+ */
+SL_NODISCARD sl_status store_copy(const char *path, const char *to, sl_err *err);
+/* SL_EFORMAT when the file is no database, or its pages or indexes contradict each other. */
+SL_NODISCARD sl_status store_check(const char *path, sl_err *err);
+
 #endif

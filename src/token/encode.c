@@ -39,6 +39,11 @@ static sl_status bpe_fn(void *ctx, const char *text, size_t len)
     return bpe_piece(ctx, text, len);
 }
 
+static sl_status unigram_fn(void *ctx, const char *text, size_t len)
+{
+    return unigram_encode(ctx, text, len);
+}
+
 static sl_status wpm_fn(void *ctx, const char *text, size_t len)
 {
     return wpm_word(ctx, text, len);
@@ -105,6 +110,9 @@ static sl_status encode_plain(scratch *s, const char *text, size_t len)
         return SL_OK;
     if (v->kind == VOCAB_SPM)
         return spm_encode(s, text, len);
+    if (v->kind == VOCAB_UNIGRAM)
+        return v->pretok ? pretok_run(v->pretok, text, len, unigram_fn, s, s->err)
+                         : unigram_encode(s, text, len);
     if (v->kind == VOCAB_WPM)
         return v->pretok ? pretok_run(v->pretok, text, len, wpm_fn, s, s->err)
                          : wpm_encode(s, text, len);
@@ -195,5 +203,6 @@ sl_status token_encode(const token_vocab *v, const char *text, size_t len, unsig
     sl_free(s.cache);
     sl_free(s.syms);
     sl_free(s.heap);
+    sl_free(s.nodes);
     return status;
 }

@@ -59,6 +59,40 @@ static sl_status add_replace(token_vocab *v, const json_t *o, sl_err *err)
                : normalizer_add(v->norm, NORM_REPLACE_REGEX, 0, text_span(r), text_span(c), err);
 }
 
+/* Its map is base64 in the file. */
+static sl_status add_precompiled(token_vocab *v, const json_t *o, sl_err *err)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *text = json_text(o, "precompiled_charsmap"), *at;
+    uint32_t bits = 0;
+    int have = 0;
+    sl_buf blob;
+    sl_status status;
+
+    if (!*text)
+        return SL_OK; /* maps nothing */
+    sl_buf_init(&blob, SL_JSON_BYTES_MAX);
+    for (; *text && *text != '='; text++) {
+        at = strchr(digits, *text);
+        if (!at) {
+            sl_buf_deinit(&blob);
+            return sl_fail(err, SL_EFORMAT, "tokenizer.json: the character map is no base64");
+        }
+        bits = bits << 6 | (uint32_t)(at - digits);
+        have += 6;
+        if (have >= 8) {
+            have -= 8;
+            sl_buf_putc(&blob, (char)(bits >> have & 0xff));
+        }
+    }
+    status = sl_buf_ok(&blob, "character map", err);
+    if (status == SL_OK)
+        status = normalizer_add(v->norm, NORM_CHARSMAP, 0, sl_span_of(blob.ptr, blob.len),
+                                (sl_span){ 0 }, err);
+    sl_buf_deinit(&blob);
+    return status;
+}
+
 sl_status json_add_normalizer(token_vocab *v, const json_t *o, int depth, sl_err *err)
 {
     static const struct {
@@ -94,6 +128,8 @@ sl_status json_add_normalizer(token_vocab *v, const json_t *o, int depth, sl_err
         return add_bert_normalizer(v, o, err);
     if (strcmp(type, "Replace") == 0)
         return add_replace(v, o, err);
+    if (strcmp(type, "Precompiled") == 0)
+        return add_precompiled(v, o, err);
     if (strcmp(type, "Strip") == 0)
         return normalizer_add(v->norm, NORM_STRIP,
                               (json_flag(o, "strip_left", true) ? NORM_LEFT : 0) |
@@ -198,6 +234,24 @@ static sl_status add_metaspace(token_vocab *v, const json_t *o, sl_err *err)
                                        : SL_OK;
 }
 
+/* WhitespaceSplit and then Metaspace, as in XLM-R's files: words lose the space around them before
+ * each gets its mark. Spaces in a row are one, those at the ends none. */
+static bool is_words_of_spaces(const json_t *list)
+{
+    return json_array_size(list) == 2 &&
+           strcmp(json_text(json_array_get(list, 0), "type"), "WhitespaceSplit") == 0 &&
+           strcmp(json_text(json_array_get(list, 1), "type"), "Metaspace") == 0;
+}
+
+static sl_status add_spaced_words(token_vocab *v, const json_t *metaspace, sl_err *err)
+{
+    SL_TRY(normalizer_add(v->norm, NORM_STRIP, NORM_LEFT | NORM_RIGHT, (sl_span){ 0 },
+                          (sl_span){ 0 }, err));
+    SL_TRY(
+        normalizer_add(v->norm, NORM_REPLACE_REGEX, 0, sl_span_str("\\s+"), sl_span_str(" "), err));
+    return add_metaspace(v, metaspace, err);
+}
+
 static sl_status add_byte_level(token_vocab *v, const json_t *o, sl_err *err)
 {
     sl_span none = { 0 };
@@ -240,8 +294,11 @@ sl_status json_add_pretok(token_vocab *v, const json_t *o, int depth, sl_err *er
     if (depth > NEST_MAX)
         return sl_fail(err, SL_ELIMIT, "tokenizer.json: pre-tokenizers nest too deep");
     if (strcmp(type, "Sequence") == 0) {
-        json_array_foreach(json_object_get(o, "pretokenizers"), i, item)
-            SL_TRY(json_add_pretok(v, item, depth + 1, err));
+        const json_t *list = json_object_get(o, "pretokenizers");
+
+        if (is_words_of_spaces(list))
+            return add_spaced_words(v, json_array_get(list, 1), err);
+        json_array_foreach(list, i, item) SL_TRY(json_add_pretok(v, item, depth + 1, err));
         return SL_OK;
     }
     if (strcmp(type, "Split") == 0)

@@ -17,6 +17,7 @@ typedef struct step {
     char *from, *to; /* owned */
     size_t from_len, to_len;
     pcre2_code *code;
+    charsmap *map;
 } step;
 
 struct normalizer {
@@ -37,6 +38,7 @@ void normalizer_destroy(normalizer *n)
         sl_free(n->steps[i].from);
         sl_free(n->steps[i].to);
         pcre2_code_free(n->steps[i].code);
+        charsmap_destroy(n->steps[i].map);
     }
     sl_free(n);
 }
@@ -51,6 +53,12 @@ sl_status normalizer_add(normalizer *n, norm_kind kind, unsigned flags, sl_span 
 {
     step *s = &n->steps[n->count];
 
+    if (kind == NORM_CHARSMAP && n->count < STEPS_MAX) {
+        *s = (step){ .kind = kind, .flags = flags };
+        SL_TRY(charsmap_parse(from, &s->map, err));
+        n->count++;
+        return SL_OK;
+    }
     if (n->count == STEPS_MAX || from.len > STEP_TEXT_MAX || to.len > STEP_TEXT_MAX)
         return sl_fail(err, SL_ELIMIT, "normalizer: too many steps or too long a text");
     n->count++;
@@ -203,6 +211,9 @@ static sl_status run_step(const step *s, const char *text, size_t len, bool firs
         return replace_regex(s, text, len, out, err);
     case NORM_STRIP:
         strip_ends(s->flags, text, len, out);
+        break;
+    case NORM_CHARSMAP:
+        (s->flags & NORM_LONGEST ? charsmap_longest : charsmap_graphemes)(s->map, text, len, out);
         break;
     case NORM_PREPEND:
         if (len && !((s->flags & NORM_FIRST_ONLY) && !first) &&

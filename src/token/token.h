@@ -51,7 +51,7 @@ bool token_is_eog(const token_vocab *v, int32_t id); /* ends generation */
 int32_t token_bos(const token_vocab *v);             /* -1 when there is none */
 int32_t token_eos(const token_vocab *v);
 bool token_adds_bos(const token_vocab *v);
-const char *token_kind(const token_vocab *v); /* "bpe", "spm", "wpm" */
+const char *token_kind(const token_vocab *v); /* "bpe", "spm", "wpm", "unigram" */
 const char *token_pre(const token_vocab *v);  /* pre-tokenizer's name, or "" */
 
 /* Turns a stream of ids into text that never ends inside a UTF-8 character: incomplete bytes are

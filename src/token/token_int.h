@@ -10,7 +10,7 @@
 #include "base/mem.h"
 #include "token/token.h"
 
-typedef enum vocab_kind { VOCAB_BPE, VOCAB_SPM, VOCAB_WPM } vocab_kind;
+typedef enum vocab_kind { VOCAB_BPE, VOCAB_SPM, VOCAB_WPM, VOCAB_UNIGRAM } vocab_kind;
 
 /* GGUF's numbers. */
 typedef enum token_type {
@@ -107,6 +107,7 @@ struct token_vocab {
     size_t special_count;
     uint32_t special_first[257]; /* range of specials that begin with a byte */
     size_t token_bytes_max;
+    double unknown_score;  /* unigram: of a character that is no token */
     size_t word_chars_max; /* WordPiece: longer words are unknown; 0: no bound */
 
     struct pretok *pretok;
@@ -163,6 +164,14 @@ typedef struct piece_slot {
     uint32_t hash, len, out_at, out_count;
 } piece_slot;
 
+/* Unigram: the best way to a byte of the text. */
+typedef struct unigram_node {
+    double score;
+    uint32_t from; /* where its last token begins; UINT32_MAX: no way leads here */
+    int32_t id;    /* of that token; -1: unknown */
+    uint32_t next; /* on the best way of all */
+} unigram_node;
+
 typedef struct scratch {
     const token_vocab *v;
     token_ids *out;
@@ -171,6 +180,8 @@ typedef struct scratch {
     size_t sym_cap;
     heap_item *heap;
     size_t heap_len, heap_cap;
+    unigram_node *nodes;
+    size_t node_cap;
     piece_slot *cache;
     uint32_t cache_mask;
     sl_buf text; /* normalised fragment */
@@ -184,6 +195,8 @@ void scratch_forget(scratch *s); /* drops cached pieces whose text goes away */
 SL_NODISCARD sl_status bpe_piece(scratch *s, const char *text, size_t len);
 void spm_finish(token_vocab *v); /* once the tokens are in */
 SL_NODISCARD sl_status spm_encode(scratch *s, const char *text, size_t len);
+void unigram_finish(token_vocab *v);
+SL_NODISCARD sl_status unigram_encode(scratch *s, const char *text, size_t len);
 SL_NODISCARD sl_status wpm_encode(scratch *s, const char *text, size_t len);
 SL_NODISCARD sl_status wpm_word(scratch *s, const char *text, size_t len);
 
@@ -230,6 +243,14 @@ typedef enum uc_form { UC_NFC, UC_NFD, UC_NFKC, UC_NFKD } uc_form;
 SL_NODISCARD sl_status uc_normalize(const char *text, size_t len, uc_form form, sl_buf *out,
                                     sl_err *err);
 
+/* charsmap.c. Both append the mapped text: by graphemes as the tokenizers library does, or by the
+ * longest sequences as SentencePiece does. blob may go away. */
+typedef struct charsmap charsmap;
+SL_NODISCARD sl_status charsmap_parse(sl_span blob, charsmap **ret, sl_err *err);
+void charsmap_destroy(charsmap *m); /* accepts NULL */
+void charsmap_graphemes(const charsmap *m, const char *text, size_t len, sl_buf *out);
+void charsmap_longest(const charsmap *m, const char *text, size_t len, sl_buf *out);
+
 /* normalize.c: the normalizer of a tokenizer.json. */
 typedef enum norm_kind {
     NORM_FORM, /* flags: a uc_form */
@@ -237,7 +258,8 @@ typedef enum norm_kind {
     NORM_REPLACE,
     NORM_REPLACE_REGEX,
     NORM_STRIP,
-    NORM_PREPEND /* `to` in front */
+    NORM_PREPEND, /* `to` in front */
+    NORM_CHARSMAP /* from: the compiled map */
 } norm_kind;
 
 enum {
@@ -246,6 +268,7 @@ enum {
     NORM_ALL_MARKS = 4, /* category M instead of Mn */
     NORM_CJK = 8,
     NORM_LOWER = 16,
+    NORM_LONGEST = 1, /* character maps */
     NORM_LEFT = 1,
     NORM_RIGHT = 2,
     NORM_FIRST_ONLY = 1,  /* only at the beginning of the whole text */

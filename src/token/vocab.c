@@ -405,7 +405,9 @@ bool token_adds_bos(const token_vocab *v)
 
 const char *token_kind(const token_vocab *v)
 {
-    return v->kind == VOCAB_BPE ? "bpe" : v->kind == VOCAB_SPM ? "spm" : "wpm";
+    static const char *const names[] = { "bpe", "spm", "wpm", "unigram" };
+
+    return names[v->kind];
 }
 
 const char *token_pre(const token_vocab *v)

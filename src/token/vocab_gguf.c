@@ -32,7 +32,7 @@ static sl_status load_tokens(const gguf_dir *dir, token_vocab *v, sl_err *err)
                        (unsigned long long)tokens->count);
     scores = number_array(dir, "tokenizer.ggml.scores", tokens->count);
     types = number_array(dir, "tokenizer.ggml.token_type", tokens->count);
-    if (v->kind == VOCAB_SPM && !scores)
+    if ((v->kind == VOCAB_SPM || v->kind == VOCAB_UNIGRAM) && !scores)
         return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.scores is missing or short");
     for (uint64_t i = 0; i < tokens->count; i++) {
         sl_span s = gguf_array_next_str(tokens, &cursor);
@@ -93,10 +93,15 @@ static sl_status choose_kind(const gguf_dir *dir, token_vocab *v, sl_err *err)
     } else if (sl_span_eq(model, sl_span_str("gpt2")) || sl_span_eq(model, sl_span_str("gemma4"))) {
         v->kind = VOCAB_BPE;
         v->byte_level = true;
+    } else if (sl_span_eq(model, sl_span_str("t5"))) {
+        v->kind = VOCAB_UNIGRAM;
+        v->byte_fallback = false;
+        v->add_space_prefix = v->prefix_each = true;
     } else if (!model.len) {
         return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.model is missing");
     } else {
-        return sl_fail(err, SL_ENOTSUP, "tokenizer model \"%.*s\" (supported: gpt2, llama, bert)",
+        return sl_fail(err, SL_ENOTSUP,
+                       "tokenizer model \"%.*s\" (supported: gpt2, llama, bert, t5)",
                        (int)SL_MIN(model.len, 40), (const char *)model.ptr);
     }
     return SL_OK;
@@ -132,7 +137,7 @@ static sl_status choose_pre(const gguf_dir *dir, token_vocab *v, sl_err *err)
 /* Which ids the metadata name, and what stands in front of and behind a text. */
 static void choose_ids(const gguf_dir *dir, token_vocab *v)
 {
-    bool spm = v->kind == VOCAB_SPM, wpm = v->kind == VOCAB_WPM, known;
+    bool spm = v->kind == VOCAB_SPM || v->kind == VOCAB_UNIGRAM, wpm = v->kind == VOCAB_WPM, known;
     const pre_rule *rule = pre_rule_find(v->pre, strlen(v->pre), &known);
     bool no_bos = v->kind == VOCAB_BPE && (rule->flags & (PRE_NO_BOS | PRE_RAW));
 
@@ -202,6 +207,39 @@ static void choose_strips(const gguf_dir *dir, token_vocab *v)
     }
 }
 
+/* SentencePiece's normaliser: its map, spaces in a row as one, a space in front, and the mark. */
+static sl_status load_unigram_norm(const gguf_dir *dir, token_vocab *v, sl_err *err)
+{
+    const gguf_kv *map = gguf_find(dir, "tokenizer.ggml.precompiled_charsmap");
+    const sl_span none = { 0 }, space = sl_span_str(" "), mark = sl_span_str("\xe2\x96\x81");
+
+    v->norm = normalizer_new();
+    if (!v->norm)
+        return sl_fail(err, SL_ENOMEM, "vocabulary");
+    if (map && map->type == GGUF_ARRAY && map->count > 0) {
+        sl_buf blob;
+        sl_status status;
+
+        if (map->elem_type == GGUF_STRING || map->count > SL_JSON_BYTES_MAX)
+            return sl_fail(err, SL_EFORMAT, "tokenizer.ggml.precompiled_charsmap is malformed");
+        sl_buf_init(&blob, SL_JSON_BYTES_MAX);
+        for (uint64_t i = 0; i < map->count; i++)
+            sl_buf_putc(&blob, (char)gguf_array_int(map, i));
+        status = sl_buf_ok(&blob, "character map", err);
+        if (status == SL_OK)
+            status = normalizer_add(v->norm, NORM_CHARSMAP, NORM_LONGEST,
+                                    sl_span_of(blob.ptr, blob.len), none, err);
+        sl_buf_deinit(&blob);
+        SL_TRY(status);
+    }
+    if (gguf_get_bool(dir, "tokenizer.ggml.remove_extra_whitespaces", false)) {
+        SL_TRY(normalizer_add(v->norm, NORM_REPLACE_REGEX, 0, sl_span_str(" +"), space, err));
+        SL_TRY(normalizer_add(v->norm, NORM_STRIP, NORM_LEFT | NORM_RIGHT, none, none, err));
+    }
+    SL_TRY(normalizer_add(v->norm, NORM_REPLACE, 0, space, mark, err));
+    return v->add_space_prefix ? normalizer_add(v->norm, NORM_PREPEND, 0, none, mark, err) : SL_OK;
+}
+
 static sl_status load(const gguf_dir *dir, token_vocab *v, sl_err *err)
 {
     SL_TRY(choose_kind(dir, v, err));
@@ -214,6 +252,10 @@ static sl_status load(const gguf_dir *dir, token_vocab *v, sl_err *err)
         SL_TRY(load_merges(dir, v, err));
     if (v->kind == VOCAB_SPM)
         spm_finish(v);
+    if (v->kind == VOCAB_UNIGRAM) {
+        unigram_finish(v);
+        SL_TRY(load_unigram_norm(dir, v, err));
+    }
     mark_control_eog(dir, v);
     SL_TRY(vocab_index_specials(v, err));
     choose_strips(dir, v);

@@ -10,6 +10,7 @@ typedef struct id_map {
     const char **text;
     size_t *len;
     size_t count;
+    const json_t *scored; /* unigram: [["token", score], ...], or NULL */
 } id_map;
 
 static sl_status highest_id(const json_t *vocab, const json_t *added, size_t *ret, sl_err *err)
@@ -19,6 +20,8 @@ static sl_status highest_id(const json_t *vocab, const json_t *added, size_t *re
     const char *key;
     size_t i;
 
+    if (json_is_array(vocab)) /* ids are places */
+        high = SL_MIN((json_int_t)json_array_size(vocab), SL_MODEL_VOCAB_MAX) - 1;
     json_object_foreach((json_t *)vocab, key, v)
     {
         n = json_is_integer(v) ? json_integer_value(v) : -1;
@@ -48,6 +51,15 @@ static sl_status fill_tokens(token_vocab *v, const json_t *vocab, const json_t *
     const char *key;
     size_t i;
 
+    for (i = 0; i < json_array_size(m->scored); i++) {
+        const json_t *text = json_array_get(json_array_get(m->scored, i), 0);
+
+        if (i >= m->count || !json_is_string(text) ||
+            !json_is_number(json_array_get(json_array_get(m->scored, i), 1)))
+            return sl_fail(err, SL_EFORMAT, "tokenizer.json: token %zu is malformed", i);
+        m->text[i] = json_string_value(text);
+        m->len[i] = json_string_length(text);
+    }
     json_object_foreach((json_t *)vocab, key, item)
     {
         i = (size_t)json_integer_value(item);
@@ -63,7 +75,10 @@ static sl_status fill_tokens(token_vocab *v, const json_t *vocab, const json_t *
         m->len[id] = json_string_length(content);
     }
     for (i = 0; i < m->count; i++) {
-        if (!vocab_add(v, m->text[i] ? m->text[i] : "", m->len[i], TT_NORMAL, 0))
+        const json_t *score = json_array_get(json_array_get(m->scored, i), 1);
+
+        if (!vocab_add(v, m->text[i] ? m->text[i] : "", m->len[i], TT_NORMAL,
+                       (float)json_number_value(score)))
             return sl_fail(err, SL_ENOMEM, "vocabulary of %zu tokens", m->count);
         v->token_bytes_max = SL_MAX(v->token_bytes_max, m->len[i] + 1);
     }
@@ -95,9 +110,10 @@ static sl_status load_tokens(token_vocab *v, const json_t *root, sl_err *err)
     id_map m = { 0 };
     sl_status status;
 
-    if (!json_is_object(vocab))
+    if (v->kind == VOCAB_UNIGRAM ? !json_is_array(vocab) : !json_is_object(vocab))
         return sl_fail(err, SL_EFORMAT, "tokenizer.json: model.vocab is missing");
     SL_TRY(highest_id(vocab, added, &m.count, err));
+    m.scored = json_is_array(vocab) ? vocab : NULL;
     m.text = sl_calloc(m.count, sizeof *m.text);
     m.len = sl_calloc(m.count, sizeof *m.len);
     status = m.text && m.len ? fill_tokens(v, vocab, added, &m, err)
@@ -139,7 +155,14 @@ static sl_status choose_kind(token_vocab *v, const json_t *model, sl_err *err)
     const json_t *max = json_object_get(model, "max_input_chars_per_word");
 
     if (!*type) /* older files leave it out */
-        type = json_object_get(model, "merges") ? "BPE" : "WordPiece";
+        type = json_object_get(model, "merges")                 ? "BPE"
+               : json_is_array(json_object_get(model, "vocab")) ? "Unigram"
+                                                                : "WordPiece";
+    if (strcmp(type, "Unigram") == 0) {
+        v->kind = VOCAB_UNIGRAM;
+        v->byte_fallback = json_flag(model, "byte_fallback", false);
+        return SL_OK;
+    }
     if (strcmp(type, "BPE") == 0) {
         v->kind = VOCAB_BPE;
         v->byte_fallback = json_flag(model, "byte_fallback", false);
@@ -151,9 +174,11 @@ static sl_status choose_kind(token_vocab *v, const json_t *model, sl_err *err)
         return SL_OK;
     }
     if (strcmp(type, "WordPiece") != 0)
-        return sl_fail(err, SL_ENOTSUP,
-                       "tokenizer.json: model \"%.40s\" is not supported (BPE and WordPiece are)",
-                       type);
+        return sl_fail(
+            err, SL_ENOTSUP,
+            "tokenizer.json: model \"%.40s\" is not supported (BPE, WordPiece and Unigram "
+            "are)",
+            type);
     v->kind = VOCAB_WPM;
     v->word_chars_max =
         json_is_integer(max) && json_integer_value(max) > 0 ? (size_t)json_integer_value(max) : 100;
@@ -202,6 +227,12 @@ static void choose_ids(token_vocab *v, const json_t *root, const json_t *config)
     static const char *const eos[] = { "</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>" };
 
     v->unk = named_token(v, json_object_get(root, "model"), "unk_token");
+    if (v->kind == VOCAB_UNIGRAM) {
+        const json_t *unk = json_object_get(json_object_get(root, "model"), "unk_id");
+        json_int_t id = json_is_integer(unk) ? json_integer_value(unk) : -1;
+
+        v->unk = id >= 0 && (size_t)id < v->spelling.count ? (int32_t)id : -1;
+    }
     v->sep = named_token(v, config, "sep_token");
     v->bos = named_token(v, config, "bos_token");
     v->eos = named_token(v, config, "eos_token");
@@ -231,6 +262,8 @@ static sl_status load(token_vocab *v, const json_t *root, const json_t *config, 
     choose_ids(v, root, config);
     if (v->kind == VOCAB_BPE)
         SL_TRY(load_merges(v, model, err));
+    if (v->kind == VOCAB_UNIGRAM)
+        unigram_finish(v);
     SL_TRY(json_add_post(v, json_object_get(root, "post_processor"), 0, err));
     vocab_mark_eog(v);
     SL_TRY(vocab_index_specials(v, err));

@@ -16,6 +16,8 @@ typedef struct run {
     llm_sink sink;
 } run;
 
+static sl_status fake_render(void *ctx, const llm_request *req, sl_buf *out, sl_err *err);
+
 static void nap(void)
 {
     nanosleep(&(struct timespec){ 0, STEP_NS }, NULL);
@@ -62,12 +64,52 @@ static void emit_prompt(run *r, uint32_t choice)
     r->sink.fn(r->sink.ctx, r->req, &ev);
 }
 
+#define PIECE_BYTES 4
+
+/* Says a text to all choices in pieces that cut markers. */
+static void say(run *r, const char *text, llm_usage *usage)
+{
+    char piece[PIECE_BYTES];
+    llm_event ev = { .kind = LLM_EV_DELTA, .text = piece };
+
+    for (size_t at = 0, len = strlen(text); at < len; at += ev.text_len) {
+        ev.text_len = SL_MIN(len - at, (size_t)PIECE_BYTES);
+        for (size_t i = 0; i < ev.text_len; i++)
+            piece[i] = (char)(text[at + i] == '{' ? '[' : text[at + i] == '}' ? ']' : text[at + i]);
+        for (uint32_t c = 0; c < r->req->n; c++) {
+            ev.choice = c;
+            r->sink.fn(r->sink.ctx, r->req, &ev);
+        }
+        usage->output_tokens++;
+    }
+    for (uint32_t c = 0; c < r->req->n; c++)
+        r->sink.fn(r->sink.ctx, r->req,
+                   &(llm_event){ .kind = LLM_EV_FINISH, .choice = c, .finish = LLM_FINISH_STOP });
+}
+
+static bool say_script(run *r, const char *script, llm_usage *usage)
+{
+    const char *text = strstr(script, "SAY ");
+    sl_buf all;
+
+    if (r->req->task != LLM_CHAT || (!text && !strstr(script, "TELL")))
+        return false;
+    sl_buf_init(&all, SL_MIB);
+    (void)fake_render(NULL, r->req, &all, NULL);
+    say(r, text ? text + 4 : sl_buf_str(&all), usage);
+    sl_buf_deinit(&all);
+    return true;
+}
+
 static void generate(run *r, const char *script, llm_usage *usage)
 {
     bool slow = strcmp(script, "slow") == 0, hang = strcmp(script, "hang") == 0;
     bool stops = r->req->stop_count > 0 && strcmp(script, "stop") == 0;
     int64_t count = r->req->max_tokens >= 0 ? r->req->max_tokens : (slow ? 100000 : 5);
     uint32_t choices = (uint32_t)(r->req->prompt_count ? r->req->prompt_count : 1) * r->req->n;
+
+    if (say_script(r, script, usage))
+        return;
 
     for (uint32_t c = 0; r->req->echo && c < choices; c++)
         emit_prompt(r, c);

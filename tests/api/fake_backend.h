@@ -3,7 +3,9 @@
  * The last message (or prompt) says what happens: "slow" gives a token every 5 ms, "hang" nothing
  * until cancelled, "error" fails after one token, "early" fails before the first event, "busy" and
  * "context" fail at submit, "busy once ..." and "limit once ..." every other time, "stop" ends with
- * the first stop string. Anything else gives max_tokens (at most 5 by default) words. */
+ * the first stop string. "SAY text" anywhere gives that text in small pieces, {1} in it as [1];
+ * "TELL" anywhere all messages as the model got them. Anything else gives max_tokens (at most 5 by
+ * default) words. */
 #ifndef FAKE_BACKEND_H
 #define FAKE_BACKEND_H
 

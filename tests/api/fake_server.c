@@ -92,7 +92,7 @@ static sl_status open_jobs(llm_chain *chain, kept *answers, jobs **ret, sl_err *
                        .runner = api_line_runner(&lines),
                        .file_bytes_max = max ? atoll(max) : 0 };
 
-    lines = (api_lines){ chain, kept_responses(answers) };
+    lines = (api_lines){ chain, kept_responses(answers), NULL };
     if (!o.dir)
         return SL_OK;
     SL_TRY(jobs_open(&o, ret, err));

@@ -307,6 +307,11 @@ def test_real_model_beside_live_requests(real_factory, tmp_path):
     usage = b.usage if isinstance(b.usage, dict) else b.usage.model_dump()
     assert usage["output_tokens"] == sum(x["usage"]["completion_tokens"] for x in out.values())
     assert usage["input_tokens_details"]["cached_tokens"] > 0  # of what the lines have in common
+    with server.client(headers={"Authorization": "Bearer secret"}) as c:
+        scraped = dict(x.rsplit(" ", 1) for x in c.get("/metrics").text.splitlines() if 'route="batch:' in x)
+    labels = '{model_name="smollm2",route="batch:/v1/chat/completions",'
+    assert float(scraped[f'sluice_model_requests_total{labels}outcome="ok"}}']) == count
+    assert float(scraped[f'sluice_tokens_total{labels}bucket="output"}}']) == usage["output_tokens"]
     assert server.stop() == 0
     rows = json.loads(sluice("usage", "--by", "route,key", "--json", "--data", str(tmp_path)).stdout)
     ledger = {r["route"]: r for r in rows}

@@ -117,7 +117,8 @@ def test_cancel_gives_back(limited):
     with server.client() as http:
         with http.stream("POST", "/v1/completions", json={"model": "smollm2", "prompt": "Tell", "max_tokens": 4000,
                                                           "ignore_eos": True, "stream": True}) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # kept: a reader that is thrown away closes the stream
+            next(lines)
             assert ask(http).status_code == 429  # one at a time
         deadline = time.time() + 20
         while (answer := ask(http)).status_code == 429 and time.time() < deadline:
@@ -187,6 +188,79 @@ def test_kill_loses_nothing(limited):
     assert int(after.headers["x-ratelimit-remaining-tokens"]) <= 100000 - sum(answered)
 
 
+def test_budget(real_factory, tmp_path, data):
+    """Money, from `key create --budget` to the refusal, over a restart, and to a budget that was raised."""
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG.format(today=time.strftime("%Y-%m-%d", time.gmtime()), limits=""))
+    args = ["--config", str(path), "--data", str(data), "--model", "smollm2", "--api-key", "boss"]
+
+    def make(name, *more):
+        return json.loads(sluice("key", "create", name, "--json", "--data", str(data), *more).stdout)["key"]
+
+    poor, rich = make("poor", "--budget", "0.0006"), make("rich")
+    server = real_factory(*args)
+
+    def call(key, **fields):
+        with server.client(headers={"Authorization": "Bearer " + key}) as http:
+            return ask(http, **fields)
+
+    first = call(poor)
+    used = first.json()["usage"]
+    # Dollars per million: 10 for what is new of a prompt, 5 for what was cached, 20 for output.
+    cached = used["prompt_tokens_details"]["cached_tokens"]
+    spent = (used["prompt_tokens"] - cached) * 10e-6 + cached * 5e-6 + used["completion_tokens"] * 20e-6
+    assert first.status_code == 200 and 0 < spent < 0.0003
+    # Reserved is what it may cost: too much for what is left, though it would stop after a word.
+    refused = call(poor, max_tokens=40, stop=[" "])
+    assert refused.status_code == 429 and refused.json()["error"]["code"] == "insufficient_quota", refused.text
+    count = 1
+    while (answer := call(poor)).status_code == 200 and count < 10:
+        count += 1
+    assert answer.status_code == 429 and answer.json()["error"]["type"] == "insufficient_quota"
+    assert answer.headers["x-should-retry"] == "false"
+    assert count == int(0.0006 / spent)
+    with pytest.raises(openai.RateLimitError) as error:
+        openai.OpenAI(base_url=server.base + "/v1", api_key=poor, max_retries=0).completions.create(
+            model="smollm2", prompt="One two three", max_tokens=8)
+    assert error.value.code == "insufficient_quota"
+    assert call(rich).status_code == 200
+    server.stop()
+    server = real_factory(*args)
+    assert call(poor).status_code == 429
+    with server.client(headers={"Authorization": "Bearer boss"}) as http:
+        assert http.post("/admin/keys/poor", json={"budget_usd": 1}).status_code == 200
+    assert call(poor).status_code == 200
+    server.data, server.config = data, path
+    rows = {r["key"]: r for r in usage(server, count + 2, by="key")}
+    costs = sorted(r["cost_usd"] for r in rows.values())
+    assert costs[1] == pytest.approx(spent * (count + 1), rel=0.02) and costs[0] < costs[1]
+
+
+def test_deadline_in_the_queue(limited, monkeypatch):
+    """Who waited too long for its turn is refused, charged nothing, and told when to come again."""
+    monkeypatch.setenv("SLUICE_ENGINE_SEQUENCES", "1")
+    monkeypatch.setenv("SLUICE_ENGINE_DEADLINE_MS", "40")
+    server = limited(", rpd: 1000, tpd: 100000")
+    body = {"model": "smollm2", "prompt": "One two three", "max_tokens": 400, "ignore_eos": True, "stream": True}
+    with server.client() as http, server.client() as other, http.stream("POST", "/v1/completions", json=body) as first:
+        lines = first.iter_lines()
+        next(lines)  # it has begun, and takes longer than the others may wait
+        for fields in ({}, {"n": 2}):
+            late = ask(other, **fields)
+            assert late.status_code == 503 and "engine.deadline_ms" in late.json()["error"]["message"], late.text
+            assert int(late.headers["Retry-After"]) >= 1 and int(late.headers["retry-after-ms"]) > 0
+        late = other.post("/api/generate", json={"model": "smollm2", "prompt": "x"})
+        assert late.status_code == 503 and "error" in late.json()
+    with server.client() as http:
+        end = time.time() + 30
+        while (last := ask(http)).status_code == 503 and time.time() < end:
+            pass  # the first one, whose client left, still ends; those that were refused cost nothing
+        assert last.status_code == 200
+        assert int(last.headers["x-ratelimit-remaining-requests"]) == 998
+    rows = usage(server, 2, by="outcome")
+    assert sum(r["requests"] for r in rows) == 2, rows
+
+
 def test_reload(limited):
     """SIGHUP: limits and prices change, all or nothing; what cannot change is named."""
     server = limited(", rpd: 1")
@@ -197,6 +271,9 @@ def test_reload(limited):
         server.config.write_text(text.replace("rpd: 1", "rpd: 3") + "kv: {memory: 64MiB}\n")
         server.process.send_signal(signal.SIGHUP)
         assert "kv.memory" in server.wait_for("config.not_reloaded")["error"]
+        server.config.write_text(text.replace("rpd: 1", "rpd: 3") + "auth: {lockout: {failures: 9}}\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert "auth.lockout.failures" in server.wait_for("config.not_reloaded")["error"]
         assert ask(http).status_code == 429  # nothing changed
         server.config.write_text(text.replace("rpd: 1", "rpd: 3"))
         server.process.send_signal(signal.SIGHUP)

@@ -566,9 +566,27 @@ def test_pull(start, tmp_path):
     parts = list(client.pull("hf.co/me/repo:Q4_0", insecure=True, stream=True))
     assert parts[0].status == "pulling manifest" and parts[-1].status == "success"
     assert any(p.total and p.completed for p in parts)
-    assert "model-q4_0:latest" in {m.model for m in client.list().models}
-    assert client.generate("model-q4_0", "x", raw=True, options={"num_predict": 2}).eval_count == 2
-    assert client.pull("hf.co/me/repo:Q4_0").status == "success"
+    name = "hf.co/me/repo:Q4_0"  # as the client goes on calling it
+    assert name in {m.model for m in client.list().models}
+    assert client.generate(name, "x", raw=True, options={"num_predict": 2}).eval_count == 2
+    assert client.pull(name).status == "success"
+    assert client.show(name).details.quantization_level == "Q4_0" and name in {m.model for m in client.ps().models}
+    with server.client() as http:
+        body = {"model": name, "prompt": "x", "max_tokens": 2}
+        assert http.post("/v1/completions", json=body).json()["model"] == name
+        assert http.get(f"/v1/models/{name}").json()["id"] == name
+    client.copy(name, "me/mine:v1")
+    client.create("me/tuned", from_="me/mine:v1", parameters={"num_predict": 3})
+    assert client.generate("me/tuned", "x", raw=True).eval_count == 3
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text("FROM me/mine:v1\nPARAMETER num_predict 1\n")
+    sluice("create", "me/brief", "-f", str(modelfile))
+    wait_for(lambda: "me/brief:latest" in {m.model for m in client.list().models})
+    assert client.generate("me/brief", "x", raw=True).eval_count == 1
+    client.delete(name)
+    assert client.generate("me/mine:v1", "x", raw=True, options={"num_predict": 2}).eval_count == 2
+    client.delete("me/mine:v1")
+    assert not {name, "me/mine:v1"} & {m.model for m in client.list().models}
     with pytest.raises(ollama.ResponseError):
         client.pull("no-such-model")
     for bad in ("/etc/passwd", "../x", "http://127.0.0.1/x.gguf"):

@@ -225,7 +225,7 @@ def test_native_documents(server):
         r = c.post("/v1/rag/documents", json={"name": "a/b.md", "text": ENGINE.decode(), "collection": "zoo"})
         assert r.json()["id"] == d["id"] and r.json()["attributes"] == {"n": 1}
         r = c.post("/v1/rag/documents?name=x.bin&collection=zoo", content=b"\x7fELF" + bytes(60))
-        assert r.status_code == 422 and "x.bin" in r.json()["error"]["message"]
+        assert r.status_code == 400 and "x.bin" in r.json()["error"]["message"]
         r = c.post("/v1/rag/documents", params={"collection": "zoo"},
                    files=[("file", ("bad.bin", b"\x7fELF" + bytes(60))), ("file", ("good.md", ENGINE))])
         assert [x["status"] for x in r.json()["data"]] == ["failed", "completed"]
@@ -303,4 +303,5 @@ def test_kept_over_a_restart(start, tmp_path):
     ai = client_of(start())
     batch = ai.vector_stores.file_batches.poll(batch.id, vector_store_id=store.id, poll_interval_ms=20)
     assert batch.file_counts.completed == 200
-    assert ai.vector_stores.search(store.id, query="word137").data[0].filename == "137.md"
+    found = ai.vector_stores.search(store.id, query="word137", max_num_results=3)
+    assert "137.md" in [r.filename for r in found.data]

@@ -227,6 +227,156 @@ static void test_restart(void **state)
     free(hold);
 }
 
+/* ---- stores -------------------------------------------------------------------------------- */
+
+#define SHARED_RPD 300
+
+/* A store in memory that limiters share, in which asking can be made to fail. */
+static struct {
+    pthread_mutex_t lock;
+    limit_total totals[LIMIT_METERS_MAX];
+    bool fails;
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static sl_status shared_load(void *ctx, const char *subject, limit_total *ret, size_t *ret_count,
+                             sl_err *err)
+{
+    pthread_mutex_lock(&shared.lock);
+    memcpy(ret, shared.totals, sizeof shared.totals);
+    pthread_mutex_unlock(&shared.lock);
+    for (int i = 0; i < LIMIT_METERS_MAX; i++)
+        ret[i].meter = i;
+    *ret_count = LIMIT_METERS_MAX;
+    return SL_OK;
+}
+
+static sl_status shared_take(void *ctx, const char *subject, limit_take *takes, size_t count,
+                             sl_err *err)
+{
+    sl_status status = SL_OK;
+
+    pthread_mutex_lock(&shared.lock);
+    if (shared.fails)
+        status = sl_fail(err, SL_EIO, "gone");
+    for (size_t i = 0; status == SL_OK && i < count; i++) {
+        limit_take *t = &takes[i];
+        limit_total *all = &shared.totals[t->meter];
+
+        if (all->window != t->window)
+            *all = (limit_total){ .window = t->window };
+        t->granted = SL_MIN(t->amount, SL_MAX(t->limit - all->total, 0));
+        t->total = all->total += t->granted;
+        assert_true(all->total >= 0);
+    }
+    pthread_mutex_unlock(&shared.lock);
+    return status;
+}
+
+static void shared_begin(void *ctx)
+{
+    (void)ctx;
+}
+
+static sl_status shared_end(void *ctx, sl_err *err)
+{
+    (void)ctx;
+    return SL_OK;
+}
+
+static const limit_store_ops shared_ops = {
+    "shared",     true,       shared_load, shared_take,
+    shared_begin, shared_end, NULL,        shared_begin /* close */
+};
+
+static limiter *open_shared(const char *path)
+{
+    limiter *l = NULL;
+    sl_err err;
+
+    if (path)
+        return open_at(path);
+    atomic_store(&clock_ms, START_MS);
+    assert_int_equal(
+        limit_open(&(limit_options){ .store = { &shared_ops, NULL }, .now_ms = test_now }, &l,
+                   &err),
+        SL_OK);
+    return l;
+}
+
+static void *charge_all(void *arg)
+{
+    llm_caller c = caller_of("k", (llm_limits){ .rpd = SHARED_RPD }, "", (llm_limits){ 0 });
+    limit_hold *hold = malloc(limit_hold_bytes());
+    intptr_t count = 0;
+    llm_quota q;
+
+    while (count <= SHARED_RPD && take(arg, &c, 1, hold, &q) == SL_OK) {
+        limit_settle(arg, hold, 1, 0, true);
+        count++;
+    }
+    free(hold);
+    return (void *)count;
+}
+
+/* Limiters that share a store never pass the limit together, and use it up once what one of them
+ * took in vain is given back. */
+static void check_shared(const char *path)
+{
+    limiter *l[3];
+    pthread_t threads[3];
+    intptr_t sum = 0;
+    void *count;
+
+    for (int i = 0; i < 3; i++)
+        l[i] = open_shared(path);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, charge_all, l[i]), 0);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], &count);
+        sum += (intptr_t)count;
+    }
+    assert_in_range(sum, SHARED_RPD / 2, SHARED_RPD);
+    limit_close(l[0]);
+    limit_close(l[1]);
+    sum += (intptr_t)charge_all(l[2]);
+    limit_close(l[2]);
+    l[0] = open_shared(path); /* knows what all have charged */
+    sum += (intptr_t)charge_all(l[0]);
+    assert_int_equal(sum, SHARED_RPD);
+    limit_close(l[0]);
+}
+
+static void test_shared(void **state)
+{
+    char path[] = "/tmp/sluice-limit-XXXXXX";
+
+    check_shared(NULL);
+    close(mkstemp(path));
+    check_shared(path);
+    remove_database(path);
+}
+
+/* A store that fails stops nobody; what was charged meanwhile is made up for. */
+static void test_failing_store(void **state)
+{
+    llm_caller c = caller_of("k", (llm_limits){ .rpd = 50 }, "", (llm_limits){ 0 });
+    limit_hold *hold = malloc(limit_hold_bytes());
+    limiter *l;
+    llm_quota q;
+
+    memset(shared.totals, 0, sizeof shared.totals);
+    l = open_shared(NULL);
+    for (int i = 0; i < 50; i++) {
+        shared.fails = i >= 10 && i < 40;
+        assert_int_equal(take(l, &c, 1, hold, &q), SL_OK);
+        limit_settle(l, hold, 1, 0, true);
+    }
+    assert_int_equal(take(l, &c, 1, hold, &q), SL_ERATE);
+    limit_close(l);
+    assert_int_equal(shared.totals[1].total, 50); /* the meter of requests of a day */
+    free(hold);
+}
+
 /* ---- money, models, the stage -------------------------------------------------------------- */
 
 static int64_t price(void *ctx, const char *model, const llm_tokens *t)
@@ -281,8 +431,10 @@ static void test_stage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_windows), cmocka_unit_test(test_refunds), cmocka_unit_test(test_race),
-        cmocka_unit_test(test_restart), cmocka_unit_test(test_stage),
+        cmocka_unit_test(test_windows),       cmocka_unit_test(test_refunds),
+        cmocka_unit_test(test_race),          cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_stage),         cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_failing_store),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,7 +77,7 @@ static void test_mistakes(void **state)
         { "modles: []\n", { ":1:1:", "did you mean 'models'" } },
         { "zzzzzzzz: 1\n", { "unknown key 'zzzzzzzz'", "config schema" } },
         { "models:\n  - path: a\n  - nam: b\n", { ":3:5:", "did you mean 'models.name'" } },
-        { "models:\n  - name: a\n", { "lacks 'path'", ":2:" } },
+        { "models:\n  - name: a\n", { "models[0] ('a') lacks 'path'", "upstream.url" } },
         { "engine:\n  context: abc\n", { "engine.context", "'abc'" } },
         { "engine: 5\n", { "engine", "MAPPING" } },
         { "engine: {context: 5\n", { "engine", "," } },

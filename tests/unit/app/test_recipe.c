@@ -108,7 +108,14 @@ static void test_names(void **state)
     assert_string_equal(name, "a:v1");
     assert_int_equal(recipe_name("../a", name, NULL), SL_EINVAL);
     assert_int_equal(recipe_name("", name, NULL), SL_EINVAL);
-    assert_int_equal(recipe_name("a/b", name, NULL), SL_EINVAL);
+    assert_int_equal(recipe_name("hf.co/a/b:Q4_0:latest", name, NULL), SL_OK);
+    assert_string_equal(name, "hf.co/a/b:Q4_0");
+    assert_int_equal(recipe_name("a/../b", name, NULL), SL_EINVAL);
+    assert_int_equal(recipe_name("/etc/passwd", name, NULL), SL_EINVAL);
+    assert_int_equal(recipe_name("a//b", name, NULL), SL_EINVAL);
+    assert_int_equal(recipe_name("a/.b", name, NULL), SL_EINVAL);
+    assert_int_equal(recipe_name("a/", name, NULL), SL_EINVAL);
+    assert_int_equal(recipe_name("a+b", name, NULL), SL_EINVAL);
 }
 
 /* ---- templates ----------------------------------------------------------------------------- */

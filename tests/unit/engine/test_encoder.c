@@ -175,7 +175,7 @@ typedef struct answer {
     pthread_cond_t cond;
     float vectors[TEXTS][DIM], scores[TEXTS], logits[TEXTS];
     uint32_t order[TEXTS];
-    int got, done, policy;
+    int got, done;
     sl_status error;
     int64_t prompt_tokens;
 } answer;
@@ -185,7 +185,6 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
     answer *a = ctx;
 
     pthread_mutex_lock(&a->lock);
-    a->policy = sched_getscheduler(0);
     if (ev->kind == LLM_EV_EMBEDDING) {
         assert_int_equal(ev->vector_len, DIM);
         memcpy(a->vectors[ev->choice], ev->vector, sizeof a->vectors[0]);
@@ -343,11 +342,11 @@ static void test_steps_aside(void **state)
     wait_done(a, 1);
     assert_int_equal(steps_of(e), 1);
     memcpy(first, a->vectors[0], sizeof first);
-    aside_others_begin();
+    aside_others_begin(false);
     assert_true(aside_others());
     submit(e, request(LLM_EMBED, LLM_PRIORITY_BATCH, long_ones, 4), a);
     wait_done(a, 2); /* they go on, a text at a time */
-    aside_others_end();
+    aside_others_end(false);
     assert_false(aside_others());
     assert_int_equal(steps_of(e), 5);
     assert_memory_equal(first, a->vectors[0], sizeof first);
@@ -355,22 +354,86 @@ static void test_steps_aside(void **state)
     engine_close(e);
 }
 
-/* Those who hear of the results run as usual: they take locks. The threads that compute do not. */
-static void test_threads_aside(void **state)
+/* Requests that ended, or results. */
+static int seen(answer *a, bool ended)
+{
+    int n;
+
+    pthread_mutex_lock(&a->lock);
+    n = ended ? a->done : a->got;
+    pthread_mutex_unlock(&a->lock);
+    return n;
+}
+
+static void wait_for_waiting(void)
+{
+    while (!aside_waits())
+        sched_yield();
+}
+
+/* While an engine generates, nothing is computed aside but in the turns that it lends. */
+static void test_turns(void **state)
+{
+    static const int one[1] = { 12 };
+    engine *e = open_tiny(false);
+    answer *a = answer_new();
+    float first[DIM];
+    int steps = 0;
+
+    (void)state;
+    submit(e, request(LLM_EMBED, 0, one, 1), a);
+    wait_done(a, 1);
+    memcpy(first, a->vectors[0], sizeof first);
+    aside_others_begin(true);
+    submit(e, request(LLM_EMBED, LLM_PRIORITY_BATCH, one, 1), a);
+    wait_for_waiting();
+    for (int i = 1; i < ASIDE_RARE; i++)
+        assert_false(aside_lend(1, &steps)); /* no unit is so short */
+    assert_true(aside_waits());
+    assert_int_equal(seen(a, false), 1);
+    while (seen(a, true) < 2) /* so many turns as it takes */
+        if (aside_waits()) {
+            steps = ASIDE_RARE - 1;
+            aside_lend(1, &steps);
+        } else {
+            sched_yield();
+        }
+    assert_memory_equal(first, a->vectors[0], sizeof first);
+    /* Between long steps each one lends, now that it is known how long a unit takes. */
+    submit(e, request(LLM_EMBED, LLM_PRIORITY_BATCH, one, 1), a);
+    wait_for_waiting();
+    steps = 0;
+    assert_true(aside_lend(1000000000000LL, &steps));
+    assert_int_equal(steps, 0);
+    wait_done(a, 3);
+    assert_false(aside_lend(1000000000000LL, &steps)); /* nobody waits */
+    aside_others_end(true);
+    free(a);
+    engine_close(e);
+}
+
+/* Whoever waits for a turn goes on when nobody generates any longer, and ends when it is to stop.
+ */
+static void test_turns_end(void **state)
 {
     engine *e = open_tiny(false);
     answer *a = answer_new();
-    int plain = sched_getscheduler(0);
 
     (void)state;
-    submit(e, request(LLM_EMBED, LLM_PRIORITY_IDLE, numbers, TEXTS), a);
+    aside_others_begin(true);
+    submit(e, request(LLM_EMBED, LLM_PRIORITY_BATCH, numbers, TEXTS), a);
+    wait_for_waiting();
+    aside_others_end(true);
     wait_done(a, 1);
     assert_int_equal(a->got, TEXTS);
-    assert_int_equal(a->policy, plain);
-    assert_non_null(atomic_load(&e->aside));
-    assert_ptr_equal(atomic_load(&e->aside)->w, e->w);
-    free(a);
+    aside_others_begin(true);
+    submit(e, request(LLM_EMBED, LLM_PRIORITY_BATCH, numbers, 3), a);
+    wait_for_waiting();
+    engine_stop(e);
+    assert_int_equal(a->done, 2);
+    aside_others_end(true);
     engine_close(e);
+    free(a);
 }
 
 /* A text of usual priority is answered while its model's background rests. */
@@ -381,7 +444,7 @@ static void test_background_rests(void **state)
 
     (void)state;
     atomic_store(&e->is_busy, true); /* as if it had work that takes long */
-    aside_others_begin();
+    aside_others_begin(false);
     submit(e, request(LLM_EMBED, LLM_PRIORITY_IDLE, numbers, TEXTS), back);
     submit(e, request(LLM_EMBED, LLM_PRIORITY_BATCH, numbers, 3), front);
     wait_done(front, 1);
@@ -389,7 +452,7 @@ static void test_background_rests(void **state)
     assert_int_equal(back->got, 0);
     pthread_mutex_unlock(&back->lock);
     atomic_store(&e->is_busy, false);
-    aside_others_end();
+    aside_others_end(false);
     wait_done(back, 1);
     assert_int_equal(back->got, TEXTS);
     free(back);
@@ -404,12 +467,12 @@ static void test_close_aside(void **state)
     answer *a = answer_new();
 
     (void)state;
-    aside_others_begin();
+    aside_others_begin(false);
     for (int i = 0; i < 5; i++)
         submit(e, request(LLM_EMBED, LLM_PRIORITY_IDLE, numbers, 1), a);
     engine_stop(e);
     assert_int_equal(a->done, 5);
-    aside_others_end();
+    aside_others_end(false);
     engine_close(e);
     free(a);
 }
@@ -417,9 +480,10 @@ static void test_close_aside(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batches),          cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_steps_aside),      cmocka_unit_test(test_threads_aside),
-        cmocka_unit_test(test_background_rests), cmocka_unit_test(test_close_aside),
+        cmocka_unit_test(test_batches),     cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_steps_aside), cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_turns_end),   cmocka_unit_test(test_background_rests),
+        cmocka_unit_test(test_close_aside),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,8 +66,24 @@ static void send(job *j, llm_event *ev)
     j->sink.fn(j->sink.ctx, j->req, ev);
 }
 
+static bool breaks(const job *j)
+{
+    for (size_t i = 0; j->f->breaks_on && i < j->req->prompt_count; i++)
+        if (memmem(j->req->prompts[i].text, j->req->prompts[i].text_len, j->f->breaks_on,
+                   strlen(j->f->breaks_on)))
+            return true;
+    return false;
+}
+
 static void embed(job *j)
 {
+    if (breaks(j)) {
+        llm_event ev = { .kind = LLM_EV_ERROR };
+
+        sl_fail(&ev.error, SL_EINTERNAL, "the embedder broke");
+        send(j, &ev);
+        return;
+    }
     for (size_t i = 0; i < j->req->prompt_count; i++) {
         float v[FAKE_DIM];
         llm_event ev = { .kind = LLM_EV_EMBEDDING, .choice = (uint32_t)i };

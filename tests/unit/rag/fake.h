@@ -19,6 +19,7 @@ typedef struct fake {
     bool refuses;            /* submit says SL_EBUSY */
     bool no_system;          /* render refuses system messages */
     int64_t context;         /* of the chat model; 0: 2048 */
+    const char *breaks_on;   /* the embedder fails a request that has this word */
     atomic_int embedded;     /* texts */
     atomic_int asked;        /* chat requests */
     pthread_mutex_t lock;

@@ -13,6 +13,8 @@
 #include "fake.h"
 #include "rag/rag_int.h"
 
+#define NOTHING "I found nothing about this in the documents."
+
 static const char zebra[] =
     "# Animals\n\n## Zebra\n\nThe zebra grazes savanna grassland in herds of "
     "hundreds.\n\n## Walrus\n\nThe walrus hunts clams below arctic ice.\n";
@@ -217,10 +219,10 @@ static void test_nothing(void **state)
     heard h;
 
     must_ask(r, "Is there anything?", &h);
-    assert_string_equal(h.text, RAG_NOTHING);
+    assert_string_equal(h.text, NOTHING);
     add(r, "animals.md", zebra);
     must_ask(r, "Quarterly dividends?", &h);
-    assert_string_equal(h.text, RAG_NOTHING);
+    assert_string_equal(h.text, NOTHING);
     assert_int_equal(h.announcements, 1);
     assert_int_equal(h.passages, 0);
     assert_int_equal(atomic_load(&f.asked), 0);
@@ -261,7 +263,7 @@ static void test_replace(void **state)
     assert_int_not_equal(h.passages, 0);
     assert_int_equal(add(r, "a.md", engine), 1);
     must_ask(r, "zebra savanna", &h);
-    assert_string_equal(h.text, RAG_NOTHING);
+    assert_string_equal(h.text, NOTHING);
     assert_int_equal(d.ops->list(d.ctx, NULL, &list, NULL), SL_OK);
     assert_int_equal(json_array_size(list), 1);
     assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 0), "bytes")),
@@ -270,7 +272,7 @@ static void test_replace(void **state)
     assert_int_equal(d.ops->remove(d.ctx, NULL, "b.md", &err), SL_ENOTFOUND);
     assert_int_equal(d.ops->remove(d.ctx, NULL, "a.md", &err), SL_OK);
     must_ask(r, "diesel engine", &h);
-    assert_string_equal(h.text, RAG_NOTHING);
+    assert_string_equal(h.text, NOTHING);
     rag_close(r);
 }
 
@@ -282,7 +284,7 @@ static void test_other_process(void **state)
 
     add(r, "a.md", zebra);
     must_ask(r, "diesel engine fuel", &h);
-    assert_string_equal(h.text, RAG_NOTHING);
+    assert_string_equal(h.text, NOTHING);
     add(other, "b.md", engine);
     must_ask(r, "diesel engine fuel", &h);
     assert_string_equal(h.document, "b.md");
@@ -531,7 +533,7 @@ static void test_killed(void **state)
         assert_true(WIFSIGNALED(status));
         r = must_open();
         must_ask(r, "diesel engine fuel", &h);
-        assert_string_equal(h.text, RAG_NOTHING);
+        assert_string_equal(h.text, NOTHING);
         must_ask(r, "zebra savanna", &h);
         assert_string_equal(h.heading, "Animals > Zebra");
         rag_close(r);

@@ -4,7 +4,7 @@
 
 #include <zip.h>
 
-#include "reader_test.h"
+#include "reader/reader_int.h"
 
 typedef struct sample_part {
     const char *name;
@@ -20,14 +20,14 @@ static inline void make_zip(const sample_part *parts, size_t count, sl_buf *ret)
     zip_t *z = zip_open_from_source(target, ZIP_CREATE | ZIP_TRUNCATE, &why);
     zip_stat_t st;
 
-    assert_non_null(z);
+    SL_ASSERT(z);
     zip_source_keep(target);
     for (size_t i = 0; i < count; i++)
-        assert_true(zip_file_add(z, parts[i].name,
-                                 zip_source_buffer(z, parts[i].bytes, parts[i].len, 0), 0) >= 0);
-    assert_int_equal(zip_close(z), 0);
-    assert_int_equal(zip_source_open(target), 0);
-    assert_int_equal(zip_source_stat(target, &st), 0);
+        SL_ASSERT(zip_file_add(z, parts[i].name,
+                               zip_source_buffer(z, parts[i].bytes, parts[i].len, 0), 0) >= 0);
+    SL_ASSERT(zip_close(z) == 0);
+    SL_ASSERT(zip_source_open(target) == 0);
+    SL_ASSERT(zip_source_stat(target, &st) == 0);
     sl_buf_init(ret, 256 * SL_MIB);
     for (char chunk[4096];;) {
         zip_int64_t n = zip_source_read(target, chunk, sizeof chunk);
@@ -36,7 +36,7 @@ static inline void make_zip(const sample_part *parts, size_t count, sl_buf *ret)
             break;
         sl_buf_put(ret, chunk, (size_t)n);
     }
-    assert_int_equal(ret->len, st.size);
+    SL_ASSERT(ret->len == st.size);
     zip_source_close(target);
     zip_source_free(target);
 }

@@ -1,4 +1,6 @@
 /* test_foreign.c - HTML and e-mail, read by the real binary in a process of its own. */
+#include <pthread.h>
+
 #include "reader_test.h"
 
 #define HTML "text/html"
@@ -17,10 +19,12 @@ static void test_blocks(void **state)
 {
     html("<h1>One &amp; two</h1><p>Some <b>bold</b>\n  words<br>and a line.</p><h3>Three</h3>text",
          "h1: One & two\np: Some bold words/and a line.\nh3: Three\np: text\n");
-    html("<ul><li>a<li>b<ol start=4><li><p>c</p><p>d</p></ol></ul><dl><dt>term<dd>its meaning</dl>",
-         "l1: a\nl1: b\nl2: 4. c\nl2: d\np: term\np: its meaning\n");
-    html("<pre>int x;\n  y();\n</pre><blockquote><p>Quoted</p></blockquote>",
-         "c: int x;/  y();\np: Quoted\n");
+    html("<ul><li>a<li>b<ol start=4><li><p>c</p><p>d</p></ol></ul><dl><dt>term<dd><p>its "
+         "meaning</p><p>more</p><dt>two<dt>three</dl>end",
+         "l1: a\nl1: b\nl2: 4. c\nl2: d\np: term/its meaning\np: more\np: two/three\np: end\n");
+    html("<h2>Head<a class=headerlink href=#x>\xc2\xb6</a></h2><pre><b></b>\n  int x;\n  "
+         "y();\n</pre><blockquote><p>Quoted</p></blockquote>",
+         "h2: Head\nc: int x;/  y();\np: Quoted\n");
     html("<p>a&nbsp;b&shy;c&#8203;d <!-- no --> <span>e</span></p>", "p: a bcd e\n");
 }
 
@@ -121,12 +125,51 @@ static void test_mailbox(void **state)
            "x.mbox", MAIL, "h1: one\np: From: a/To: x\np: first\nh1: two\np: From: c\np: second\n");
 }
 
+/* ---- many at once --------------------------------------------------------------------------- */
+
+static void *read_many(void *arg)
+{
+    for (int i = 0; i < 10; i++) {
+        reader_options o = test_options();
+        reader_document d;
+        sl_err err = { 0 };
+        char text[64];
+
+        snprintf(text, sizeof text, "<html><p>Thread %d, page %d</html>", *(int *)arg, i);
+        if (reader_read(&o, sl_span_str(text), NULL, &d, &err) != SL_OK)
+            return arg;
+        text[strlen(text) - 7] = '\0';
+        if (strcmp(d.text, text + 9) != 0)
+            return arg;
+        reader_document_deinit(&d);
+    }
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    pthread_t threads[4];
+    int numbers[4];
+
+    for (int i = 0; i < 4; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, read_many, &numbers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),  cmocka_unit_test(test_tables), cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_charset), cmocka_unit_test(test_mail),   cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_mailbox),
+        cmocka_unit_test(test_blocks),  cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_noise),   cmocka_unit_test(test_charset),
+        cmocka_unit_test(test_mail),    cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_mailbox), cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,7 @@
 /* test_hostile.c - documents that mean harm: bombs, lies, and 200 random changes of each type. None
  * may crash this process, hang, or come out as an unsound document. */
+#include "reader_test.h"
+
 #include "samples.h"
 
 #define CHANGES 200
@@ -75,7 +77,7 @@ static void test_repeated(void **state)
         sl_buf_puts(&opf, "<itemref idref=\"b\"/>");
     sl_buf_puts(&opf, "</spine></package>");
     parts[1] = (sample_part){ "O/x.opf", opf.ptr, opf.len };
-    fail_zip(parts, 3, SL_ELIMIT, "too large unpacked");
+    fail_zip(parts, 3, SL_ELIMIT, ""); /* of size; of time where the machine is slow */
     sl_buf_deinit(&opf);
     sl_free(chapter);
 }

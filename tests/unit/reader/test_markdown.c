@@ -11,6 +11,8 @@ static void test_headings(void **state)
     md("# One\nText.\n## Two ##\n###### Six #\n#no heading\n####### seven\n",
        "h1: One\np: Text.\nh2: Two\nh6: Six\np: #no heading/####### seven\n");
     md("One\n===\n\nTwo\nlines\n---\n\ntext\n", "h1: One\nh2: Two/lines\np: text\n");
+    md("One\n=\n1| a | b |\n-|-|-\n2| c\n", "h1: One\nt: 1| a | b |\nt^1: 2| c\n");
+    md("> Quoted\n> ---\n> text\n", "h2: Quoted\np: text\n");
     md("# C# #\n# a#\n", "h1: C#\nh1: a#\n");
     md("#\n\nx\n", "p: x\n"); /* a heading without words leaves no trace */
 }

@@ -407,12 +407,19 @@ static void test_no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pretok_golden), cmocka_unit_test(test_fast_equals_regex),
-        cmocka_unit_test(test_bpe),           cmocka_unit_test(test_spm_and_decoder),
-        cmocka_unit_test(test_wpm),           cmocka_unit_test(test_hostile_gguf),
-        cmocka_unit_test(test_long_piece),    cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_json_bpe),      cmocka_unit_test(test_json_wordpiece),
-        cmocka_unit_test(test_json_refusals), cmocka_unit_test(test_json_no_memory),
+        cmocka_unit_test(test_pretok_golden),
+        cmocka_unit_test(test_fast_equals_regex),
+        cmocka_unit_test(test_bpe),
+        cmocka_unit_test(test_spm_and_decoder),
+        cmocka_unit_test(test_wpm),
+        cmocka_unit_test(test_hostile_gguf),
+        cmocka_unit_test(test_long_piece),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_json_bpe),
+        cmocka_unit_test(test_json_wordpiece),
+        cmocka_unit_test(test_json_unigram),
+        cmocka_unit_test(test_json_refusals),
+        cmocka_unit_test(test_json_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,29 @@ void test_json_wordpiece(void **state)
     token_vocab_destroy(v);
 }
 
+void test_json_unigram(void **state)
+{
+    static const char json[] =
+        "{\"added_tokens\":[{\"id\":0,\"content\":\"<s>\",\"special\":true}],"
+        "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+        "{\"type\":\"WhitespaceSplit\"},{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\"}]},"
+        "\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"<s>\",0],[\"<unk>\",0],"
+        "[\"\\u2581\",-3],[\"a\",-2],[\"b\",-2],[\"ab\",-3.5],[\"\\u2581ab\",-9],[\"ba\",-3.9]]}}";
+    token_vocab *v = NULL;
+    sl_err err = { 0 };
+
+    assert_int_equal(token_vocab_from_json(sl_span_str(json), (sl_span){ 0 }, &v, &err), SL_OK);
+    assert_string_equal(token_kind(v), "unigram");
+    expect_ids(v, "ab", 0, "2 5"); /* -6.5 beats the whole word's -9 */
+    expect_ids(v, " ab\n ba ", 0, "2 5 2 7");
+    expect_ids(v, "aba", 0, "2 5 3");    /* ab a: -5.5; a ba: -5.9 */
+    expect_ids(v, "axyb", 0, "2 3 1 4"); /* neighbours that are unknown are one */
+    expect_ids(v, "<s>a", TOKEN_PARSE_SPECIAL, "0 2 3");
+    expect_ids(v, "", 0, "");
+    assert_true(sl_span_eq(token_bytes(v, 6, false), sl_span_str(" ab")));
+    token_vocab_destroy(v);
+}
+
 void test_json_refusals(void **state)
 {
     static const struct {
@@ -68,7 +91,16 @@ void test_json_refusals(void **state)
         { "", SL_EFORMAT },
         { "[]", SL_EFORMAT },
         { "{}", SL_EFORMAT },
-        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", SL_ENOTSUP },
+        { "{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}}}", SL_ENOTSUP },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", SL_EFORMAT },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":{\"a\":0}}}", SL_EFORMAT },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",\"b\"]]}}", SL_EFORMAT },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]},\"normalizer\":"
+          "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"?\"}}",
+          SL_EFORMAT },
+        { "{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",-1]]},\"normalizer\":"
+          "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"/////wAA\"}}",
+          SL_EFORMAT },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}", SL_EFORMAT },
         { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":99999999999},\"merges\":[]}}",
           SL_EFORMAT },

@@ -8,6 +8,7 @@ void expect_ids(const token_vocab *v, const char *text, unsigned flags, const ch
 
 void test_json_bpe(void **state);
 void test_json_wordpiece(void **state);
+void test_json_unigram(void **state);
 void test_json_refusals(void **state);
 void test_json_no_memory(void **state);
 
