@@ -61,17 +61,18 @@ sl_status rag_count_tokens(const llm_backend *b, const char *text, size_t len, s
 }
 
 /* The token that stands for what the model's vocabulary lacks, found by asking for a character that
- * nobody has; -1: there is none. */
+ * hardly any has; -1: there is none. */
 static int32_t unknown_token(const llm_backend *b)
 {
-    static const char nobody[] = "\xee\x80\x80"; /* U+E000, for private use */
+    static const char nobody[] = "\xf0\x92\x80\x80"; /* a letter of cuneiform */
     int32_t ids[8];
     size_t count = 0;
     sl_buf text;
     bool is_unknown;
 
     if (!b->ops->tokenize || !b->ops->detokenize ||
-        b->ops->tokenize(b->ctx, nobody, 3, 0, ids, SL_COUNT_OF(ids), &count, NULL) != SL_OK ||
+        b->ops->tokenize(b->ctx, nobody, sizeof nobody - 1, 0, ids, SL_COUNT_OF(ids), &count,
+                         NULL) != SL_OK ||
         count == 0 || count > SL_COUNT_OF(ids))
         return -1;
     sl_buf_init(&text, 256);
@@ -171,7 +172,6 @@ static sl_status make_request(const rag *r, const rag_text *texts, const uint32_
         return sl_fail(err, SL_ENOMEM, "the passages need too much memory");
     }
     req->prompt_count = count;
-    req->embed_as = texts[0].is_query ? LLM_EMBED_QUERY : LLM_EMBED_PASSAGE;
     *ret = req;
     return SL_OK;
 }

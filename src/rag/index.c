@@ -316,7 +316,8 @@ static sl_status insert_chunk(rag *r, store_stmt *st, words *w, const char *lang
     const chunk *c = &d->chunks->items[i];
     const char *heading = d->chunks->sections[c->section];
     const char *text = (const char *)d->text.ptr + c->begin;
-    size_t dim = d->model->dim;
+    const char *header = (const char *)d->text.ptr + c->header_begin;
+    size_t dim = d->model->dim, header_len = c->header_end - c->header_begin;
 
     store_bind_int(st, 2, (int64_t)i);
     store_bind_int(st, 3, (int64_t)c->begin);
@@ -327,7 +328,10 @@ static sl_status insert_chunk(rag *r, store_stmt *st, words *w, const char *lang
     store_bind_int(st, 9, c->page);
     store_bind_int(st, 10, (int64_t)SL_MIN(c->parent_begin, c->begin));
     store_bind_int(st, 11, (int64_t)SL_MAX(c->parent_end, c->end));
-    store_bind_int(st, 13, lexicon_length(w, language, heading, text, c->end - c->begin));
+    store_bind_int(st, 13,
+                   lexicon_length(w, language, heading, text, c->end - c->begin) +
+                       (int64_t)words_count(w, language, header, header_len));
+    store_bind_text(st, 14, header, header_len);
     SL_TRY(store_run(st, err));
     at_step(r, 3);
     return SL_OK;
@@ -344,8 +348,9 @@ static sl_status insert_chunks(rag *r, int64_t collection, int64_t document,
     SL_TRY(read_language(r, collection, language, err));
     SL_TRY(store_prepare(r->db,
                          "INSERT INTO chunks (document, ordinal, begin, end, heading, text,"
-                         " embedding, collection, page, parent_begin, parent_end, language, length)"
-                         " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                         " embedding, collection, page, parent_begin, parent_end, language, length,"
+                         " header) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,"
+                         " ?13, ?14)",
                          &st, err));
     w = words_create();
     status = w ? SL_OK : sl_fail(err, SL_ENOMEM, "out of memory");

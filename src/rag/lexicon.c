@@ -156,19 +156,28 @@ void lexicon_query_deinit(lexicon_query *q)
 
 /* ---- scores -------------------------------------------------------------------------------- */
 
-typedef struct posting {
-    uint32_t row, count;
-} posting;
+/* The rows of one word. */
+typedef struct word_list {
+    shelf_posting *items; /* [count], owned unless it is the shelf's */
+    size_t count, cap;
+    bool is_kept;
+} word_list;
+
+/* What is read of the database: the lists that the shelf does not have. */
+typedef struct reading {
+    const shelf *s;
+    word_list *lists[LEXICON_WORDS_MAX]; /* by number of the word in the query to the store */
+    size_t word, at;
+    bool is_short;
+} reading;
 
 typedef struct scoring {
     const shelf *s;
     const shelf_view *v;
-    const lexicon_query *q;
     lexicon_scores *out;
-    float *documents; /* [document_count] */
-    posting *items;   /* of the present word */
+    float *documents;     /* [document_count] */
+    shelf_posting *items; /* of the present word, those in the view */
     size_t count, cap;
-    size_t word, at;
     bool is_short;
 } scoring;
 
@@ -211,7 +220,7 @@ static void add_rows(scoring *g, double weight)
 
     weight *= idf((double)g->v->rows, (double)g->count);
     for (size_t i = 0; i < g->count && !g->is_short; i++) {
-        posting p = g->items[i];
+        shelf_posting p = g->items[i];
 
         if (out->scores[p.row] == 0) {
             g->is_short = !sl_grow((void **)&out->rows, &out->cap, out->count + 1,
@@ -225,50 +234,75 @@ static void add_rows(scoring *g, double weight)
     out->bound += (1 - DOCUMENT_SHARE) * weight;
 }
 
-/* The list of the present word is complete. */
-static void close_word(scoring *g)
+/* Scores one word's rows, those that the view shows. */
+static void score_word(scoring *g, const word_list *l, double weight)
 {
-    double weight = g->q->weights[g->word];
-
-    if (g->v->rows) {
-        add_rows(g, weight);
-        add_documents(g, weight);
+    g->count = 0;
+    if (!sl_grow((void **)&g->items, &g->cap, l->count + 1, sizeof *g->items, POSTINGS_MAX)) {
+        g->is_short = true;
+        return;
     }
-    g->count = g->at = 0;
+    for (size_t i = 0; i < l->count; i++)
+        if (vectors_allowed(g->v->allowed, l->items[i].row))
+            g->items[g->count++] = l->items[i];
+    if (g->v->rows == 0)
+        return;
+    add_rows(g, weight);
+    add_documents(g, weight);
 }
 
 static bool on_posting(void *ctx, size_t word, int64_t rowid, int count)
 {
-    scoring *g = ctx;
+    reading *r = ctx;
+    word_list *l = r->lists[word];
     size_t row;
 
-    while (g->word < word) {
-        close_word(g);
-        g->word++;
-    }
-    row = shelf_find(g->s, rowid, g->at);
-    if (row == g->s->row_count)
-        return true; /* removed since, or not there yet: cannot be in one transaction */
-    g->at = row + 1;
-    if (!vectors_allowed(g->v->allowed, row))
-        return true;
-    if (!sl_grow((void **)&g->items, &g->cap, g->count + 1, sizeof *g->items, POSTINGS_MAX))
-        g->is_short = true;
+    r->at = word == r->word ? r->at : 0;
+    r->word = word;
+    row = shelf_find(r->s, rowid, r->at);
+    if (row == r->s->row_count)
+        return true; /* of no document that is there: not in one transaction */
+    r->at = row + 1;
+    if (!sl_grow((void **)&l->items, &l->cap, l->count + 1, sizeof *l->items, POSTINGS_MAX))
+        r->is_short = true;
     else
-        g->items[g->count++] = (posting){ (uint32_t)row, (uint32_t)count };
-    return !g->is_short;
+        l->items[l->count++] = (shelf_posting){ (uint32_t)row, (uint32_t)count };
+    return !r->is_short;
 }
 
-static sl_status walk(store *db, scoring *g, sl_err *err)
+/* The lists of all words: from the shelf, else from the database. */
+static sl_status read_lists(store *db, shelf *s, const lexicon_query *q, word_list *lists,
+                            sl_err *err)
 {
+    reading r = { .s = s };
     sl_span tokens[LEXICON_WORDS_MAX];
+    size_t count = 0;
 
-    for (size_t i = 0; i < g->q->count; i++)
-        tokens[i] = sl_span_str(g->q->tokens[i]);
-    SL_TRY(store_postings(db, "chunk_words", tokens, g->q->count, on_posting, g, err));
-    for (; g->word < g->q->count; g->word++) /* the rest have no rows, but count in the bound */
-        close_word(g);
-    return SL_OK;
+    for (size_t i = 0; i < q->count; i++) {
+        const shelf_list *kept = shelf_recall(s, q->tokens[i]);
+
+        if (kept) {
+            lists[i] = (word_list){ kept->items, kept->count, 0, true };
+            continue;
+        }
+        r.lists[count] = &lists[i];
+        tokens[count++] = sl_span_str(q->tokens[i]);
+    }
+    SL_TRY(store_postings(db, "chunk_words", tokens, count, on_posting, &r, err));
+    return r.is_short ? sl_fail(err, SL_ENOMEM, "the lists of words need too much memory") : SL_OK;
+}
+
+/* Long lists stay on the shelf. */
+static void put_lists(shelf *s, const lexicon_query *q, word_list *lists, bool ok)
+{
+    for (size_t i = 0; i < q->count; i++) {
+        if (lists[i].is_kept)
+            continue;
+        if (ok && lists[i].count >= SHELF_LIST_MIN)
+            shelf_keep(s, q->tokens[i], lists[i].items, lists[i].count);
+        else
+            sl_free(lists[i].items);
+    }
 }
 
 static void join_documents(scoring *g)
@@ -284,17 +318,22 @@ static void join_documents(scoring *g)
     }
 }
 
-sl_status lexicon_score(store *db, const shelf *s, const shelf_view *v, const lexicon_query *q,
+sl_status lexicon_score(store *db, shelf *s, const shelf_view *v, const lexicon_query *q,
                         lexicon_scores *ret, sl_err *err)
 {
-    scoring g = { .s = s, .v = v, .q = q, .out = ret };
+    scoring g = { .s = s, .v = v, .out = ret };
+    word_list lists[LEXICON_WORDS_MAX] = { 0 };
     sl_status status = SL_OK;
 
     *ret = (lexicon_scores){ .scores = sl_calloc(s->row_count + 1, sizeof *ret->scores) };
     g.documents = sl_calloc(s->document_count + 1, sizeof *g.documents);
-    if (ret->scores && g.documents)
-        status = walk(db, &g, err);
-    if (!ret->scores || !g.documents || g.is_short)
+    g.is_short = !ret->scores || !g.documents;
+    if (!g.is_short)
+        status = read_lists(db, s, q, lists, err);
+    for (size_t i = 0; i < q->count && status == SL_OK && !g.is_short; i++)
+        score_word(&g, &lists[i], q->weights[i]);
+    put_lists(s, q, lists, status == SL_OK);
+    if (status == SL_OK && g.is_short)
         status = sl_fail(err, SL_ENOMEM, "the lists of words need too much memory");
     if (status == SL_OK)
         join_documents(&g);

@@ -37,8 +37,9 @@ typedef struct lexicon_scores {
     double bound; /* above what any passage can reach: 0 when the question has no words */
 } lexicon_scores;
 
-/* Statistics are of the rows in the view alone: what the caller may not read changes no score. */
-SL_NODISCARD sl_status lexicon_score(store *db, const shelf *s, const shelf_view *v,
+/* Statistics are of the rows in the view alone: what the caller may not read changes no score. Long
+ * lists are kept on the shelf. */
+SL_NODISCARD sl_status lexicon_score(store *db, shelf *s, const shelf_view *v,
                                      const lexicon_query *q, lexicon_scores *ret, sl_err *err);
 void lexicon_scores_deinit(lexicon_scores *s);
 

@@ -52,7 +52,6 @@ typedef struct rag_text {
     const char *heading; /* "" for none */
     const char *text;
     size_t len;
-    bool is_query; /* of all texts embedded together */
 } rag_text;
 
 /* Vectors of length 1 into out[count, m->dim]. cancelled may be NULL. */

@@ -22,7 +22,7 @@
  * (lexicon.c), then its words. */
 #define INDEXED_TEXT(row)                                                                          \
     "char(1) || " row ".collection || ' ' || " row ".language || char(2) || " row                  \
-    ".heading || char(10) || " row ".text"
+    ".heading || char(10) || " row ".header || char(10) || " row ".text"
 
 /* Touching the document notes the change. */
 #define NOTE_GRANT(row)                                                                            \
@@ -87,6 +87,7 @@ static const char v2[] =
     "ALTER TABLE chunks ADD COLUMN collection INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE chunks ADD COLUMN language TEXT NOT NULL DEFAULT 'english';" /* stemmer's name */
     "ALTER TABLE chunks ADD COLUMN length INTEGER NOT NULL DEFAULT 0;"        /* in words */
+    "ALTER TABLE chunks ADD COLUMN header TEXT NOT NULL DEFAULT '';" /* its table's header row */
     "ALTER TABLE chunks ADD COLUMN page INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE chunks ADD COLUMN parent_begin INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE chunks ADD COLUMN parent_end INTEGER NOT NULL DEFAULT 0;"

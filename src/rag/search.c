@@ -416,7 +416,7 @@ static sl_status find_in_transaction(finding *f, sl_err *err)
 static sl_status embed_question(finding *f, sl_err *err)
 {
     const rag_model *m = &f->model;
-    rag_text t = { "", f->s->question, strlen(f->s->question), true };
+    rag_text t = { "", f->s->question, strlen(f->s->question) };
     size_t tokens = 0, room = m->context_tokens > 8 ? m->context_tokens - 8 : 1;
 
     f->q = sl_calloc(m->dim, sizeof *f->q);

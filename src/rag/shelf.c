@@ -26,8 +26,65 @@ static void document_deinit(shelf_document *d)
     d->principals = NULL;
 }
 
+/* ---- lists of words ------------------------------------------------------------------------ */
+
+static void list_drop(shelf *s, shelf_list *l)
+{
+    sl_free(l->token);
+    sl_free(l->items);
+    s->list_rows -= l->count;
+    *l = (shelf_list){ 0 };
+}
+
+static void lists_clear(shelf *s)
+{
+    for (size_t i = 0; i < SHELF_LISTS; i++)
+        list_drop(s, &s->lists[i]);
+}
+
+const shelf_list *shelf_recall(shelf *s, const char *token)
+{
+    for (size_t i = 0; i < SHELF_LISTS; i++)
+        if (s->lists[i].token && strcmp(s->lists[i].token, token) == 0) {
+            s->lists[i].used = ++s->list_tick;
+            return &s->lists[i];
+        }
+    return NULL;
+}
+
+/* The one not asked for longest; a free place comes first. */
+static shelf_list *oldest_list(shelf *s, bool taken)
+{
+    shelf_list *oldest = NULL;
+
+    for (size_t i = 0; i < SHELF_LISTS; i++)
+        if ((s->lists[i].token || !taken) && (!oldest || s->lists[i].used < oldest->used))
+            oldest = &s->lists[i];
+    return oldest;
+}
+
+void shelf_keep(shelf *s, const char *token, shelf_posting *items, size_t count)
+{
+    char *name = count <= SHELF_LIST_ROWS ? sl_strdup(token) : NULL;
+    shelf_list *l;
+
+    if (!name) {
+        sl_free(items);
+        return;
+    }
+    while (s->list_rows + count > SHELF_LIST_ROWS)
+        list_drop(s, oldest_list(s, true));
+    l = oldest_list(s, false);
+    list_drop(s, l);
+    *l = (shelf_list){ name, items, count, ++s->list_tick };
+    s->list_rows += count;
+}
+
+/* ---- lifetime ------------------------------------------------------------------------------ */
+
 void shelf_clear(shelf *s)
 {
+    lists_clear(s);
     for (size_t i = 0; i < s->document_count; i++)
         document_deinit(&s->documents[i]);
     sl_free(s->documents);
@@ -387,6 +444,7 @@ sl_status shelf_update(shelf *s, store *db, int64_t collection, int64_t generati
 
     if (is_done)
         return SL_OK;
+    lists_clear(s);
     if (s->collection == collection && s->dim == dim && s->generation < generation)
         status = catch_up(s, db, generation, &is_done, err);
     if (status == SL_OK && !is_done)

@@ -371,6 +371,48 @@ static void test_fuse(void **state)
     fuse_items(items, 0, &s);
 }
 
+/* A model of ASCII: a token a character, 7 for all others. */
+static sl_status ascii_tokenize(void *ctx, const char *text, size_t len, unsigned flags,
+                                int32_t *ids, size_t cap, size_t *ret_count, sl_err *err)
+{
+    *ret_count = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c >= 0x80 && c < 0xc0)
+            continue;
+        if (*ret_count < cap)
+            ids[*ret_count] = c < 0x80 ? 1 : 7;
+        ++*ret_count;
+    }
+    return SL_OK;
+}
+
+static const char *unknown_name;
+
+static sl_status ascii_detokenize(void *ctx, const int32_t *ids, size_t count, sl_buf *out,
+                                  sl_err *err)
+{
+    sl_buf_puts(out, ids[0] == 7 ? unknown_name : "a");
+    return SL_OK;
+}
+
+static void test_unknown(void **state)
+{
+    llm_backend_ops ops = { .tokenize = ascii_tokenize, .detokenize = ascii_detokenize };
+    llm_backend backend = { .ops = &ops };
+    rag_model m = { .backend = &backend };
+
+    unknown_name = "[UNK]";
+    assert_float_equal(rag_unknown_share(&m, "ab\xe4\xb8\xad", 5), 1.0 / 3, 1e-9);
+    assert_float_equal(rag_unknown_share(&m, "abc", 3), 0, 1e-9);
+    assert_float_equal(rag_unknown_share(&m, "", 0), 0, 1e-9);
+    unknown_name = "<0xF0>"; /* it knows all bytes */
+    assert_float_equal(rag_unknown_share(&m, "ab\xe4\xb8\xad", 5), 0, 1e-9);
+    ops.detokenize = NULL;
+    assert_float_equal(rag_unknown_share(&m, "ab\xe4\xb8\xad", 5), 0, 1e-9);
+}
+
 /* ---- documents for searching --------------------------------------------------------------- */
 
 #define DOCUMENTS 300
@@ -738,6 +780,65 @@ static void test_far_behind(void **state)
     rag_close(writer);
 }
 
+/* Lists that the shelf keeps give the same as those of the database, for any caller, and do not
+ * outlive a change. */
+static void test_kept_lists(void **state)
+{
+    rag *r = must_open();
+    llm_caller c = { .user = "u1", .team = "t0", .role = "" };
+    char text[4 * 1200] = "", name[] = "many";
+    chunk *items = sl_calloc(1200, sizeof *items);
+    float *vectors = sl_calloc(1200, FAKE_DIM * sizeof *vectors);
+    char sections[1][CHUNK_HEADING_BYTES] = { "" };
+    chunk_list chunks = { .items = items, .count = 1200, .sections = sections };
+    rag_model m;
+    index_document doc = { .collection = "c",
+                           .name = name,
+                           .title = name,
+                           .settings = "x",
+                           .model = &m,
+                           .chunks = &chunks,
+                           .vectors = vectors };
+    rag_hits first, second;
+
+    for (size_t i = 0; i < 1200; i++) { /* a word in many passages */
+        memcpy(text + 4 * i, i % 3 ? "w0 " : "w1 ", 4);
+        text[4 * i + 3] = ' ';
+        items[i] = (chunk){ .begin = 4 * i, .end = 4 * i + 3 };
+        vectors[i * FAKE_DIM] = 1;
+    }
+    doc.text = sl_span_of(text, sizeof text);
+    fill(r);
+    assert_int_equal(rag_embed_model(r, &m, NULL), SL_OK);
+    assert_int_equal(index_replace(r, &doc, NULL), SL_OK);
+    find_all(r, LLM_DOCS_LEXICAL, "w0 w1", NULL, &c, &first);
+    assert_true(r->shelves[0].list_rows >= SHELF_LIST_MIN);
+    find_all(r, LLM_DOCS_LEXICAL, "w0 w1", NULL, &c, &second);
+    assert_int_equal(first.count, second.count);
+    for (size_t i = 0; i < first.count; i++) {
+        assert_int_equal(first.items[i].id, second.items[i].id);
+        assert_true(first.items[i].score == second.items[i].score);
+    }
+    rag_hits_deinit(&first);
+    rag_hits_deinit(&second);
+    assert_int_equal(index_remove(r, "c", name, NULL), SL_OK);
+    check_against_naive(r, &c);
+    check_against_naive(r, NULL);
+    for (int i = 0; i < 300;
+         i++) { /* more lists than there are places for, with and without room */
+        char token[16];
+
+        snprintf(token, sizeof token, "t%d", i % 200);
+        if (!shelf_recall(&r->shelves[0], token))
+            shelf_keep(&r->shelves[0], token, sl_calloc(1, 8), i % 50 ? 1 : SHELF_LIST_ROWS - 1);
+        assert_true(r->shelves[0].list_rows <= SHELF_LIST_ROWS);
+        assert_non_null(shelf_recall(&r->shelves[0], token));
+    }
+    sl_free(items);
+    sl_free(vectors);
+    rag_close(r);
+}
+
 /* ---- a file of the first schema ------------------------------------------------------------- */
 
 static const char *const first_schema[] = {
@@ -859,10 +960,12 @@ int main(void)
         cmocka_unit_test(test_bad_filters),
         cmocka_unit_test(test_vectors),
         cmocka_unit_test(test_fuse),
+        cmocka_unit_test(test_unknown),
         CASE(test_access),
         CASE(test_filtered),
         CASE(test_keeps_up),
         CASE(test_far_behind),
+        CASE(test_kept_lists),
         CASE(test_first_schema),
         CASE(test_near_duplicates),
     };
