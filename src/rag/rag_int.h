@@ -216,7 +216,7 @@ SL_NODISCARD sl_status rerank_hits(const rag *r, const llm_docs_search *s, rag_h
 /* ---- pick.c -------------------------------------------------------------------------------- */
 
 typedef struct pick_rules {
-    double threshold; /* least score; < 0: a word in common, or cosine_min, is enough */
+    double threshold; /* least score; < 0: the usual one, or cosine_min, is enough */
     double cosine_min;
     double mmr; /* 0..1: how much being different counts against the score */
     const char *language;

@@ -1,7 +1,8 @@
 /* reply.c - what a model says, on its way to the reader.
  *
- * Everything goes through the citation filter; a sentence that was said before ends the answer; at
- * the end an answer that names no passage gets those that support it. */
+ * Everything goes through the citation filter; a sentence that was said before, or one that goes
+ * round in circles, ends the answer; at the end an answer that names no passage gets those that
+ * support it. */
 #include "rag/answer_int.h"
 
 #include "kernels/kernels.h"
@@ -11,6 +12,7 @@
 #define SUPPORT_COSINE   0.5
 #define SUPPORT_WORDS    0.6
 #define SENTENCE_MIN     12 /* bytes; shorter ones ("Yes.") look like anything */
+#define LOOP_BYTES       40 /* so much of a sentence, said in it three times, is no answer any more */
 
 static void put(void *ctx, const char *text, size_t len)
 {
@@ -68,6 +70,22 @@ static bool is_said(const reply *p, size_t begin, size_t end, bool is_whole)
     return false;
 }
 
+/* Whether the unfinished sentence goes round in circles: its end was in it twice before. */
+static bool is_looping(const reply *p)
+{
+    const char *from = p->answer.ptr + p->sentence, *end = p->answer.ptr + p->answer.len;
+    int times = 0;
+
+    if (p->may_repeat || end - from < 3 * LOOP_BYTES)
+        return false;
+    for (const char *at = from; times < 3 && at <= end - LOOP_BYTES; at++)
+        if (memcmp(at, end - LOOP_BYTES, LOOP_BYTES) == 0) {
+            times++;
+            at += LOOP_BYTES - 1;
+        }
+    return times == 3;
+}
+
 /* Delivers what may be delivered. Small models repeat a sentence for ever: the beginning of what
  * may be a repetition is held back, and a whole one ends the answer in front of it. */
 static void flush(reply *p, bool is_end)
@@ -77,6 +95,11 @@ static void flush(reply *p, bool is_end)
     while (p->sentence < len) {
         end = chunk_sentence_end(p->answer.ptr, len, p->sentence);
         if (end == len && !is_end) {
+            if (is_looping(p)) {
+                p->stopped = true;
+                p->answer.len = p->sent;
+                return;
+            }
             if (!is_said(p, p->sentence, len, false))
                 deliver(p, len);
             return;

@@ -16,7 +16,7 @@
 
 #define CANDIDATES_MIN 100  /* of each ranking */
 #define POOL_EXTRA     16   /* passages that are read beyond twice those asked for */
-#define COSINE_MIN     0.25 /* below: not about the question, unless words match */
+#define COSINE_MIN     0.25 /* below: not about the question, unless its score is high */
 #define ACTIVE_S       60   /* how exactly the last use of a collection is kept */
 
 /* What a collection's settings say about searching. */
