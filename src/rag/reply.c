@@ -12,7 +12,7 @@
 #define SUPPORT_COSINE   0.5
 #define SUPPORT_WORDS    0.6
 #define SENTENCE_MIN     12 /* bytes; shorter ones ("Yes.") look like anything */
-#define LOOP_BYTES       40 /* so much of a sentence, said in it three times, is no answer any more */
+#define LOOP_BYTES       40 /* so much of a sentence said in it three times: no answer any more */
 
 static void put(void *ctx, const char *text, size_t len)
 {

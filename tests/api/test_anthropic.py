@@ -216,10 +216,10 @@ def test_refusals_before_the_handler(c):
 
 
 def test_models(ai, c):
-    assert [m.id for m in ai.models.list()] == ["fake", "fake-embed"]
+    assert [m.id for m in ai.models.list()] == ["fake", "fake-embed", "fake-rerank"]
     page = ai.models.list(limit=1)
     assert page.has_more and page.first_id == page.last_id == "fake"
-    assert [m.id for m in page] == ["fake", "fake-embed"]
+    assert [m.id for m in page] == ["fake", "fake-embed", "fake-rerank"]
     page = ai.models.list(limit=1, before_id="fake-embed")
     assert [m.id for m in page.data] == ["fake"] and not page.has_more
     m = ai.models.retrieve("fake")
