@@ -56,7 +56,8 @@ typedef struct llm_document_spec {
     const char *source;       /* path or URL to show to people, or NULL */
     sl_span bytes;            /* the file as it came, in any format that there is a reader for */
     const json_t *attributes; /* object of at most 16 texts, numbers and booleans, or NULL */
-    const json_t *access;     /* array of "user:NAME", "team:NAME", "role:NAME"; NULL: no list */
+    const json_t *access;     /* array of "user:NAME", "team:NAME", "role:NAME"; NULL: none, or the
+                                 one it has */
     const char *trust;        /* "trusted" or "untrusted" (NULL): shown beside it in prompts */
     int chunk_tokens, overlap_tokens; /* 0: the collection's */
     llm_caller *caller;               /* who adds it, borrowed; or NULL */
