@@ -115,7 +115,7 @@ def test_embeddings(ai):
 
 
 def test_models(ai):
-    assert [m.id for m in ai.models.list()] == ["fake", "fake-embed"]
+    assert [m.id for m in ai.models.list()] == ["fake", "fake-embed", "fake-rerank"]
     assert ai.models.retrieve("fake").object == "model"
     with pytest.raises(openai.NotFoundError) as e:
         ai.models.retrieve("org/nothing")
