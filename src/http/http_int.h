@@ -51,8 +51,12 @@ typedef struct http_conn {
 
 /* One address. */
 typedef struct http_listener {
-    int fd; /* ours until MHD_start_daemon, and again after quiesce; -1: none */
+    int fd; /* -1: none */
     struct MHD_Daemon *daemon;
+    pthread_t acceptor;
+    bool accepts; /* the acceptor runs */
+    int stop_fd;  /* eventfd: it ends; -1: none */
+    unsigned connections_max;
     bool is_tls, is_unix;
     int port;                         /* 0: a Unix socket */
     char address[HTTP_ADDRESS_BYTES]; /* "127.0.0.1:8080", "unix:/run/x.sock" */
@@ -170,6 +174,10 @@ SL_NODISCARD sl_status listener_start(http_listener *l, http_server *s, sl_err *
 void listener_quiesce(http_listener *l); /* accepts nobody any more */
 void listener_stop(http_listener *l);    /* ends its threads; no connection is suspended */
 void listener_close(http_listener *l);   /* one that was never started */
+
+/* acceptor.c */
+SL_NODISCARD sl_status acceptor_start(http_listener *l, sl_err *err);
+void acceptor_stop(http_listener *l); /* one that runs or not */
 
 /* cors.c */
 void cors_add(const http_exchange *x, struct MHD_Response *r);

@@ -166,7 +166,7 @@ static void remove_socket(const http_listener *l)
 sl_status listener_open(http_listener *l, const char *address, const http_server_options *o,
                         sl_err *err)
 {
-    l->fd = -1;
+    l->fd = l->stop_fd = -1;
     if (strncmp(address, "unix:", 5) == 0)
         return open_unix(l, address + 5, o->unix_mode, err);
     if (strncmp(address, "http://", 7) == 0)
@@ -184,10 +184,12 @@ sl_status listener_open(http_listener *l, const char *address, const http_server
 sl_status listener_start(http_listener *l, http_server *s, sl_err *err)
 {
     const http_server_options *o = &s->options;
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+                     MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem more[5];
     size_t n = 0;
 
+    l->connections_max = (unsigned)SL_MAX(o->connections_max, o->io_threads);
     if (o->io_threads > 1)
         more[n++] = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE, o->io_threads, NULL };
     if (l->is_tls) {
@@ -199,36 +201,29 @@ sl_status listener_start(http_listener *l, http_server *s, sl_err *err)
     }
     more[n] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
     l->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, server_on_request, s, MHD_OPTION_LISTEN_SOCKET, l->fd,
-        MHD_OPTION_NOTIFY_COMPLETED, server_on_completed, s, MHD_OPTION_NOTIFY_CONNECTION,
-        watcher_conn_event, s, MHD_OPTION_URI_LOG_CALLBACK, server_on_uri, s,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)o->write_timeout_s, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)SL_MAX(o->connections_max, o->io_threads), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        o->head_bytes_max, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+        flags, 0, NULL, NULL, server_on_request, s, MHD_OPTION_NOTIFY_COMPLETED,
+        server_on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, watcher_conn_event, s,
+        MHD_OPTION_URI_LOG_CALLBACK, server_on_uri, s, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)o->write_timeout_s, MHD_OPTION_CONNECTION_LIMIT, l->connections_max,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, o->head_bytes_max, MHD_OPTION_ARRAY, more,
+        MHD_OPTION_END);
     if (!l->daemon)
         return sl_fail(err, SL_EIO, "cannot start the HTTP server on %s", l->address);
-    l->fd = -1; /* the daemon's now */
-    return SL_OK;
+    return acceptor_start(l, err);
 }
 
 void listener_quiesce(http_listener *l)
 {
-    MHD_socket fd = l->daemon ? MHD_quiesce_daemon(l->daemon) : MHD_INVALID_SOCKET;
-
-    if (fd == MHD_INVALID_SOCKET)
-        return;
-    /* Nobody gets in any more, but MHD's threads still take the socket out of their epolls, in
-     * their own time: it stays open until they have ended. */
-    l->fd = fd;
-    (void)shutdown(fd, SHUT_RDWR);
+    acceptor_stop(l);
+    listener_close(l);
 }
 
 void listener_stop(http_listener *l)
 {
+    listener_quiesce(l);
     if (l->daemon)
         MHD_stop_daemon(l->daemon);
     l->daemon = NULL;
-    listener_close(l);
 }
 
 void listener_close(http_listener *l)

@@ -178,7 +178,9 @@ def test_a_storm_of_refusals_is_bounded(serve):
 
 def test_a_crash_loses_no_line(serve):
     server = serve("format: json")
-    ask(server, {"x-request-id": "last"})
+    with server.client(headers={"Authorization": f"Bearer {KEY}"}) as http:
+        http.get("/v1/models", headers={"x-request-id": "last"})
+        http.get("/v1/models")  # on the same connection, so that the line of the first was queued before
     server.process.send_signal(signal.SIGSEGV)
     assert server.process.wait(20) == -signal.SIGSEGV
     told = lines(server)
