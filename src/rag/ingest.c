@@ -321,8 +321,11 @@ static sl_status run_group(struct ingest *g, ingest_job *jobs)
         err.status = status;
         g->trouble = err;
         SL_LOG(SL_LOG_ERROR, "rag.not_stored", SL_F_STR("error", err.text));
+        g->has_news = false; /* what stands in the way may be gone a little later */
+        g->look_ns = sl_clock_mono_ns() + LOOK_NS;
+    } else {
+        g->has_news = true; /* who was held is free again */
     }
-    g->has_news = true; /* who was held is free again */
     drop_all(jobs);
     pthread_cond_broadcast(&g->changed);
     return status;

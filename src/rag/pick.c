@@ -7,7 +7,6 @@
 #include "rag/rag_int.h"
 #include "rag/words.h"
 
-#define SCORE_MIN   0.25 /* of what is about the question: a quarter of its words' weight */
 #define LIKE_COSINE 0.95 /* below it, two passages are not compared word by word */
 #define LIKE_WORDS  0.9  /* share of words that near duplicates have in common */
 
@@ -118,7 +117,7 @@ static bool is_relevant(const rag_hit *h, const pick_rules *rules)
 {
     if (rules->threshold >= 0)
         return h->score >= rules->threshold;
-    return h->score >= SCORE_MIN || h->dense >= rules->cosine_min;
+    return h->score >= rules->score_min || h->dense >= rules->cosine_min;
 }
 
 /* The next hit by maximal marginal relevance (Carbonell and Goldstein 1998): its score, less its

@@ -216,8 +216,8 @@ SL_NODISCARD sl_status rerank_hits(const rag *r, const llm_docs_search *s, rag_h
 /* ---- pick.c -------------------------------------------------------------------------------- */
 
 typedef struct pick_rules {
-    double threshold; /* least score; < 0: the usual one, or cosine_min, is enough */
-    double cosine_min;
+    double threshold; /* least score; < 0: one of the two below is enough */
+    double score_min, cosine_min;
     double mmr; /* 0..1: how much being different counts against the score */
     const char *language;
 } pick_rules;

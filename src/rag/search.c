@@ -16,7 +16,8 @@
 
 #define CANDIDATES_MIN 100  /* of each ranking */
 #define POOL_EXTRA     16   /* passages that are read beyond twice those asked for */
-#define COSINE_MIN     0.25 /* below: not about the question, unless its score is high */
+#define SCORE_MIN      0.25 /* of what is about the question: a quarter of its words' weight */
+#define COSINE_MIN     0.25 /* the same by vectors alone */
 #define ACTIVE_S       60   /* how exactly the last use of a collection is kept */
 
 /* What a collection's settings say about searching. */
@@ -476,6 +477,18 @@ static sl_status rerank(finding *f, sl_err *err)
     return status == SL_ECANCELLED ? sl_fail(err, status, "%s", failure.text) : SL_OK;
 }
 
+/* Where the vectors' model does not know the question's words, they tell nothing, and of words
+ * alone less is asked. */
+static double score_min(const finding *f)
+{
+    return SCORE_MIN * (f->has_model ? SL_MAX(1 - f->unknown, 0.5) : 0.5);
+}
+
+static double cosine_min(const finding *f)
+{
+    return COSINE_MIN + f->unknown * (1 - COSINE_MIN);
+}
+
 static sl_status find(finding *f, sl_err *err)
 {
     SL_TRY(filter_compile(f->s->filters, &f->filter, err));
@@ -490,7 +503,8 @@ static sl_status find(finding *f, sl_err *err)
         pick_hits(
             f->hits, f->top_k,
             &(pick_rules){ .threshold = f->s->threshold >= 0 ? f->s->threshold : f->set.threshold,
-                           .cosine_min = COSINE_MIN,
+                           .score_min = score_min(f),
+                           .cosine_min = cosine_min(f),
                            .mmr = f->set.mmr,
                            .language = f->set.language });
     return SL_OK;
