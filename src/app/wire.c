@@ -200,9 +200,14 @@ static void drop_scratch(app *a)
     (void)rmdir(a->scratch);
 }
 
+static int ingest_workers(void)
+{
+    return SL_MIN(sl_cpu_count(), 4);
+}
+
 static sl_status open_docs(app *a, bool works, sl_err *err)
 {
-    rag_options o = { .ingest_workers = works ? SL_MIN(sl_cpu_count(), 4) : 0,
+    rag_options o = { .ingest_workers = works ? ingest_workers() : 0,
                       .chain = &a->chain,
                       .embed_model = a->c->rag.embedding_model,
                       .chat_model = a->c->rag.chat_model,
@@ -250,7 +255,7 @@ sl_status app_create(const config *c, unsigned needs, app **ret, sl_err *err)
     if (status == SL_OK && (needs & APP_SCRATCH))
         status = make_scratch(a, err);
     if (status == SL_OK && (serving || (needs & APP_DOCS)))
-        status = open_docs(a, serving || (needs & APP_INGEST), err); /* its models may come later */
+        status = open_docs(a, needs & APP_INGEST, err); /* its models may come later */
     if (status == SL_OK)
         *ret = a;
     else
@@ -504,6 +509,8 @@ sl_status app_serve(app *a, app_config_fn remake, void *remake_ctx, sl_err *err)
         status = identity_open(c, false, &access, err);
     if (status == SL_OK)
         status = open_jobs(a, access, err);
+    if (status == SL_OK && a->rag) /* not before the chain has all its stages */
+        status = rag_start_ingest(a->rag, ingest_workers(), err);
     if (status == SL_OK)
         status = serving_check(&sv, access_is_closed(access), err);
     if (status == SL_OK)

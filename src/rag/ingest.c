@@ -242,8 +242,9 @@ static sl_status embed_group(struct ingest *g, const rag_model *m, ingest_job *j
         j->next = NULL;
         status = embed_patiently(g, m, j, &why);
         j->next = next;
-        if (status == SL_ECANCELLED)
-            return sl_fail(err, status, "stopped");
+        if (status == SL_ECANCELLED || status == SL_EBUSY || atomic_load(&g->stop))
+            return sl_fail(err, status == SL_OK ? SL_ECANCELLED : status, "%s",
+                           status == SL_OK ? "stopped" : why.text); /* they stay in the queue */
         why.status = status;
         if (status != SL_OK)
             j->failure = why;
@@ -558,6 +559,17 @@ static sl_status start_threads(struct ingest *g, int readers, sl_err *err)
         g->thread_count++;
     }
     return SL_OK;
+}
+
+sl_status ingest_start(rag *r, int workers, sl_err *err)
+{
+    sl_status status;
+
+    pthread_mutex_lock(&r->ingest->lock);
+    SL_ASSERT(r->ingest->thread_count == 0);
+    status = start_threads(r->ingest, workers, err);
+    pthread_mutex_unlock(&r->ingest->lock);
+    return status;
 }
 
 sl_status ingest_open(rag *r, sl_err *err)

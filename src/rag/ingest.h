@@ -163,6 +163,7 @@ SL_NODISCARD sl_status queue_cut_again(rag *r, int64_t collection, bool all, sl_
 /* ---- ingest.c -------------------------------------------------------------------------------- */
 
 SL_NODISCARD sl_status ingest_open(rag *r, sl_err *err);
+SL_NODISCARD sl_status ingest_start(rag *r, int workers, sl_err *err);
 void ingest_close(rag *r); /* what is under way stays in the queue */
 /* The queue has something new. */
 void ingest_wake(rag *r);

@@ -180,6 +180,11 @@ sl_status rag_open(const rag_options *o, rag **ret, sl_err *err)
     return SL_OK;
 }
 
+sl_status rag_start_ingest(rag *r, int workers, sl_err *err)
+{
+    return ingest_start(r, workers, err);
+}
+
 void rag_close(rag *r)
 {
     if (!r)

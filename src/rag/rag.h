@@ -28,6 +28,9 @@ typedef struct rag_options {
 
 SL_NODISCARD sl_status rag_open(const rag_options *o, rag **ret, sl_err *err);
 void rag_close(rag *r); /* accepts NULL */
+/* The threads of ingest_workers, later: whoever opened without them starts them once requests may
+ * go through the chain, since there may be documents left from before. Once. */
+SL_NODISCARD sl_status rag_start_ingest(rag *r, int workers, sl_err *err);
 
 /* The vtable that the API and the CLI use. Valid until rag_close. */
 llm_docs rag_docs(rag *r);

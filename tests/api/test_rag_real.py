@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 from conftest import start_real
@@ -58,3 +59,24 @@ def test_bound_model_in_all_dialects(server):
         assert r.status_code == 400 and "chat" in r.json()["error"]["message"]
         plain = c.post("/v1/chat/completions", json={"model": "smollm2", "messages": chat, "max_tokens": 5}).json()
         assert "rag" not in plain["choices"][0]["message"]
+
+
+def test_an_end_within_ingestion_fails_no_document(tmp_path):
+    models = os.path.join(os.environ.get("SLUICE_DATA", ""), "models")
+    if not os.path.isdir(models):
+        pytest.skip("SLUICE_DATA has no models")
+    os.symlink(models, tmp_path / "models")
+    start = ("--model", "minilm", "--data", str(tmp_path))
+    count = 400
+    server = start_real(*start)
+    with server.client(timeout=60) as c:
+        for i in range(count):
+            r = c.post("/v1/rag/documents?wait=false", json={"name": f"{i}.md", "text": f"# N{i}\n\n" + "Trains to Bern. " * 20})
+            assert r.status_code < 300, r.text
+    assert server.stop() == 0
+    server = start_real(*start)
+    with server.client(timeout=60) as c:
+        while (counts := c.get("/v1/rag/collections/default").json()["file_counts"])["in_progress"]:
+            time.sleep(0.05)
+    server.stop()
+    assert counts["completed"] == count and counts["failed"] == 0
