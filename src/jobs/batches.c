@@ -116,7 +116,7 @@ static sl_status find_row(jobs *j, const llm_caller *who, const char *id, store_
     store_stmt *st;
 
     snprintf(sql, sizeof sql, "SELECT %s FROM batch WHERE id = ?", columns);
-    SL_TRY(jobs_db_first(j, &st, err, sql, "s", id));
+    SL_TRY(store_first_with(j->db, &st, err, sql, "s", id));
     if (!st || !owner_seen_by(store_text(st, COL_OWNER), who)) {
         store_finish(st);
         return sl_fail(err, SL_ENOTFOUND, "No batch found with id '%.60s'", id);
@@ -180,8 +180,8 @@ static sl_status insert(jobs *j, const llm_caller *who, const llm_batch_spec *sp
 
     store_lock(j->db);
     if (status == SL_OK)
-        status = jobs_db_run(
-            j, err,
+        status = store_run_with(
+            j->db, err,
             "INSERT INTO batch (owner, id, caller, endpoint, input, window, metadata,"
             " keep, status, created, expires) VALUES (?,?,?,?,?,?,?,?,'validating',?,?)",
             "sssssssiii", owner, id, caller, spec->endpoint, spec->input_file_id, WINDOW,
@@ -247,10 +247,11 @@ static sl_status ask_to_end(jobs *j, const llm_caller *who, const char *id, sl_e
     sl_status status;
 
     SL_TRY(find_row(j, who, id, &st, err));
-    status = jobs_db_run(j, err,
-                         "UPDATE batch SET status = 'cancelling', cancelling = ? WHERE seq = ? AND"
-                         " status IN ('validating', 'in_progress')",
-                         "ii", jobs_now_s(j), store_int(st, COL_SEQ));
+    status =
+        store_run_with(j->db, err,
+                       "UPDATE batch SET status = 'cancelling', cancelling = ? WHERE seq = ? AND"
+                       " status IN ('validating', 'in_progress')",
+                       "ii", jobs_now_s(j), store_int(st, COL_SEQ));
     if (status == SL_OK && store_changes(j->db) == 0 &&
         strcmp(store_text(st, COL_STATUS), "cancelling") != 0)
         status = sl_fail(err, SL_ECONFLICT, "Cannot cancel a batch with status '%s'.",

@@ -125,10 +125,10 @@ static bool has_row(jobs *j, const char *id)
     bool found = true; /* when in doubt, it stays */
 
     store_lock(j->db);
-    if (jobs_db_first(j, &st, NULL,
-                      "SELECT 1 FROM file WHERE id = ?1 UNION SELECT 1 FROM part WHERE id"
-                      " = ?1",
-                      "s", id) == SL_OK)
+    if (store_first_with(j->db, &st, NULL,
+                         "SELECT 1 FROM file WHERE id = ?1 UNION SELECT 1 FROM part WHERE id"
+                         " = ?1",
+                         "s", id) == SL_OK)
         found = st != NULL;
     store_finish(st);
     store_unlock(j->db);

@@ -1,7 +1,6 @@
 /* db.c - the schema, and the few forms that questions to the database have. */
 #include "jobs/jobs_int.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 /* seq gives the order of creation; times are seconds since 1970, 0: none. A line's row is there
@@ -43,70 +42,6 @@ sl_status jobs_db_open(jobs *j, sl_err *err)
 
     snprintf(path, sizeof path, "%s/files.db", j->o.dir);
     return store_open(path, migrations, SL_COUNT_OF(migrations), &j->db, err);
-}
-
-static void bind(store_stmt *st, const char *types, va_list args)
-{
-    for (int i = 0; types[i]; i++) {
-        if (types[i] == 'i') {
-            store_bind_int(st, i + 1, va_arg(args, int64_t));
-        } else if (types[i] == 'b') {
-            sl_span bytes = va_arg(args, sl_span);
-
-            store_bind_blob(st, i + 1, bytes.ptr, bytes.len);
-        } else {
-            SL_ASSERT(types[i] == 's');
-            store_bind_str(st, i + 1, va_arg(args, const char *));
-        }
-    }
-}
-
-sl_status jobs_db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
-                          const char *types, ...)
-{
-    va_list args;
-
-    SL_TRY(store_prepare(j->db, sql, ret, err));
-    va_start(args, types);
-    bind(*ret, types, args);
-    va_end(args);
-    return SL_OK;
-}
-
-sl_status jobs_db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...)
-{
-    store_stmt *st = NULL;
-    sl_status status;
-    va_list args;
-
-    SL_TRY(store_prepare(j->db, sql, &st, err));
-    va_start(args, types);
-    bind(st, types, args);
-    va_end(args);
-    status = store_run(st, err);
-    store_finish(st);
-    return status;
-}
-
-sl_status jobs_db_first(jobs *j, store_stmt **ret, sl_err *err, const char *sql, const char *types,
-                        ...)
-{
-    store_stmt *st = NULL;
-    bool has_row = false;
-    sl_status status;
-    va_list args;
-
-    *ret = NULL;
-    SL_TRY(store_prepare(j->db, sql, &st, err));
-    va_start(args, types);
-    bind(st, types, args);
-    va_end(args);
-    status = store_step(st, &has_row, err);
-    if (status == SL_OK && has_row)
-        *ret = st;
-    else
-        store_finish(st);
-    return status;
 }
 
 /* ---- owners --------------------------------------------------------------------------------- */
@@ -153,7 +88,7 @@ static sl_status find_after(jobs *j, const llm_caller *who, const llm_page *page
     if (!page->after)
         return SL_OK;
     snprintf(sql, sizeof sql, "SELECT seq, owner FROM %s WHERE id = ?", table);
-    SL_TRY(jobs_db_first(j, &st, err, sql, "s", page->after));
+    SL_TRY(store_first_with(j->db, &st, err, sql, "s", page->after));
     if (st && owner_seen_by(store_text(st, 1), who))
         *ret = store_int(st, 0);
     store_finish(st);
@@ -211,9 +146,9 @@ sl_status jobs_db_list(jobs *j, const llm_caller *who, const llm_page *page, con
     if (status == SL_OK)
         status = find_after(j, who, page, table, &after, err);
     if (status == SL_OK)
-        status = jobs_db_prepare(j, &st, err, sql, "isisii", (int64_t)all, own, after,
-                                 page->purpose ? page->purpose : "", jobs_now_s(j),
-                                 (int64_t)page->limit + 1);
+        status = store_prepare_with(j->db, &st, err, sql, "isisii", (int64_t)all, own, after,
+                                    page->purpose ? page->purpose : "", jobs_now_s(j),
+                                    (int64_t)page->limit + 1);
     if (status == SL_OK)
         status = read_rows(st, page->limit, row, data, &has_more, err);
     store_finish(st);

@@ -28,7 +28,7 @@ static sl_status find_row(jobs *j, const llm_caller *who, const char *id, store_
 
     snprintf(sql, sizeof sql, "SELECT %s FROM file WHERE id = ? AND (expires = 0 OR expires > ?)",
              file_columns);
-    SL_TRY(jobs_db_first(j, &st, err, sql, "si", id, jobs_now_s(j)));
+    SL_TRY(store_first_with(j->db, &st, err, sql, "si", id, jobs_now_s(j)));
     if (!st || !owner_seen_by(store_text(st, 1), who)) {
         store_finish(st);
         return sl_fail(err, SL_ENOTFOUND, "No such File object: %.60s", id);
@@ -65,10 +65,10 @@ sl_status file_insert(jobs *j, const char *owner, const char *id, const llm_file
     int64_t now = jobs_now_s(j);
     int64_t expires = spec->expires_after_s ? now + spec->expires_after_s : 0;
 
-    return jobs_db_run(j, err,
-                       "INSERT INTO file (owner, id, purpose, filename, bytes, created, expires)"
-                       " VALUES (?,?,?,?,?,?,?)",
-                       "ssssiii", owner, id, spec->purpose, spec->filename, bytes, now, expires);
+    return store_run_with(j->db, err,
+                          "INSERT INTO file (owner, id, purpose, filename, bytes, created, expires)"
+                          " VALUES (?,?,?,?,?,?,?)",
+                          "ssssiii", owner, id, spec->purpose, spec->filename, bytes, now, expires);
 }
 
 sl_status file_create(void *ctx, const llm_caller *who, const llm_file_spec *spec, llm_draft *d,
@@ -140,7 +140,7 @@ sl_status file_open(void *ctx, const llm_caller *who, const char *id, int *ret_f
 /* The row goes first: a blob without one is nobody's. */
 static sl_status delete_row(jobs *j, const char *id, sl_err *err)
 {
-    SL_TRY(jobs_db_run(j, err, "DELETE FROM file WHERE id = ? AND NOT " IN_USE, "s", id));
+    SL_TRY(store_run_with(j->db, err, "DELETE FROM file WHERE id = ? AND NOT " IN_USE, "s", id));
     if (store_changes(j->db) == 0)
         return sl_fail(err, SL_ECONFLICT,
                        "File %.60s is the input of a batch that runs; cancel that first", id);
@@ -172,10 +172,10 @@ static bool expire_one(jobs *j)
     bool ok;
 
     store_lock(j->db);
-    ok = jobs_db_first(j, &st, NULL,
-                       "SELECT id FROM file WHERE expires > 0 AND expires <= ? AND NOT " IN_USE
-                       " LIMIT 1",
-                       "i", jobs_now_s(j)) == SL_OK &&
+    ok = store_first_with(j->db, &st, NULL,
+                          "SELECT id FROM file WHERE expires > 0 AND expires <= ? AND NOT " IN_USE
+                          " LIMIT 1",
+                          "i", jobs_now_s(j)) == SL_OK &&
          st;
     if (ok)
         snprintf(id, sizeof id, "%s", store_text(st, 0));

@@ -61,15 +61,8 @@ int64_t jobs_now_ms(const jobs *j);
 /* prefix and 24 random hex digits. */
 void jobs_make_id(char ret[ID_BYTES], const char *prefix);
 
-/* db.c: types has a letter per parameter: s const char * (NULL too), i int64_t, b sl_span. */
+/* db.c */
 sl_status jobs_db_open(jobs *j, sl_err *err);
-SL_NODISCARD sl_status jobs_db_prepare(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
-                                       const char *types, ...);
-/* Runs a statement that gives no rows; the lock is held. */
-SL_NODISCARD sl_status jobs_db_run(jobs *j, sl_err *err, const char *sql, const char *types, ...);
-/* The first row, or *ret NULL when there is none. */
-SL_NODISCARD sl_status jobs_db_first(jobs *j, store_stmt **ret, sl_err *err, const char *sql,
-                                     const char *types, ...);
 /* Whose something is. SL_EINVAL: the caller's names are too long. */
 sl_status owner_of(const llm_caller *who, char ret[OWNER_BYTES], sl_err *err);
 bool owner_seen_by(const char *owner, const llm_caller *who);

@@ -66,13 +66,13 @@ static sl_status save_line(jobs *j, const flight *f, sl_buf *text, sl_err *err)
     sl_buf_clear(text);
     output_line(text, line->custom_id, f);
     SL_TRY(sl_buf_ok(text, "answer", err));
-    SL_TRY(jobs_db_run(
-        j, err, "INSERT OR IGNORE INTO line (batch, number, bad, text) VALUES (?,?,?,?)", "iiib",
-        r->seq, (int64_t)line->number, bad, sl_span_of(text->ptr, text->len)));
+    SL_TRY(store_run_with(
+        j->db, err, "INSERT OR IGNORE INTO line (batch, number, bad, text) VALUES (?,?,?,?)",
+        "iiib", r->seq, (int64_t)line->number, bad, sl_span_of(text->ptr, text->len)));
     if (store_changes(j->db) == 0)
         return SL_OK; /* it has an answer already */
-    return jobs_db_run(
-        j, err,
+    return store_run_with(
+        j->db, err,
         "UPDATE batch SET good = good + ?, bad = bad + ?, prompt_tokens = prompt_tokens +"
         " ?, cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ? WHERE"
         " seq = ?",
@@ -136,11 +136,11 @@ static sl_status copy_rows(jobs *j, const batch_run *r, bool bad, int64_t *numbe
 
     *ret_count = 0;
     store_lock(j->db);
-    status =
-        jobs_db_prepare(j, &st, err,
-                        "SELECT number, text FROM line WHERE batch = ? AND number > ? AND bad = ?"
-                        " ORDER BY number LIMIT ?",
-                        "iiii", r->seq, *number, (int64_t)bad, (int64_t)ROWS_AT_ONCE);
+    status = store_prepare_with(
+        j->db, &st, err,
+        "SELECT number, text FROM line WHERE batch = ? AND number > ? AND bad = ?"
+        " ORDER BY number LIMIT ?",
+        "iiii", r->seq, *number, (int64_t)bad, (int64_t)ROWS_AT_ONCE);
     while (status == SL_OK && (status = store_step(st, &has_row, err)) == SL_OK && has_row) {
         sl_span text = store_bytes(st, 1);
 
@@ -245,9 +245,10 @@ static sl_status record_end(jobs *j, const batch_run *r, char ids[2][ID_BYTES],
     if (status == SL_OK)
         status = insert_output(j, r, ids[1], bytes[1], "error", err);
     if (status == SL_OK)
-        status = jobs_db_run(j, err, sql, "issii", jobs_now_s(j), ids[0], ids[1], left, r->seq);
+        status =
+            store_run_with(j->db, err, sql, "issii", jobs_now_s(j), ids[0], ids[1], left, r->seq);
     if (status == SL_OK)
-        status = jobs_db_run(j, err, "DELETE FROM line WHERE batch = ?", "i", r->seq);
+        status = store_run_with(j->db, err, "DELETE FROM line WHERE batch = ?", "i", r->seq);
     if (status == SL_OK)
         status = store_commit(j->db, err);
     else

@@ -100,7 +100,7 @@ void runs_look(jobs *j)
     sl_status status;
 
     store_lock(j->db);
-    status = jobs_db_prepare(j, &st, &err, look_sql, "i", (int64_t)SL_BATCHES_LOADED);
+    status = store_prepare_with(j->db, &st, &err, look_sql, "i", (int64_t)SL_BATCHES_LOADED);
     while (status == SL_OK && (status = store_step(st, &has_row, &err)) == SL_OK && has_row) {
         batch_run *r = find_run(j, store_int(st, COL_SEQ));
 
@@ -126,10 +126,11 @@ void runs_review(jobs *j)
         if (r->is_cancelling || caller_in_force(&j->o.accounts, r->caller))
             continue;
         store_lock(j->db);
-        status = jobs_db_run(j, &err,
-                             "UPDATE batch SET status = 'cancelling', cancelling = ? WHERE seq = ?"
-                             " AND status IN ('validating', 'in_progress')",
-                             "ii", jobs_now_s(j), r->seq);
+        status =
+            store_run_with(j->db, &err,
+                           "UPDATE batch SET status = 'cancelling', cancelling = ? WHERE seq = ?"
+                           " AND status IN ('validating', 'in_progress')",
+                           "ii", jobs_now_s(j), r->seq);
         r->is_cancelling = status == SL_OK && store_changes(j->db) > 0;
         store_unlock(j->db);
         SL_LOG(SL_LOG_WARN, "batch.owner_gone", SL_F_STR("batch", r->id),
@@ -186,7 +187,8 @@ static sl_status read_done(jobs *j, batch_run *r, sl_err *err)
     if (!done)
         return sl_fail(err, SL_ENOMEM, "out of memory for a batch");
     store_lock(j->db);
-    status = jobs_db_prepare(j, &st, err, "SELECT number FROM line WHERE batch = ?", "i", r->seq);
+    status =
+        store_prepare_with(j->db, &st, err, "SELECT number FROM line WHERE batch = ?", "i", r->seq);
     while (status == SL_OK && (status = store_step(st, &has_row, err)) == SL_OK && has_row)
         if (store_int(st, 0) <= last)
             done[store_int(st, 0)] = true;
@@ -205,7 +207,7 @@ static sl_status update(jobs *j, bool *ret_changed, sl_err *err, const char *sql
     sl_status status;
 
     store_lock(j->db);
-    status = jobs_db_run(j, err, sql, "siii", text, a, b, seq);
+    status = store_run_with(j->db, err, sql, "siii", text, a, b, seq);
     *ret_changed = status == SL_OK && store_changes(j->db) > 0;
     store_unlock(j->db);
     return status;

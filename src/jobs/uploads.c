@@ -36,7 +36,8 @@ static sl_status find_row(jobs *j, const llm_caller *who, const char *id, store_
 {
     store_stmt *st;
 
-    SL_TRY(jobs_db_first(j, &st, err, "SELECT " COLUMNS " FROM upload WHERE id = ?", "s", id));
+    SL_TRY(
+        store_first_with(j->db, &st, err, "SELECT " COLUMNS " FROM upload WHERE id = ?", "s", id));
     if (!st || !owner_seen_by(store_text(st, 1), who)) {
         store_finish(st);
         return sl_fail(err, SL_ENOTFOUND, "No such Upload object: %.60s", id);
@@ -116,11 +117,11 @@ sl_status upload_create(void *ctx, const llm_caller *who, const llm_file_spec *s
     jobs_make_id(id, "upload_");
     store_lock(j->db);
     status =
-        jobs_db_run(j, err,
-                    "INSERT INTO upload (owner, id, purpose, filename, bytes, created, expires,"
-                    " keep, status) VALUES (?,?,?,?,?,?,?,?,'pending')",
-                    "ssssiiii", owner, id, spec->purpose, spec->filename, spec->bytes, now,
-                    now + UPLOAD_LIFE_S, spec->expires_after_s);
+        store_run_with(j->db, err,
+                       "INSERT INTO upload (owner, id, purpose, filename, bytes, created, expires,"
+                       " keep, status) VALUES (?,?,?,?,?,?,?,?,'pending')",
+                       "ssssiiii", owner, id, spec->purpose, spec->filename, spec->bytes, now,
+                       now + UPLOAD_LIFE_S, spec->expires_after_s);
     store_unlock(j->db);
     return status == SL_OK ? answer(j, who, id, ret, err) : status;
 }
@@ -137,8 +138,8 @@ static sl_status insert_part(jobs *j, const llm_caller *who, const char *id, con
     if (status == SL_OK) {
         seq = store_int(st, 0);
         whole = store_int(st, 5);
-        status = jobs_db_first(
-            j, &sum, err, "SELECT count(*), coalesce(sum(bytes), 0) FROM part WHERE upload = ?",
+        status = store_first_with(
+            j->db, &sum, err, "SELECT count(*), coalesce(sum(bytes), 0) FROM part WHERE upload = ?",
             "i", seq);
     }
     /* Parts may be sent twice, but not without end. */
@@ -149,8 +150,8 @@ static sl_status insert_part(jobs *j, const llm_caller *who, const char *id, con
     store_finish(st);
     store_finish(sum);
     if (status == SL_OK)
-        status = jobs_db_run(j, err, "INSERT INTO part (upload, id, bytes) VALUES (?,?,?)", "isi",
-                             seq, part, bytes);
+        status = store_run_with(j->db, err, "INSERT INTO part (upload, id, bytes) VALUES (?,?,?)",
+                                "isi", seq, part, bytes);
     return status;
 }
 
@@ -189,13 +190,13 @@ static bool drop_parts(jobs *j, int64_t seq)
         sl_status status;
 
         store_lock(j->db);
-        status =
-            jobs_db_first(j, &st, NULL, "SELECT id FROM part WHERE upload = ? LIMIT 1", "i", seq);
+        status = store_first_with(j->db, &st, NULL, "SELECT id FROM part WHERE upload = ? LIMIT 1",
+                                  "i", seq);
         if (st)
             snprintf(part, sizeof part, "%s", store_text(st, 0));
         store_finish(st);
         if (status == SL_OK && part[0])
-            status = jobs_db_run(j, NULL, "DELETE FROM part WHERE id = ?", "s", part);
+            status = store_run_with(j->db, NULL, "DELETE FROM part WHERE id = ?", "s", part);
         store_unlock(j->db);
         if (status != SL_OK || !part[0])
             return status == SL_OK;
@@ -242,8 +243,9 @@ static sl_status check_parts(jobs *j, const upload *u, const json_t *ids, sl_err
             if (strcmp(id, json_string_value(json_array_get(ids, k))) == 0)
                 return sl_fail(err, SL_EINVAL, "Invalid 'part_ids': %.60s is there twice", id);
         if (id)
-            SL_TRY(jobs_db_first(j, &st, err, "SELECT bytes FROM part WHERE id = ? AND upload = ?",
-                                 "si", id, u->seq));
+            SL_TRY(store_first_with(j->db, &st, err,
+                                    "SELECT bytes FROM part WHERE id = ? AND upload = ?", "si", id,
+                                    u->seq));
         if (!st)
             return sl_fail(err, SL_EINVAL, "Invalid 'part_ids': the upload has no part %.60s",
                            id ? id : "of that kind");
@@ -308,11 +310,11 @@ static sl_status record_file(jobs *j, const upload *u, const char *file_id, sl_e
     store_lock(j->db);
     status = store_begin(j->db, err);
     if (status == SL_OK)
-        status =
-            jobs_db_run(j, err,
-                        "UPDATE upload SET status = 'completed', file = ? WHERE seq = ? AND status"
-                        " = 'pending'",
-                        "si", file_id, u->seq);
+        status = store_run_with(
+            j->db, err,
+            "UPDATE upload SET status = 'completed', file = ? WHERE seq = ? AND status"
+            " = 'pending'",
+            "si", file_id, u->seq);
     if (status == SL_OK && store_changes(j->db) == 0)
         status = sl_fail(err, SL_ECONFLICT, "The upload is no longer pending");
     if (status == SL_OK)
@@ -373,8 +375,8 @@ sl_status upload_cancel(void *ctx, const llm_caller *who, const char *id, json_t
         seq = store_int(st, 0);
     store_finish(st);
     if (status == SL_OK)
-        status =
-            jobs_db_run(j, err, "UPDATE upload SET status = 'cancelled' WHERE seq = ?", "i", seq);
+        status = store_run_with(j->db, err, "UPDATE upload SET status = 'cancelled' WHERE seq = ?",
+                                "i", seq);
     store_unlock(j->db);
     if (status != SL_OK)
         return status;
@@ -390,18 +392,18 @@ void uploads_expire(jobs *j)
 
         store_lock(j->db);
         /* Those that ended, too: a crash may have left their parts. */
-        if (jobs_db_first(j, &st, NULL,
-                          "SELECT seq FROM upload WHERE (status = 'pending' AND expires <= ?) OR"
-                          " (status <> 'pending' AND EXISTS (SELECT 1 FROM part WHERE upload ="
-                          " upload.seq)) LIMIT 1",
-                          "i", jobs_now_s(j)) == SL_OK &&
+        if (store_first_with(j->db, &st, NULL,
+                             "SELECT seq FROM upload WHERE (status = 'pending' AND expires <= ?) OR"
+                             " (status <> 'pending' AND EXISTS (SELECT 1 FROM part WHERE upload ="
+                             " upload.seq)) LIMIT 1",
+                             "i", jobs_now_s(j)) == SL_OK &&
             st)
             seq = store_int(st, 0);
         store_finish(st);
-        if (seq && jobs_db_run(j, NULL,
-                               "UPDATE upload SET status = 'expired' WHERE seq = ? AND status ="
-                               " 'pending'",
-                               "i", seq) != SL_OK)
+        if (seq && store_run_with(j->db, NULL,
+                                  "UPDATE upload SET status = 'expired' WHERE seq = ? AND status ="
+                                  " 'pending'",
+                                  "i", seq) != SL_OK)
             seq = 0;
         store_unlock(j->db);
         if (!seq || !drop_parts(j, seq))

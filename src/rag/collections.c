@@ -257,8 +257,8 @@ static sl_status use(rag *r, const char *name, sl_err *err)
         return sl_fail(err, SL_ENOTFOUND, "collection '%.200s' has expired", name);
     if (active + USE_S > now && active + keep / 2 > now)
         return SL_OK;
-    return rag_db_run(r, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii", id,
-                      now);
+    return store_run_with(r->db, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii",
+                          id, now);
 }
 
 sl_status collection_use(rag *r, const char *name, sl_err *err)
@@ -294,12 +294,13 @@ static sl_status name_it(rag *r, int64_t id, const char *name, sl_err *err)
     SL_TRY(rag_db_exists(r, NULL, &is_taken, err,
                          "SELECT 1 FROM collections WHERE name = ?1 AND id != ?2", "si", name, id));
     if (!is_taken)
-        return rag_db_run(r, err, "UPDATE collections SET name = ?2, label = '' WHERE id = ?1",
+        return store_run_with(r->db, err,
+                              "UPDATE collections SET name = ?2, label = '' WHERE id = ?1", "is",
+                              id, name);
+    return store_run_with(r->db, err,
+                          "UPDATE collections SET name = ?2 || ' (' || public_id || ')', label = ?2"
+                          " WHERE id = ?1",
                           "is", id, name);
-    return rag_db_run(r, err,
-                      "UPDATE collections SET name = ?2 || ' (' || public_id || ')', label = ?2"
-                      " WHERE id = ?1",
-                      "is", id, name);
 }
 
 static sl_status write_spec(rag *r, const change *w, sl_err *err)
@@ -308,8 +309,8 @@ static sl_status write_spec(rag *r, const change *w, sl_err *err)
 
     if (s->name)
         SL_TRY(name_it(r, w->id, s->name, err));
-    return rag_db_run(
-        r, err,
+    return store_run_with(
+        r->db, err,
         "UPDATE collections SET description = coalesce(?2, description), metadata ="
         " coalesce(?3, metadata), settings = json_patch(settings, coalesce(?4, '{}')),"
         " expires_after = CASE WHEN ?5 < 0 THEN expires_after ELSE ?5 END, last_active ="
@@ -322,16 +323,16 @@ static sl_status create_in(rag *r, void *ctx, sl_err *err)
 {
     change *w = ctx;
 
-    SL_TRY(
-        rag_db_run(r, err,
-                   "INSERT INTO collections (name, model, dim, public_id, created, last_active)"
-                   " VALUES (hex(randomblob(16)), '', 0, 'vs_' || lower(hex(randomblob(12))), ?1,"
-                   " ?1)",
-                   "i", rag_now_s(r)));
+    SL_TRY(store_run_with(
+        r->db, err,
+        "INSERT INTO collections (name, model, dim, public_id, created, last_active)"
+        " VALUES (hex(randomblob(16)), '', 0, 'vs_' || lower(hex(randomblob(12))), ?1,"
+        " ?1)",
+        "i", rag_now_s(r)));
     w->id = store_last_id(r->db);
     if (!w->spec->name)
-        SL_TRY(rag_db_run(r, err, "UPDATE collections SET name = public_id WHERE id = ?1", "i",
-                          w->id));
+        SL_TRY(store_run_with(r->db, err, "UPDATE collections SET name = public_id WHERE id = ?1",
+                              "i", w->id));
     return write_spec(r, w, err);
 }
 
@@ -495,8 +496,8 @@ static sl_status check_removal(rag *r, const llm_caller *who, int64_t id, sl_err
 
 static sl_status empty(rag *r, int64_t id, sl_err *err)
 {
-    SL_TRY(rag_db_run(r, err, "DELETE FROM chunks WHERE collection = ?1", "i", id));
-    return rag_db_run(r, err, "DELETE FROM documents WHERE collection = ?1", "i", id);
+    SL_TRY(store_run_with(r->db, err, "DELETE FROM chunks WHERE collection = ?1", "i", id));
+    return store_run_with(r->db, err, "DELETE FROM documents WHERE collection = ?1", "i", id);
 }
 
 typedef struct removal {
@@ -512,7 +513,7 @@ static sl_status remove_in(rag *r, void *ctx, sl_err *err)
     SL_TRY(collection_find(r, w->collection, &id, err));
     SL_TRY(check_removal(r, w->who, id, err));
     SL_TRY(empty(r, id, err));
-    return rag_db_run(r, err, "DELETE FROM collections WHERE id = ?1", "i", id);
+    return store_run_with(r->db, err, "DELETE FROM collections WHERE id = ?1", "i", id);
 }
 
 sl_status collection_remove(void *ctx, const llm_caller *who, const char *collection, sl_err *err)

@@ -4,55 +4,17 @@
 
 #include "rag/ingest.h"
 
-static void bind(store_stmt *st, const char *types, va_list args)
-{
-    for (int i = 0; types[i]; i++) {
-        if (types[i] == 'i') {
-            store_bind_int(st, i + 1, va_arg(args, int64_t));
-        } else if (types[i] == 'b') {
-            sl_span bytes = va_arg(args, sl_span);
-
-            store_bind_blob(st, i + 1, bytes.ptr, bytes.len);
-        } else {
-            SL_ASSERT(types[i] == 's');
-            store_bind_str(st, i + 1, va_arg(args, const char *));
-        }
-    }
-}
-
-sl_status rag_db_run(rag *r, sl_err *err, const char *sql, const char *types, ...)
-{
-    store_stmt *st = NULL;
-    sl_status status;
-    va_list args;
-
-    SL_TRY(store_prepare(r->db, sql, &st, err));
-    va_start(args, types);
-    bind(st, types, args);
-    va_end(args);
-    status = store_run(st, err);
-    store_finish(st);
-    return status;
-}
-
 static sl_status first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,
                        const char *sql, const char *types, va_list args)
 {
     store_stmt *st = NULL;
-    bool has_row = false;
-    sl_status status;
 
     *ret = NULL;
     SL_TRY(store_prepare(r->db, sql, &st, err));
-    bind(st, types, args);
+    store_bind_all(st, types, args);
     if (strstr(sql, "?90"))
         index_bind_caller(st, who);
-    status = store_step(st, &has_row, err);
-    if (status == SL_OK && has_row)
-        *ret = st;
-    else
-        store_finish(st);
-    return status;
+    return store_first(st, ret, err);
 }
 
 sl_status rag_db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,

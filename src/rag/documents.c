@@ -308,9 +308,9 @@ static sl_status update_queued(rag *r, const change *w, const char *key, const j
         return SL_OK;
     if (!text)
         return sl_fail(err, SL_ENOMEM, "out of memory for a document");
-    status = rag_db_run(r, err,
-                        "UPDATE queue SET spec = json_set(spec, ?2, json(?3)) WHERE document = ?1",
-                        "iss", w->id, key, text);
+    status = store_run_with(
+        r->db, err, "UPDATE queue SET spec = json_set(spec, ?2, json(?3)) WHERE document = ?1",
+        "iss", w->id, key, text);
     free(text);
     return status;
 }
@@ -413,9 +413,9 @@ static sl_status create_in(rag *r, void *ctx, sl_err *err)
     int64_t collection = 0;
 
     SL_TRY(collection_find(r, w->collection, &collection, err));
-    SL_TRY(rag_db_run(r, err,
-                      "INSERT INTO batches (public_id, collection, created) VALUES (?1, ?2, ?3)",
-                      "sii", w->id, collection, rag_now_s(r)));
+    SL_TRY(store_run_with(
+        r->db, err, "INSERT INTO batches (public_id, collection, created) VALUES (?1, ?2, ?3)",
+        "sii", w->id, collection, rag_now_s(r)));
     w->batch = w->id;
     return read_batch(r, w, err);
 }
@@ -457,18 +457,19 @@ static sl_status cancel_in(rag *r, void *ctx, sl_err *err)
     SL_TRY(read_batch(r, w, err)); /* is it there? */
     json_decref(w->ret);
     w->ret = NULL;
-    SL_TRY(
-        rag_db_run(r, err,
-                   "UPDATE batches SET cancelled = 1 WHERE public_id = ?1 AND EXISTS (SELECT 1 FROM"
-                   " documents WHERE batch = ?1 AND status = 'in_progress')",
-                   "s", w->batch));
-    SL_TRY(rag_db_run(
-        r, err, "DELETE FROM queue WHERE document IN (SELECT id FROM documents WHERE batch = ?1)",
+    SL_TRY(store_run_with(
+        r->db, err,
+        "UPDATE batches SET cancelled = 1 WHERE public_id = ?1 AND EXISTS (SELECT 1 FROM"
+        " documents WHERE batch = ?1 AND status = 'in_progress')",
         "s", w->batch));
-    SL_TRY(rag_db_run(r, err,
-                      "UPDATE documents SET status = 'cancelled' WHERE batch = ?1 AND status ="
-                      " 'in_progress'",
-                      "s", w->batch));
+    SL_TRY(store_run_with(
+        r->db, err,
+        "DELETE FROM queue WHERE document IN (SELECT id FROM documents WHERE batch = ?1)", "s",
+        w->batch));
+    SL_TRY(store_run_with(r->db, err,
+                          "UPDATE documents SET status = 'cancelled' WHERE batch = ?1 AND status ="
+                          " 'in_progress'",
+                          "s", w->batch));
     return read_batch(r, w, err);
 }
 

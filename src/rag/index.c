@@ -7,19 +7,6 @@
 #include "base/os.h"
 #include "rag/lexicon.h"
 
-/* Runs sql with one parameter. */
-static sl_status run_with(rag *r, const char *sql, int64_t first, sl_err *err)
-{
-    store_stmt *st;
-    sl_status status;
-
-    SL_TRY(store_prepare(r->db, sql, &st, err));
-    store_bind_int(st, 1, first);
-    status = store_run(st, err);
-    store_finish(st);
-    return status;
-}
-
 /* ---- collections --------------------------------------------------------------------------- */
 
 sl_status index_collection(rag *r, const char *name, const rag_model *m, int64_t *ret_id,
@@ -200,11 +187,12 @@ static sl_status set_access(rag *r, int64_t document, const json_t *access, sl_e
     sl_status status = SL_OK;
 
     SL_TRY(index_check_access(access, err));
-    SL_TRY(run_with(r, "DELETE FROM grants WHERE document = ?1", document, err));
-    SL_TRY(run_with(r,
-                    json_is_array(access) ? "UPDATE documents SET restricted = 1 WHERE id = ?1"
-                                          : "UPDATE documents SET restricted = 0 WHERE id = ?1",
-                    document, err));
+    SL_TRY(store_run_with(r->db, err, "DELETE FROM grants WHERE document = ?1", "i", document));
+    SL_TRY(store_run_with(r->db, err,
+                          json_is_array(access)
+                              ? "UPDATE documents SET restricted = 1 WHERE id = ?1"
+                              : "UPDATE documents SET restricted = 0 WHERE id = ?1",
+                          "i", document));
     SL_TRY(store_prepare(
         r->db, "INSERT OR IGNORE INTO grants (document, principal) VALUES (?1, ?2)", &st, err));
     json_array_foreach((json_t *)access, i, item)
@@ -373,12 +361,13 @@ sl_status index_put(rag *r, const index_document *d, int64_t *ret_document, sl_e
     at_step(r, 0);
     SL_TRY(put_document(r, collection, d, &document, err));
     at_step(r, 1);
-    SL_TRY(run_with(r, "DELETE FROM chunks WHERE document = ?1", document, err));
+    SL_TRY(store_run_with(r->db, err, "DELETE FROM chunks WHERE document = ?1", "i", document));
     SL_TRY(index_update(r, document, d->attributes, d->access, err));
     at_step(r, 2);
     SL_TRY(insert_chunks(r, collection, document, d, err));
-    SL_TRY(run_with(r, "UPDATE collections SET last_active = unixepoch() WHERE id = ?1", collection,
-                    err));
+    SL_TRY(store_run_with(r->db, err,
+                          "UPDATE collections SET last_active = unixepoch() WHERE id = ?1", "i",
+                          collection));
     at_step(r, 4);
     *ret_document = document;
     return SL_OK;
@@ -406,13 +395,13 @@ sl_status index_replace(rag *r, const index_document *d, sl_err *err)
 
 sl_status index_remove_document(rag *r, int64_t collection, int64_t document, sl_err *err)
 {
-    SL_TRY(run_with(r, "DELETE FROM chunks WHERE document = ?1", document, err));
-    SL_TRY(run_with(r, "DELETE FROM documents WHERE id = ?1", document, err));
+    SL_TRY(store_run_with(r->db, err, "DELETE FROM chunks WHERE document = ?1", "i", document));
+    SL_TRY(store_run_with(r->db, err, "DELETE FROM documents WHERE id = ?1", "i", document));
     /* Without passages another model may begin it anew. */
-    return run_with(r,
-                    "UPDATE collections SET model = '', dim = 0 WHERE id = ?1 AND NOT EXISTS"
-                    " (SELECT 1 FROM chunks WHERE collection = ?1)",
-                    collection, err);
+    return store_run_with(r->db, err,
+                          "UPDATE collections SET model = '', dim = 0 WHERE id = ?1 AND NOT EXISTS"
+                          " (SELECT 1 FROM chunks WHERE collection = ?1)",
+                          "i", collection);
 }
 
 static sl_status remove_one(rag *r, const char *collection, const char *name, sl_err *err)

@@ -27,11 +27,8 @@ int64_t rag_now_s(const rag *r);
 
 extern const char schema_queue[]; /* SQL, a migration of schema.c */
 
-/* ---- db.c: types has a letter per parameter: s const char * (NULL too), i int64_t, b sl_span. --
- */
+/* ---- db.c ------------------------------------------------------------------------------------ */
 
-/* Runs a statement without rows; the lock is held. */
-SL_NODISCARD sl_status rag_db_run(rag *r, sl_err *err, const char *sql, const char *types, ...);
 /* The first row, or *ret NULL. who: for statements with INDEX_MAY_READ. The lock is held. */
 SL_NODISCARD sl_status rag_db_first(rag *r, const llm_caller *who, store_stmt **ret, sl_err *err,
                                     const char *sql, const char *types, ...);

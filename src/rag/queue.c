@@ -224,16 +224,17 @@ static sl_status put_blocks(rag *r, const ingest_job *j, sl_err *err)
                                 .header = d->blocks[i].header,
                                 .kind = d->blocks[i].kind,
                                 .level = d->blocks[i].level };
-    status = rag_db_run(r, err, "INSERT OR REPLACE INTO blocks (document, blocks) VALUES (?1, ?2)",
-                        "ib", j->document, sl_span_of(kept, d->count * sizeof *kept));
+    status = store_run_with(r->db, err,
+                            "INSERT OR REPLACE INTO blocks (document, blocks) VALUES (?1, ?2)",
+                            "ib", j->document, sl_span_of(kept, d->count * sizeof *kept));
     sl_free(kept);
     return status;
 }
 
 static sl_status put_failure(rag *r, const ingest_job *j, sl_err *err)
 {
-    return rag_db_run(
-        r, err,
+    return store_run_with(
+        r->db, err,
         "UPDATE documents SET status = 'failed', error_status = ?2, error = ?3, updated ="
         " ?4 WHERE id = ?1",
         "iisi", j->document, (int64_t)j->failure.status, j->failure.text, rag_now_s(r));
@@ -279,8 +280,8 @@ static sl_status put_result(rag *r, const rag_model *m, ingest_job *j, sl_err *e
     SL_TRY(index_put(r, &d, &document, err));
     SL_ASSERT(document == j->document);
     SL_TRY(put_blocks(r, j, err));
-    return rag_db_run(
-        r, err,
+    return store_run_with(
+        r->db, err,
         "UPDATE documents SET status = 'completed', error_status = 0, error = '', chunks ="
         " ?2 WHERE id = ?1",
         "ii", j->document, (int64_t)j->chunks.count);
@@ -291,7 +292,7 @@ static sl_status finish_in(rag *r, void *ctx, sl_err *err)
     const finishing *f = ctx;
 
     for (ingest_job *j = f->jobs; j; j = j->next) {
-        SL_TRY(rag_db_run(r, err, "DELETE FROM queue WHERE id = ?1", "i", j->id));
+        SL_TRY(store_run_with(r->db, err, "DELETE FROM queue WHERE id = ?1", "i", j->id));
         if (store_changes(r->db) == 0)
             continue; /* replaced, removed or cancelled meanwhile */
         ingest_step(r, 15);
@@ -313,16 +314,16 @@ sl_status queue_finish(rag *r, const rag_model *m, ingest_job *jobs, sl_err *err
 
 sl_status queue_cut_again(rag *r, int64_t collection, bool all, sl_err *err)
 {
-    SL_TRY(rag_db_run(
-        r, err,
+    SL_TRY(store_run_with(
+        r->db, err,
         "INSERT INTO queue (document, urgent, sha256, spec, bytes)"
         " SELECT id, 0, sha256, json_object('source', source, 'trust', trust), NULL FROM"
         " documents d WHERE collection = ?1 AND"
         " chunks > 0 AND (?2 OR chunk_tokens = 0) AND NOT EXISTS (SELECT 1 FROM queue WHERE"
         " document = d.id)",
         "ii", collection, (int64_t)all));
-    return rag_db_run(
-        r, err,
+    return store_run_with(
+        r->db, err,
         "UPDATE documents SET status = 'in_progress', error_status = 0, error = '' WHERE"
         " collection = ?1 AND id IN (SELECT document FROM queue)",
         "i", collection);

@@ -154,14 +154,14 @@ static sl_status insert_row(rag *r, submission *w, sl_err *err)
                          w->collection, s->name));
     if (is_taken)
         snprintf(key, sizeof key, "%s (%s)", s->name, id);
-    SL_TRY(
-        rag_db_run(r, err,
-                   "INSERT INTO documents (collection, name, label, sha256, settings, bytes, title,"
-                   " updated, text, public_id, type, source, trust, created, status)"
-                   " VALUES (?1, ?2, ?3, x'', '', ?4, '', ?5, '', ?6, '', coalesce(?7, ''),"
-                   " coalesce(?8, 'untrusted'), ?5, 'in_progress')",
-                   "issiisss", w->collection, is_taken ? key : s->name, is_taken ? s->name : "",
-                   (int64_t)s->bytes.len, rag_now_s(r), id, s->source, s->trust));
+    SL_TRY(store_run_with(
+        r->db, err,
+        "INSERT INTO documents (collection, name, label, sha256, settings, bytes, title,"
+        " updated, text, public_id, type, source, trust, created, status)"
+        " VALUES (?1, ?2, ?3, x'', '', ?4, '', ?5, '', ?6, '', coalesce(?7, ''),"
+        " coalesce(?8, 'untrusted'), ?5, 'in_progress')",
+        "issiisss", w->collection, is_taken ? key : s->name, is_taken ? s->name : "",
+        (int64_t)s->bytes.len, rag_now_s(r), id, s->source, s->trust));
     w->document = store_last_id(r->db);
     return index_update(r, w->document, s->attributes, s->access, err);
 }
@@ -188,8 +188,8 @@ static sl_status is_same(rag *r, const submission *w, bool *ret, sl_err *err)
 static sl_status update_only(rag *r, submission *w, sl_err *err)
 {
     SL_TRY(index_update(r, w->document, w->s->attributes, w->s->access, err));
-    return rag_db_run(
-        r, err,
+    return store_run_with(
+        r->db, err,
         "UPDATE documents SET source = coalesce(?2, source), trust = coalesce(?3, trust),"
         " batch = coalesce(?4, '') WHERE id = ?1",
         "isss", w->document, w->s->source, w->s->trust, w->batch);
@@ -208,23 +208,23 @@ static sl_status submit_in(rag *r, void *ctx, sl_err *err)
         SL_TRY(is_same(r, w, &same, err));
     if (same)
         return update_only(r, w, err);
-    SL_TRY(rag_db_run(
-        r, err,
+    SL_TRY(store_run_with(
+        r->db, err,
         "UPDATE documents SET status = 'in_progress', error_status = 0, error = '', batch"
         " = coalesce(?2, ''), chunk_tokens = ?3, overlap_tokens = ?4 WHERE id = ?1",
         "isii", w->document, w->batch, (int64_t)w->s->chunk_tokens, (int64_t)w->s->overlap_tokens));
     ingest_step(r, 10);
-    SL_TRY(rag_db_run(r, err, "DELETE FROM queue WHERE document = ?1", "i", w->document));
-    SL_TRY(rag_db_run(
-        r, err,
+    SL_TRY(store_run_with(r->db, err, "DELETE FROM queue WHERE document = ?1", "i", w->document));
+    SL_TRY(store_run_with(
+        r->db, err,
         "INSERT INTO queue (document, urgent, sha256, spec, bytes) VALUES (?1, ?2, ?3,"
         " ?4, ?5)",
         "iibsb", w->document, (int64_t)w->is_urgent, sl_span_of(w->sha256, 32), w->kept,
         sl_span_of(w->s->bytes.ptr ? (const void *)w->s->bytes.ptr : "", w->s->bytes.len)));
     w->id = store_last_id(r->db);
     ingest_step(r, 11);
-    return rag_db_run(r, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii",
-                      w->collection, rag_now_s(r));
+    return store_run_with(r->db, err, "UPDATE collections SET last_active = ?2 WHERE id = ?1", "ii",
+                          w->collection, rag_now_s(r));
 }
 
 /* ---- the door ------------------------------------------------------------------------------- */

@@ -7,6 +7,8 @@
 #ifndef SL_STORE_STORE_H
 #define SL_STORE_STORE_H
 
+#include <stdarg.h>
+
 #include "base/buf.h"
 
 typedef struct store store;
@@ -88,6 +90,20 @@ typedef bool (*store_posting_fn)(void *ctx, size_t word, int64_t rowid, int coun
  * none empty; table is our own text. */
 SL_NODISCARD sl_status store_postings(store *s, const char *table, const sl_span *words,
                                       size_t count, store_posting_fn fn, void *ctx, sl_err *err);
+
+/* ---- in one call: types has a letter per parameter: s const char * (NULL too), i int64_t, b
+ * sl_span */
+
+void store_bind_all(store_stmt *st, const char *types, va_list args);
+SL_NODISCARD sl_status store_prepare_with(store *s, store_stmt **ret, sl_err *err, const char *sql,
+                                          const char *types, ...);
+/* A statement that gives no rows. */
+SL_NODISCARD sl_status store_run_with(store *s, sl_err *err, const char *sql, const char *types,
+                                      ...);
+/* The first row: *ret is st, or NULL when there is none or it failed; st is finished then. */
+SL_NODISCARD sl_status store_first(store_stmt *st, store_stmt **ret, sl_err *err);
+SL_NODISCARD sl_status store_first_with(store *s, store_stmt **ret, sl_err *err, const char *sql,
+                                        const char *types, ...);
 
 int64_t store_last_id(store *s);
 int64_t store_changes(store *s); /* rows changed by the last statement */
