@@ -172,6 +172,22 @@ sl_status store_open_words(const char *path, const char *const *migrations, int 
     return SL_OK;
 }
 
+/* After many writers a statement without a text may be left, which is none of ours: a blob handle,
+ * as FTS5 (SQLite 3.40) opens to read its index. How it loses it is not known. Its tables are
+ * disconnected by now, so that nobody uses it any more. */
+static void finish_lost_readers(sqlite3 *db)
+{
+    sqlite3_stmt *st = sqlite3_next_stmt(db, NULL);
+
+    while (st) {
+        sqlite3_stmt *next = sqlite3_next_stmt(db, st);
+
+        SL_ASSERT(!sqlite3_sql(st)); /* a statement of ours was left open */
+        sqlite3_finalize(st);
+        st = next;
+    }
+}
+
 void store_close(store *s)
 {
     int rc;
@@ -179,7 +195,11 @@ void store_close(store *s)
     if (!s)
         return;
     rc = sqlite3_close(s->db);
-    SL_ASSERT(rc == SQLITE_OK); /* a statement was left open */
+    if (rc == SQLITE_BUSY) {
+        finish_lost_readers(s->db);
+        rc = sqlite3_close(s->db);
+    }
+    SL_ASSERT(rc == SQLITE_OK);
     pthread_mutex_destroy(&s->lock);
     sl_free(s->path);
     sl_free(s);
