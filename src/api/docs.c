@@ -84,6 +84,35 @@ json_t *docs_list_json(json_t *list, json_t *(*map)(const json_t *item))
     return ret;
 }
 
+void docs_run_collection(api *a, http_exchange *x, const char *collection,
+                         json_t *(*map)(const json_t *item))
+{
+    const llm_docs *docs = &a->options.docs;
+    json_t *c = NULL;
+    sl_err err = { 0 };
+    sl_status status;
+
+    if (!docs_has(x, docs->ops->collection_get != NULL))
+        return;
+    status = docs->ops->collection_get(docs->ctx, api_caller(x), collection, &c, &err);
+    jobs_respond(a, x, status, status == SL_OK ? map(c) : NULL, &err);
+    json_decref(c);
+}
+
+void docs_run_collections(api *a, http_exchange *x, json_t *(*map)(const json_t *item))
+{
+    const llm_docs *docs = &a->options.docs;
+    llm_docs_page page;
+    json_t *list = NULL;
+    sl_err err = { 0 };
+    sl_status status;
+
+    if (!docs_has(x, docs->ops->collection_list != NULL) || !docs_read_page(a, x, NULL, &page))
+        return;
+    status = docs->ops->collection_list(docs->ctx, api_caller(x), &page, &list, &err);
+    jobs_respond(a, x, status, status == SL_OK ? docs_list_json(list, map) : NULL, &err);
+}
+
 /* ---- fields --------------------------------------------------------------------------------- */
 
 static sl_status refuse_type(const field_rule *rule, const json_t *v, const char *wanted,

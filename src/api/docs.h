@@ -23,6 +23,11 @@ bool docs_read_page(api *a, http_exchange *x, const char *status_name, llm_docs_
  * item and returns a new one; map NULL: as they are. Takes list; NULL: out of memory. */
 json_t *docs_list_json(json_t *list, json_t *(*map)(const json_t *item));
 
+/* Answers with one collection, and with a page of them, each through map as above. */
+void docs_run_collection(api *a, http_exchange *x, const char *collection,
+                         json_t *(*map)(const json_t *item));
+void docs_run_collections(api *a, http_exchange *x, json_t *(*map)(const json_t *item));
+
 /* How a document is cut, as OpenAI says it: {"type":"auto"}, or static with its two numbers. */
 typedef struct docs_chunking {
     int32_t tokens, overlap; /* 0, 0: auto */

@@ -569,31 +569,12 @@ static void run_collection_change(api *a, http_exchange *x)
 
 static void run_collections(api *a, http_exchange *x)
 {
-    const llm_docs *docs = &a->options.docs;
-    llm_docs_page page;
-    json_t *list = NULL;
-    sl_err err = { 0 };
-    sl_status status;
-
-    if (!docs_has(x, docs->ops->collection_list != NULL) || !docs_read_page(a, x, NULL, &page))
-        return;
-    status = docs->ops->collection_list(docs->ctx, api_caller(x), &page, &list, &err);
-    jobs_respond(a, x, status, status == SL_OK ? docs_list_json(list, collection_json) : NULL,
-                 &err);
+    docs_run_collections(a, x, collection_json);
 }
 
 static void run_collection_get(api *a, http_exchange *x)
 {
-    const llm_docs *docs = &a->options.docs;
-    json_t *c = NULL;
-    sl_err err = { 0 };
-    sl_status status;
-
-    if (!docs_has(x, docs->ops->collection_get != NULL))
-        return;
-    status = docs->ops->collection_get(docs->ctx, api_caller(x), http_param(x, "name"), &c, &err);
-    jobs_respond(a, x, status, status == SL_OK ? collection_json(c) : NULL, &err);
-    json_decref(c);
+    docs_run_collection(a, x, http_param(x, "name"), collection_json);
 }
 
 static void run_collection_remove(api *a, http_exchange *x)

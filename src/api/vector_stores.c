@@ -207,29 +207,12 @@ static void run_update(api *a, http_exchange *x)
 
 static void run_get(api *a, http_exchange *x)
 {
-    const llm_docs *docs = &a->options.docs;
-    json_t *store = NULL;
-    sl_err err = { 0 };
-    sl_status status;
-
-    if (!docs_has(x, docs->ops->collection_get != NULL))
-        return;
-    status = docs->ops->collection_get(docs->ctx, api_caller(x), http_param(x, "id"), &store, &err);
-    respond_store(a, x, status, store, &err);
+    docs_run_collection(a, x, http_param(x, "id"), store_json);
 }
 
 static void run_list(api *a, http_exchange *x)
 {
-    const llm_docs *docs = &a->options.docs;
-    llm_docs_page page;
-    json_t *list = NULL;
-    sl_err err = { 0 };
-    sl_status status;
-
-    if (!docs_has(x, docs->ops->collection_list != NULL) || !docs_read_page(a, x, NULL, &page))
-        return;
-    status = docs->ops->collection_list(docs->ctx, api_caller(x), &page, &list, &err);
-    jobs_respond(a, x, status, status == SL_OK ? docs_list_json(list, store_json) : NULL, &err);
+    docs_run_collections(a, x, store_json);
 }
 
 static void run_delete(api *a, http_exchange *x)

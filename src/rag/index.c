@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/os.h"
+#include "rag/ingest.h"
 #include "rag/lexicon.h"
 
 /* ---- collections --------------------------------------------------------------------------- */
@@ -99,40 +100,6 @@ sl_status index_find(rag *r, int64_t collection, const char *document, int64_t *
     if (status == SL_OK)
         *ret_id = row ? store_int(st, 0) : 0;
     store_finish(st);
-    return status;
-}
-
-static sl_status find_same(rag *r, const index_document *d, int64_t *ret_chunks, sl_err *err)
-{
-    int64_t collection, generation;
-    store_stmt *st;
-    bool row = false;
-    sl_status status;
-
-    SL_TRY(index_collection(r, d->collection, d->model, &collection, &generation, err));
-    SL_TRY(store_prepare(r->db,
-                         "SELECT (SELECT count(*) FROM chunks WHERE document = d.id)"
-                         " FROM documents d"
-                         " WHERE collection = ? AND name = ? AND sha256 = ? AND settings = ?",
-                         &st, err));
-    store_bind_int(st, 1, collection);
-    store_bind_str(st, 2, d->name);
-    store_bind_blob(st, 3, d->sha256, sizeof d->sha256);
-    store_bind_str(st, 4, d->settings);
-    status = store_step(st, &row, err);
-    if (status == SL_OK)
-        *ret_chunks = row ? store_int(st, 0) : -1;
-    store_finish(st);
-    return status;
-}
-
-sl_status index_same(rag *r, const index_document *d, int64_t *ret_chunks, sl_err *err)
-{
-    sl_status status;
-
-    store_lock(r->db);
-    status = find_same(r, d, ret_chunks, err);
-    store_unlock(r->db);
     return status;
 }
 
@@ -373,22 +340,16 @@ sl_status index_put(rag *r, const index_document *d, int64_t *ret_document, sl_e
     return SL_OK;
 }
 
-sl_status index_replace(rag *r, const index_document *d, sl_err *err)
+static sl_status replace_in(rag *r, void *ctx, sl_err *err)
 {
     int64_t document = 0;
-    sl_status status;
 
-    store_lock(r->db);
-    status = store_begin(r->db, err);
-    if (status == SL_OK) {
-        status = index_put(r, d, &document, err);
-        if (status == SL_OK)
-            status = store_commit(r->db, err);
-        else
-            store_rollback(r->db);
-    }
-    store_unlock(r->db);
-    return status;
+    return index_put(r, ctx, &document, err);
+}
+
+sl_status index_replace(rag *r, const index_document *d, sl_err *err)
+{
+    return rag_db_write(r, replace_in, (void *)d, err);
 }
 
 /* ---- remove and list ----------------------------------------------------------------------- */
@@ -404,32 +365,26 @@ sl_status index_remove_document(rag *r, int64_t collection, int64_t document, sl
                           "i", collection);
 }
 
-static sl_status remove_one(rag *r, const char *collection, const char *name, sl_err *err)
+typedef struct place {
+    const char *collection, *name;
+} place;
+
+static sl_status remove_in(rag *r, void *ctx, sl_err *err)
 {
+    const place *p = ctx;
     int64_t id, generation, document = 0;
 
-    SL_TRY(index_collection(r, collection, NULL, &id, &generation, err));
-    SL_TRY(index_find(r, id, name, &document, err));
+    SL_TRY(index_collection(r, p->collection, NULL, &id, &generation, err));
+    SL_TRY(index_find(r, id, p->name, &document, err));
     if (!document)
-        return sl_fail(err, SL_ENOTFOUND, "no document '%s' in collection '%s'", name, collection);
+        return sl_fail(err, SL_ENOTFOUND, "no document '%s' in collection '%s'", p->name,
+                       p->collection);
     return index_remove_document(r, id, document, err);
 }
 
 sl_status index_remove(rag *r, const char *collection, const char *name, sl_err *err)
 {
-    sl_status status;
-
-    store_lock(r->db);
-    status = store_begin(r->db, err);
-    if (status == SL_OK) {
-        status = remove_one(r, collection, name, err);
-        if (status == SL_OK)
-            status = store_commit(r->db, err);
-        else
-            store_rollback(r->db);
-    }
-    store_unlock(r->db);
-    return status;
+    return rag_db_write(r, remove_in, &(place){ collection, name }, err);
 }
 
 static sl_status list_rows(store_stmt *st, json_t *list, sl_err *err)

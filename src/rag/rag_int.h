@@ -135,9 +135,6 @@ SL_NODISCARD sl_status index_make_collection(rag *r, const char *name, const rag
 /* The document's id by its name or public id; 0 when there is none. Under the lock. */
 SL_NODISCARD sl_status index_find(rag *r, int64_t collection, const char *document, int64_t *ret_id,
                                   sl_err *err);
-/* *ret_chunks: the passages of this very version if it is stored, else -1. Takes the lock. */
-SL_NODISCARD sl_status index_same(rag *r, const index_document *d, int64_t *ret_chunks,
-                                  sl_err *err);
 /* Adds the document, or replaces the one of its name (which keeps its id and its time of creation)
  * in one transaction. Takes the lock. */
 SL_NODISCARD sl_status index_replace(rag *r, const index_document *d, sl_err *err);
