@@ -1,6 +1,11 @@
 /* fake.c - see the header. One thread per request, joined at the end. */
 #include "fake.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -226,4 +231,32 @@ void fake_deinit(fake *f)
 {
     fake_join(f);
     pthread_mutex_destroy(&f->lock);
+}
+
+bool fake_place_make(fake_place *p, const char *root, const char *file)
+{
+    snprintf(p->dir, sizeof p->dir, "%s/sluice-rag-XXXXXX", root);
+    if (!mkdtemp(p->dir))
+        return false;
+    snprintf(p->path, sizeof p->path, "%s/%s", p->dir, file);
+    return true;
+}
+
+int fake_place_remove(const fake_place *p)
+{
+    char command[128];
+
+    snprintf(command, sizeof command, "rm -rf '%s'", p->dir);
+    return system(command);
+}
+
+rag *fake_open(fake *f, const char *path, int ingest_workers)
+{
+    rag_options o = { .db_path = path, .chain = &f->chain, .ingest_workers = ingest_workers };
+    rag *r = NULL;
+    sl_err err = { 0 };
+
+    if (rag_open(&o, &r, &err) != SL_OK)
+        fail_msg("%s", err.text);
+    return r;
 }

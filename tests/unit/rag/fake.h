@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "llm/llm.h"
+#include "rag/rag.h"
 
 #define FAKE_DIM 256
 
@@ -32,6 +32,17 @@ void fake_init(fake *f);
 void fake_deinit(fake *f); /* joins what it started */
 /* Waits for the threads of all requests so far; no request may run meanwhile. */
 void fake_join(fake *f);
+
+/* A directory of a test under `root`, removed by fake_place_remove, and the path of a database in
+ * it: DIR/file. False: it cannot be made. */
+typedef struct fake_place {
+    char dir[64], path[128];
+} fake_place;
+bool fake_place_make(fake_place *p, const char *root, const char *file);
+int fake_place_remove(const fake_place *p); /* 0: it is gone */
+/* The documents over f's chain in path; fails the test when they cannot be opened. */
+rag *fake_open(fake *f, const char *path, int ingest_workers);
+
 /* Whitespace-separated words and single CJK characters. */
 size_t fake_tokens(const char *text, size_t len);
 

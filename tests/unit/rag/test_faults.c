@@ -19,39 +19,27 @@
 
 #define DOCS 9
 
-static char dir[64], path[128];
+static fake_place place;
 static fake f;
 
 static int set_up(void **state)
 {
     /* In memory where there is such a place: a killed process needs no disk that keeps its word. */
-    snprintf(dir, sizeof dir, "%s/sluice-faults-XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-    if (!mkdtemp(dir))
+    if (!fake_place_make(&place, access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", "rag.db"))
         return -1;
-    snprintf(path, sizeof path, "%s/rag.db", dir);
     fake_init(&f);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    char command[128];
-
     fake_deinit(&f);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
+    return fake_place_remove(&place);
 }
 
 static rag *must_open(int workers)
 {
-    rag_options o = { .db_path = path, .chain = &f.chain, .ingest_workers = workers };
-    rag *r = NULL;
-    sl_err err = { 0 };
-
-    if (rag_open(&o, &r, &err) != SL_OK)
-        fail_msg("%s", err.text);
-    return r;
+    return fake_open(&f, place.path, workers);
 }
 
 /* The database as begin_base left it. */
@@ -59,7 +47,8 @@ static void begin_again(void)
 {
     char command[512];
 
-    snprintf(command, sizeof command, "rm -f '%s'* && cp '%s/base.db' '%s'", path, dir, path);
+    snprintf(command, sizeof command, "rm -f '%s'* && cp '%s/base.db' '%s'", place.path, place.dir,
+             place.path);
     assert_int_equal(system(command), 0);
 }
 
@@ -207,7 +196,7 @@ static void begin_base(void)
     settle(r);
     assert_int_equal(check_whole(r, 0), DOCS / 2);
     rag_close(r);
-    snprintf(command, sizeof command, "cp '%s' '%s/base.db'", path, dir);
+    snprintf(command, sizeof command, "cp '%s' '%s/base.db'", place.path, place.dir);
     assert_int_equal(system(command), 0);
     fake_join(&f); /* no thread is lost in the fork */
 }

@@ -17,7 +17,7 @@
 #include "rag/vectors.h"
 #include "rag/words.h"
 
-static char dir[64], path[128];
+static fake_place place;
 static fake f;
 static uint64_t rng_state = 88172645463325252ULL;
 
@@ -31,32 +31,21 @@ static uint32_t rng(void)
 
 static int set_up(void **state)
 {
-    snprintf(dir, sizeof dir, "/tmp/sluice-find-XXXXXX");
-    if (!mkdtemp(dir))
+    if (!fake_place_make(&place, "/tmp", "rag.db"))
         return -1;
-    snprintf(path, sizeof path, "%s/rag.db", dir);
     fake_init(&f);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    char command[128];
-
     fake_deinit(&f);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
+    return fake_place_remove(&place);
 }
 
 static rag *must_open(void)
 {
-    rag_options o = { .db_path = path, .chain = &f.chain };
-    rag *r = NULL;
-    sl_err err = { 0 };
-
-    if (rag_open(&o, &r, &err) != SL_OK)
-        fail_msg("%s", err.text);
-    return r;
+    return fake_open(&f, place.path, 0);
 }
 
 /* ---- words --------------------------------------------------------------------------------- */
@@ -874,7 +863,7 @@ static void test_first_schema(void **state)
     llm_docs d;
     json_t *list = NULL;
 
-    assert_int_equal(store_open(path, first_schema, 1, &s, NULL), SL_OK);
+    assert_int_equal(store_open(place.path, first_schema, 1, &s, NULL), SL_OK);
     store_lock(s);
     assert_int_equal(
         store_exec(s,

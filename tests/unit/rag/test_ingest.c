@@ -19,7 +19,7 @@ static const char zebra[] =
 static const char engine[] = "# Engines\n\nThe diesel engine ignites fuel through compression.\n\n"
                              "Petrol engines need spark plugs instead.\n";
 
-static char dir[64], path[128];
+static fake_place place;
 static fake f;
 static int64_t now_s;
 
@@ -30,32 +30,21 @@ static int64_t test_clock(void)
 
 static int set_up(void **state)
 {
-    snprintf(dir, sizeof dir, "/tmp/sluice-ingest-XXXXXX");
-    if (!mkdtemp(dir))
+    if (!fake_place_make(&place, "/tmp", "rag.db"))
         return -1;
-    snprintf(path, sizeof path, "%s/rag.db", dir);
     fake_init(&f);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    char command[128];
-
     fake_deinit(&f);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
+    return fake_place_remove(&place);
 }
 
 static rag *must_open(int workers)
 {
-    rag_options o = { .db_path = path, .chain = &f.chain, .ingest_workers = workers };
-    rag *r = NULL;
-    sl_err err = { 0 };
-
-    if (rag_open(&o, &r, &err) != SL_OK)
-        fail_msg("%s", err.text);
-    return r;
+    return fake_open(&f, place.path, workers);
 }
 
 static _Thread_local sl_err failed;

@@ -21,37 +21,26 @@ static const char zebra[] =
 static const char engine[] = "# Engines\n\nThe diesel engine ignites fuel through compression.\n\n"
                              "Petrol engines need spark plugs instead.\n";
 
-static char dir[64], path[128];
+static fake_place place;
 static fake f;
 
 static int set_up(void **state)
 {
-    snprintf(dir, sizeof dir, "/tmp/sluice-rag-XXXXXX");
-    if (!mkdtemp(dir))
+    if (!fake_place_make(&place, "/tmp", "new/rag.db"))
         return -1;
-    snprintf(path, sizeof path, "%s/new/rag.db", dir);
     fake_init(&f);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    char command[128];
-
     fake_deinit(&f);
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    return system(command);
+    return fake_place_remove(&place);
 }
 
 static rag *must_open(void)
 {
-    rag_options o = { .db_path = path, .chain = &f.chain };
-    rag *r = NULL;
-    sl_err err = { 0 };
-
-    if (rag_open(&o, &r, &err) != SL_OK)
-        fail_msg("%s", err.text);
-    return r;
+    return fake_open(&f, place.path, 0);
 }
 
 static int64_t add(rag *r, const char *name, const char *text)
@@ -479,7 +468,7 @@ static void test_no_memory(void **state)
 
     f.says = says;
     for (unsigned long n = 1; !done && n < 1000; n++) {
-        rag_options o = { .db_path = path, .chain = &f.chain, .embed_model = "bag" };
+        rag_options o = { .db_path = place.path, .chain = &f.chain, .embed_model = "bag" };
         heard h = { 0 };
         rag *r = NULL;
 
