@@ -260,3 +260,25 @@ rag *fake_open(fake *f, const char *path, int ingest_workers)
         fail_msg("%s", err.text);
     return r;
 }
+
+uint32_t fake_random(void)
+{
+    static uint64_t rng_state = 88172645463325252ULL;
+
+    rng_state ^= rng_state << 13;
+    rng_state ^= rng_state >> 7;
+    rng_state ^= rng_state << 17;
+    return (uint32_t)(rng_state >> 16);
+}
+
+void fake_random_vector(float *v, size_t dim)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < dim; i++) {
+        v[i] = (float)((double)fake_random() / UINT32_MAX - 0.5);
+        sum += (double)v[i] * v[i];
+    }
+    for (size_t i = 0; i < dim; i++)
+        v[i] = (float)(v[i] / sqrt(sum));
+}

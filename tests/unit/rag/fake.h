@@ -43,6 +43,10 @@ int fake_place_remove(const fake_place *p); /* 0: it is gone */
 /* The documents over f's chain in path; fails the test when they cannot be opened. */
 rag *fake_open(fake *f, const char *path, int ingest_workers);
 
+/* The same numbers in every run; one thread. */
+uint32_t fake_random(void);
+void fake_random_vector(float *v, size_t dim); /* of length 1 */
+
 /* Whitespace-separated words and single CJK characters. */
 size_t fake_tokens(const char *text, size_t len);
 
