@@ -519,17 +519,7 @@ void ollama_blob_write(api *a, http_exchange *x, const void *bytes, size_t len)
     upload *u = http_user(x);
 
     (void)a;
-    while (len > 0 && !u->failed) {
-        ssize_t n = write(u->fd, bytes, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        u->failed = n <= 0;
-        if (n > 0) {
-            bytes = (const char *)bytes + n;
-            len -= (size_t)n;
-        }
-    }
+    u->failed = u->failed || !sl_write_all(u->fd, bytes, len);
 }
 
 static void run_blob(api *a, http_exchange *x)

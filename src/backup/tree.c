@@ -35,18 +35,8 @@ sl_status tree_file(const char *path, int *ret_fd, sl_err *err)
 
 sl_status tree_write(int fd, const void *bytes, size_t len, const char *path, sl_err *err)
 {
-    const char *p = bytes;
-
-    while (len > 0) {
-        ssize_t n = write(fd, p, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return sl_fail(err, SL_EIO, "cannot write %.300s: %s", path, strerror(errno));
-        p += n;
-        len -= (size_t)n;
-    }
+    if (!sl_write_all(fd, bytes, len))
+        return sl_fail(err, SL_EIO, "cannot write %.300s: %s", path, strerror(errno));
     return SL_OK;
 }
 

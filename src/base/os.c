@@ -77,18 +77,19 @@ sl_status sl_file_read(const char *path, size_t max_bytes, sl_buf *out, sl_err *
     return sl_buf_ok(out, path, err);
 }
 
-/* Writes all bytes to fd. */
-static bool write_all(int fd, sl_span bytes)
+bool sl_write_all(int fd, const void *bytes, size_t len)
 {
-    while (bytes.len > 0) {
-        ssize_t n = write(fd, bytes.ptr, bytes.len);
+    const char *p = bytes;
+
+    while (len > 0) {
+        ssize_t n = write(fd, p, len);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             return false;
-        bytes.ptr += n;
-        bytes.len -= (size_t)n;
+        p += n;
+        len -= (size_t)n;
     }
     return true;
 }
@@ -108,7 +109,7 @@ sl_status sl_file_write_atomic(const char *path, sl_span bytes, sl_err *err)
         status = fail_errno(err, "create", tmp.ptr);
         goto done;
     }
-    if (!write_all(fd, bytes) || fsync(fd) != 0)
+    if (!sl_write_all(fd, bytes.ptr, bytes.len) || fsync(fd) != 0)
         status = fail_errno(err, "write", tmp.ptr);
     if (close(fd) != 0 && status == SL_OK)
         status = fail_errno(err, "close", tmp.ptr);

@@ -19,6 +19,9 @@ void sl_file_map_close(sl_file_map *map);
 /* Reads a whole file of at most max_bytes into out (initialised by the caller). */
 SL_NODISCARD sl_status sl_file_read(const char *path, size_t max_bytes, sl_buf *out, sl_err *err);
 
+/* Writes all of it to a descriptor that blocks; false: errno says why. */
+bool sl_write_all(int fd, const void *bytes, size_t len);
+
 /* Replaces path by the bytes, crash-safe: temporary file beside it, fsync, rename, fsync of the
  * directory. */
 SL_NODISCARD sl_status sl_file_write_atomic(const char *path, sl_span bytes, sl_err *err);

@@ -108,15 +108,8 @@ static sl_status open_outputs(local_run *r, sl_err *err)
 
 static sl_status write_whole(int fd, const char *path, const sl_buf *text, sl_err *err)
 {
-    for (size_t at = 0; at < text->len;) {
-        ssize_t n = write(fd, text->ptr + at, text->len - at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return sl_fail(err, SL_EIO, "cannot write to %s: %s", path, strerror(errno));
-        at += (size_t)n;
-    }
+    if (!sl_write_all(fd, text->ptr, text->len))
+        return sl_fail(err, SL_EIO, "cannot write to %s: %s", path, strerror(errno));
     if (text->len > 0 && fdatasync(fd) != 0 && errno != EINVAL) /* a pipe cannot */
         return sl_fail(err, SL_EIO, "cannot write to %s: %s", path, strerror(errno));
     return SL_OK;

@@ -197,6 +197,8 @@ SL_NODISCARD sl_status search_docs(rag *r, const llm_docs_search *s,
                                               size_t count),
                                    void *fn_ctx, sl_err *err);
 void rag_hits_deinit(rag_hits *hits);
+/* For qsort: the best first; equal ones by their age. */
+int rag_hit_by_score(const void *a, const void *b);
 void rag_hit_deinit(rag_hit *h);
 /* The hit as the API sees it, borrowed. */
 llm_passage search_passage(const rag_hit *h, int32_t number);

@@ -74,15 +74,6 @@ static sl_status make_request(const rag *r, const char *question, const rag_hits
     return SL_OK;
 }
 
-static int by_score(const void *a, const void *b)
-{
-    const rag_hit *x = a, *y = b;
-
-    if (x->score != y->score)
-        return x->score > y->score ? -1 : 1;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
 sl_status rerank_hits(const rag *r, const llm_docs_search *s, rag_hits *hits, sl_err *err)
 {
     size_t count = SL_MIN(hits->count, (size_t)DEPTH);
@@ -103,6 +94,6 @@ sl_status rerank_hits(const rag *r, const llm_docs_search *s, rag_hits *hits, sl
     }
     for (size_t i = count; i < hits->count; i++)
         hits->items[i].score *= SL_MAX(least, 0.0);
-    qsort(hits->items, hits->count, sizeof *hits->items, by_score);
+    qsort(hits->items, hits->count, sizeof *hits->items, rag_hit_by_score);
     return SL_OK;
 }

@@ -157,7 +157,7 @@ static sl_status push_hit(finding *f, store_stmt *st, const fuse_item *item, dou
     return SL_OK;
 }
 
-static int by_score(const void *a, const void *b)
+int rag_hit_by_score(const void *a, const void *b)
 {
     const rag_hit *x = a, *y = b;
 
@@ -193,7 +193,7 @@ static sl_status read_hits(finding *f, size_t pool, sl_err *err)
     store_finish(st);
     sl_free(seen);
     if (status == SL_OK && f->hits->count)
-        qsort(f->hits->items, f->hits->count, sizeof *f->hits->items, by_score);
+        qsort(f->hits->items, f->hits->count, sizeof *f->hits->items, rag_hit_by_score);
     return status;
 }
 

@@ -106,23 +106,6 @@ static sl_status os_fail(const char *what, sl_err *err)
     return sl_fail(err, SL_EIO, "cannot start the reader's process: %s: %s", what, strerror(errno));
 }
 
-static bool write_file(int fd, const void *bytes, size_t len)
-{
-    const char *p = bytes;
-
-    while (len > 0) {
-        ssize_t n = write(fd, p, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        p += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
-
 static sl_status make_order(const reader_options *o, sl_span bytes, const char *name, int *ret_fd,
                             sl_err *err)
 {
@@ -141,7 +124,7 @@ static sl_status make_order(const reader_options *o, sl_span bytes, const char *
     snprintf(head.name, sizeof head.name, "%s", name);
     if (fd < 0)
         return os_fail("memfd_create", err);
-    if (!write_file(fd, &head, sizeof head) || !write_file(fd, bytes.ptr, bytes.len) ||
+    if (!sl_write_all(fd, &head, sizeof head) || !sl_write_all(fd, bytes.ptr, bytes.len) ||
         lseek(fd, 0, SEEK_SET) != 0) {
         sl_status status = os_fail("memory file", err);
 

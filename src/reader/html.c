@@ -138,6 +138,16 @@ static xmlNode *next_row(const xmlNode *table, xmlNode *row)
     }
 }
 
+/* The node behind n in the document's order, below root; with what is in n or past it. */
+static xmlNode *next_node(const xmlNode *root, xmlNode *n, bool goes_in)
+{
+    if (goes_in && n->children && n->type == XML_ELEMENT_NODE)
+        return n->children;
+    while (n && n != root && !n->next)
+        n = n->parent;
+    return n && n != root ? n->next : NULL;
+}
+
 static bool is_cell(const xmlNode *n)
 {
     return html_is(n, "td") || html_is(n, "th");
@@ -145,17 +155,10 @@ static bool is_cell(const xmlNode *n)
 
 static bool holds(xmlNode *root, const char *const *names, size_t count)
 {
-    for (xmlNode *n = root->children; n;) {
+    for (xmlNode *n = root->children; n; n = next_node(root, n, true)) {
         for (size_t i = 0; i < count; i++)
             if (html_is(n, names[i]))
                 return true;
-        if (n->children && n->type == XML_ELEMENT_NODE) {
-            n = n->children;
-            continue;
-        }
-        while (n && n != root && !n->next)
-            n = n->parent;
-        n = n && n != root ? n->next : NULL;
     }
     return false;
 }
@@ -194,13 +197,7 @@ static void cell_text(const walker *w, reader_row *row, xmlNode *cell)
             reader_cell_put(row, (const char *)n->content, strlen((const char *)n->content));
         else if (html_is(n, "br") || html_is(n, "p") || html_is(n, "div") || html_is(n, "li"))
             reader_cell_put(row, " ", 1);
-        if (!skip && n->children && n->type == XML_ELEMENT_NODE) {
-            n = n->children;
-            continue;
-        }
-        while (n != cell && !n->next)
-            n = n->parent;
-        n = n == cell ? NULL : n->next;
+        n = next_node(cell, n, !skip);
     }
 }
 
@@ -321,17 +318,9 @@ static void walk(walker *w, xmlNode *n, int depth)
 
 static xmlNode *find(xmlNode *root, const char *name)
 {
-    for (xmlNode *n = root; n;) {
+    for (xmlNode *n = root; n; n = next_node(root, n, true))
         if (html_is(n, name))
             return n;
-        if (n->children && n->type == XML_ELEMENT_NODE) {
-            n = n->children;
-            continue;
-        }
-        while (n && n != root && !n->next)
-            n = n->parent;
-        n = n && n != root ? n->next : NULL;
-    }
     return NULL;
 }
 
@@ -339,16 +328,8 @@ static size_t count_nodes(xmlNode *root)
 {
     size_t count = 0;
 
-    for (xmlNode *n = root; n;) {
+    for (xmlNode *n = root; n; n = next_node(root, n, true))
         count++;
-        if (n->children && n->type == XML_ELEMENT_NODE) {
-            n = n->children;
-            continue;
-        }
-        while (n && n != root && !n->next)
-            n = n->parent;
-        n = n && n != root ? n->next : NULL;
-    }
     return count;
 }
 
