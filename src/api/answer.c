@@ -147,7 +147,7 @@ static void finish_answer(job *j, llm_request *req)
         api_respond_error_as(j->a, j->x, &too_large, j->enc->ops->dialect);
     } else {
         put_headers(j, req);
-        http_respond(j->x, 200, "application/json", sl_buf_str(&j->out), j->out.len);
+        http_respond_buf(j->x, 200, "application/json", &j->out);
     }
 }
 

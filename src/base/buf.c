@@ -71,45 +71,98 @@ void sl_buf_putc(sl_buf *b, char c)
     sl_buf_put(b, &c, 1);
 }
 
-void sl_buf_put_int(sl_buf *b, int64_t v)
+static void put_digits(sl_buf *b, uint64_t v, bool is_negative)
 {
     char text[24], *p = text + sizeof text;
-    uint64_t n = v < 0 ? -(uint64_t)v : (uint64_t)v;
 
     do {
-        *--p = (char)('0' + n % 10);
-        n /= 10;
-    } while (n > 0);
-    if (v < 0)
+        *--p = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    if (is_negative)
         *--p = '-';
     sl_buf_put(b, p, (size_t)(text + sizeof text - p));
 }
 
-void sl_buf_printf(sl_buf *b, const char *fmt, ...)
+void sl_buf_put_int(sl_buf *b, int64_t v)
 {
+    put_digits(b, v < 0 ? -(uint64_t)v : (uint64_t)v, v < 0);
+}
+
+/* Puts what printf makes of fmt. */
+static void put_formatted(sl_buf *b, const char *fmt, va_list ap)
+{
+    va_list again;
     size_t room;
-    va_list ap;
     int len;
 
     /* Short texts fit at once. */
     if (!reserve(b, b->max - SL_MIN(b->len, b->max) >= SHORT_BYTES ? SHORT_BYTES : 0))
         return;
     room = b->cap - b->len;
-    va_start(ap, fmt);
+    va_copy(again, ap);
     len = vsnprintf(b->ptr + b->len, room, fmt, ap);
-    va_end(ap);
     SL_ASSERT(len >= 0);
-    if ((size_t)len < room) {
-        b->len += (size_t)len;
-        return;
+    if ((size_t)len >= room) {
+        b->ptr[b->len] = '\0';
+        if (!reserve(b, (size_t)len))
+            len = 0;
+        else
+            vsnprintf(b->ptr + b->len, (size_t)len + 1, fmt, again);
     }
-    b->ptr[b->len] = '\0';
-    if (!reserve(b, (size_t)len))
-        return;
-    va_start(ap, fmt);
-    vsnprintf(b->ptr + b->len, (size_t)len + 1, fmt, ap);
-    va_end(ap);
     b->len += (size_t)len;
+    va_end(again);
+}
+
+/* What answers are made of, without printf: strings and whole numbers as they are. */
+typedef struct directive {
+    const char *text;
+    enum { STRING, INT, LONG_LONG, UNSIGNED, SIZE } kind;
+} directive;
+
+static const directive directives[] = {
+    { "s", STRING }, { "d", INT }, { "lld", LONG_LONG }, { "u", UNSIGNED }, { "zu", SIZE },
+};
+
+void sl_buf_printf(sl_buf *b, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    for (;;) {
+        const char *at = strchrnul(fmt, '%'), *s;
+        size_t i = 0;
+
+        sl_buf_put(b, fmt, (size_t)(at - fmt));
+        if (!*at)
+            break;
+        while (i < SL_COUNT_OF(directives) && strncmp(at + 1, directives[i].text, strlen(directives[i].text)) != 0)
+            i++;
+        if (i == SL_COUNT_OF(directives)) {
+            put_formatted(b, at, ap);
+            break;
+        }
+        switch (directives[i].kind) {
+        case STRING:
+            s = va_arg(ap, const char *);
+            sl_buf_puts(b, s ? s : "(null)");
+            break;
+        case INT:
+            sl_buf_put_int(b, va_arg(ap, int));
+            break;
+        case LONG_LONG:
+            sl_buf_put_int(b, va_arg(ap, long long));
+            break;
+        case UNSIGNED:
+            put_digits(b, va_arg(ap, unsigned), false);
+            break;
+        case SIZE:
+            put_digits(b, va_arg(ap, size_t), false);
+            break;
+        }
+        fmt = at + 1 + strlen(directives[i].text);
+    }
+    va_end(ap);
 }
 
 void sl_buf_put_utf8(sl_buf *b, uint32_t cp)

@@ -183,18 +183,19 @@ static size_t digits_of(char *end, uint64_t v)
     return n;
 }
 
-/* Whole numbers as they are, others with up to three decimals, tiny ones with six digits. */
+/* Whole numbers as they are, others with up to three decimals or, below 1, six; tiny ones with six
+ * digits. */
 static void put_num(sl_buf *out, double v)
 {
     double size = fabs(v);
     char text[40], *end = text + sizeof text;
-    size_t n;
+    size_t n = 0, decimals = size < 1 ? 6 : 3;
 
     if (!isfinite(v)) {
         sl_buf_puts(out, "null");
         return;
     }
-    if (size >= 1e15 || (size < 1 && size != 0)) {
+    if (size >= 1e15 || (size < 1e-3 && size != 0)) {
         sl_buf_printf(out, "%.6g", v);
         return;
     }
@@ -203,12 +204,12 @@ static void put_num(sl_buf *out, double v)
     if (size == rint(size)) {
         n = digits_of(end, (uint64_t)size);
     } else {
-        uint64_t milli = (uint64_t)rint(size * 1000);
+        uint64_t parts = (uint64_t)rint(size * (decimals == 6 ? 1e6 : 1e3));
 
-        for (n = 0; n < 3; n++, milli /= 10)
-            end[-(ptrdiff_t)n - 1] = (char)('0' + milli % 10);
+        for (; n < decimals; n++, parts /= 10)
+            end[-(ptrdiff_t)n - 1] = (char)('0' + parts % 10);
         end[-(ptrdiff_t)++n] = '.';
-        n += digits_of(end - n, milli);
+        n += digits_of(end - n, parts);
         for (; end[-1] == '0'; end--, n--)
             continue;
         if (end[-1] == '.')

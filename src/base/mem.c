@@ -16,24 +16,19 @@
 #define ARENA_CHUNK_BYTES     (16 * SL_KIB)
 #define HUGE_PAGE_BYTES       (2 * SL_MIB)
 
-static atomic_ulong fail_at;
-static atomic_ulong alloc_count;
+/* How many allocations are left until the one that must fail; 0: the fault switch is off. */
+static atomic_long fail_in;
 
-/* Counts one allocation; true when the fault switch says that it must fail. */
 static bool must_fail(void)
 {
-    unsigned long n = atomic_fetch_add_explicit(&alloc_count, 1, memory_order_relaxed) + 1;
-    unsigned long at = atomic_load_explicit(&fail_at, memory_order_relaxed);
-
-    return SL_UNLIKELY(at != 0 && n == at);
+    /* Off: only a read, since all threads share the counter. */
+    return SL_UNLIKELY(atomic_load_explicit(&fail_in, memory_order_relaxed) > 0) &&
+           atomic_fetch_sub(&fail_in, 1) == 1;
 }
 
-unsigned long sl_mem_fail_at(unsigned long n)
+void sl_mem_fail_at(unsigned long n)
 {
-    unsigned long seen = atomic_exchange(&alloc_count, 0);
-
-    atomic_store(&fail_at, n);
-    return seen;
+    atomic_store(&fail_in, (long)n);
 }
 
 void *sl_malloc(size_t bytes)

@@ -40,8 +40,8 @@ static inline bool sl_add(size_t a, size_t b, size_t *ret)
 }
 
 /* Makes the n-th allocation from now on fail (1 is the next one); 0 switches the fault off. For
- * tests: process-wide. Returns how many allocations were seen since the last call. */
-unsigned long sl_mem_fail_at(unsigned long n);
+ * tests: process-wide. */
+void sl_mem_fail_at(unsigned long n);
 
 /* An arena: many small objects with one lifetime, released together. Not for sharing between
  * threads. Grows in chunks up to max_bytes, then returns NULL. */

@@ -134,7 +134,6 @@ void http_unref(http_exchange *x)
         close(x->file);
     sl_buf_deinit(&x->body);
     sl_buf_deinit(&x->out);
-    sl_free(x->content_type);
     sl_arena_deinit(&x->arena);
     sl_arena_deinit(&x->extra_arena);
     pthread_mutex_destroy(&x->mutex);
@@ -343,27 +342,40 @@ void http_set_header(http_exchange *x, const char *name, const char *value)
     pthread_mutex_unlock(&x->mutex);
 }
 
+/* The mutex is held. */
+static void begin_answer(http_exchange *x, answer_kind kind, int status, const char *content_type)
+{
+    SL_ASSERT(x->kind == ANSWER_NONE);
+    x->kind = kind;
+    x->status = status;
+    x->content_type = sl_arena_strndup(&x->extra_arena, content_type, strlen(content_type));
+}
+
 void http_respond(http_exchange *x, int status, const char *content_type, const void *body,
                   size_t len)
 {
     pthread_mutex_lock(&x->mutex);
-    SL_ASSERT(x->kind == ANSWER_NONE);
-    x->kind = ANSWER_FIXED;
-    x->status = status;
-    x->content_type = sl_strdup(content_type);
+    begin_answer(x, ANSWER_FIXED, status, content_type);
     sl_buf_put(&x->out, body, len);
     x->complete = true;
     unlock_and_wake(x);
+}
+
+void http_respond_buf(http_exchange *x, int status, const char *content_type, sl_buf *body)
+{
+    pthread_mutex_lock(&x->mutex);
+    begin_answer(x, ANSWER_FIXED, status, content_type);
+    x->out = *body;
+    x->complete = true;
+    unlock_and_wake(x);
+    *body = (sl_buf){ .max = body->max };
 }
 
 void http_respond_file(http_exchange *x, int status, const char *content_type, int fd,
                        uint64_t bytes)
 {
     pthread_mutex_lock(&x->mutex);
-    SL_ASSERT(x->kind == ANSWER_NONE);
-    x->kind = ANSWER_FILE;
-    x->status = status;
-    x->content_type = sl_strdup(content_type);
+    begin_answer(x, ANSWER_FILE, status, content_type);
     x->file = fd;
     x->file_bytes = bytes;
     x->complete = true;
@@ -398,10 +410,7 @@ void http_respond_error(http_exchange *x, int status, const char *type, const ch
 void http_stream_begin(http_exchange *x, int status, const char *content_type)
 {
     pthread_mutex_lock(&x->mutex);
-    SL_ASSERT(x->kind == ANSWER_NONE);
-    x->kind = ANSWER_STREAM;
-    x->status = status;
-    x->content_type = sl_strdup(content_type);
+    begin_answer(x, ANSWER_STREAM, status, content_type);
     x->is_sse = strncmp(content_type, "text/event-stream", 17) == 0;
     x->last_write_ns = sl_clock_mono_ns();
     unlock_and_wake(x);
@@ -557,8 +566,9 @@ static enum MHD_Result queue_answer(http_exchange *x)
         if (r)
             x->file = -1; /* the response closes it */
     } else {
+        /* Not copied: x lives until MHD says that the request is over. */
         r = MHD_create_response_from_buffer(x->out.len, (void *)(uintptr_t)sl_buf_str(&x->out),
-                                            MHD_RESPMEM_MUST_COPY);
+                                            MHD_RESPMEM_PERSISTENT);
     }
     if (!r)
         return MHD_NO;
@@ -582,6 +592,8 @@ enum MHD_Result exchange_proceed(http_exchange *x)
         is_ready = false;
     } else if (is_ready) {
         x->queued = true;
+    } else if (!x->queued && !x->lingered) {
+        x->lingered = true; /* MHD asks again after its other connections */
     } else if (!x->queued && !x->suspended) {
         x->suspended = true;
         MHD_suspend_connection(x->conn);

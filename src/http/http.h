@@ -140,6 +140,8 @@ void http_set_header(http_exchange *x, const char *name, const char *value);
 /* One body; copied. Once per exchange, from any thread. */
 void http_respond(http_exchange *x, int status, const char *content_type, const void *body,
                   size_t len);
+/* The same with the buffer's own bytes, which are taken: the buffer is empty afterwards. */
+void http_respond_buf(http_exchange *x, int status, const char *content_type, sl_buf *body);
 /* The bytes of an open file, which is taken and closed; not read into memory. */
 void http_respond_file(http_exchange *x, int status, const char *content_type, int fd,
                        uint64_t bytes);

@@ -129,11 +129,12 @@ struct http_exchange {
     pthread_mutex_t mutex;       /* the fields below */
     struct MHD_Connection *conn; /* NULL once MHD is done with the request */
     bool suspended, queued;
+    bool lingered; /* the answer was not ready when it was first looked for */
     answer_kind kind;
     bool complete; /* http_respond or http_stream_end was called */
     int status;
-    char *content_type;
-    http_pair *extra; /* answer headers, in extra_arena */
+    const char *content_type; /* in extra_arena */
+    http_pair *extra;         /* answer headers, in extra_arena */
     sl_arena extra_arena;
     sl_buf out; /* the fixed body, or the stream's unsent bytes from out_pos on */
     size_t out_pos;
@@ -162,7 +163,9 @@ void exchange_uncount(http_exchange *x);
 void exchange_closed(http_exchange *x, bool whole);
 /* The client is gone: tells the owner once, wakes the connection so that MHD ends it. */
 void exchange_abandon(http_exchange *x);
-/* Called by the access handler once the handler ran: queues the answer, or suspends. */
+/* Called by the access handler once the handler ran, and again: queues the answer, or suspends, but
+ * not at once: suspending and resuming cost system calls, and an answer from another thread is often
+ * ready when the other connections have had their turn. */
 enum MHD_Result exchange_proceed(http_exchange *x);
 /* Watcher: writes a ping when the stream was silent; true when its client is stuck. */
 bool exchange_tick(http_exchange *x, int64_t now_ns);
