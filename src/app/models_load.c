@@ -6,7 +6,6 @@
  * used model goes first, those that the configuration keeps never. One that is serving is not
  * interrupted: it takes no new requests until it has ended those it has (they wait), then it goes;
  * so nobody waits for ever, and nobody is cut off. */
-#include <malloc.h>
 #include <stdio.h>
 
 #include "app/models_int.h"
@@ -134,7 +133,6 @@ static void close_engine(managed *s)
     engine_stop(e);
     models_add_stats(&stats, e);
     engine_close(e);
-    malloc_trim(0);
     SL_LOG(SL_LOG_INFO, "model.unloaded", SL_F_STR("model", s->name));
     pthread_mutex_lock(&m->lock);
     s->past.steps += stats.steps;

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -253,11 +254,25 @@ void sl_random_id(char *out, size_t out_bytes, const char *prefix, size_t random
 }
 
 #define NICE_BEHIND 10
+#define SLICE_NS    100000
 
 void sl_thread_yield_to_others(void)
 {
-    /* On Linux a thread has a niceness of its own. */
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_BEHIND);
+    /* A slice of its own (Linux 6.12): otherwise a thread that waited long keeps the processor for
+     * milliseconds, niceness or not. Older kernels take the niceness alone. */
+    const struct { /* sched_setattr(2); the kernel's header and glibc's define the same names */
+        uint32_t size, sched_policy;
+        uint64_t sched_flags;
+        int32_t sched_nice;
+        uint32_t sched_priority;
+        uint64_t sched_runtime, sched_deadline, sched_period;
+    } a = { .size = sizeof a,
+          .sched_policy = SCHED_OTHER,
+          .sched_nice = NICE_BEHIND,
+          .sched_runtime = SLICE_NS };
+
+    if (syscall(SYS_sched_setattr, 0, &a, 0) != 0) /* this thread */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_BEHIND);
 }
 
 int sl_cpu_count(void)

@@ -1,5 +1,10 @@
 /* journal.c - records on their way to the database: one JSON object per line.
  *
+ * The files are mapped, so that a record costs its caller a copy and no system call: what was stored
+ * in a shared mapping is the kernel's, whatever becomes of the process. Their blocks are allocated
+ * before anything is stored, since a full disk would otherwise be a SIGBUS (SQLite takes the same
+ * care of its own mapping). Behind the last line there are zeros.
+ *
  * A line that a crash cut short is the last one, and is ignored: its request's end was not told to
  * anybody. */
 #include "observe/ledger_int.h"
@@ -8,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/os.h"
@@ -16,6 +22,7 @@
 #define JOURNAL_BYTES ((size_t)1 << 20) /* then the other file's turn comes, when it is empty */
 #define REPLAY_BYTES  ((size_t)256 << 20)
 #define LINE_BYTES    (16 * SL_KIB)
+#define MAPPED_BYTES  (JOURNAL_BYTES + LINE_BYTES) /* of a file, as a rule */
 
 static const char *const column_keys[LLM_USAGE_COLUMN_COUNT] = { "key",   "user",  "team",
                                                                  "model", "route", "outcome" };
@@ -108,7 +115,7 @@ static sl_status take_pair(journal *j, const char *dir, int pair, sl_err *err)
 {
     pair_paths(dir, pair, j->path);
     for (int i = 0; i < 2; i++) {
-        j->fds[i] = open(j->path[i], O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+        j->fds[i] = open(j->path[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (j->fds[i] < 0)
             return sl_fail(err, SL_EIO, "cannot open %s: %s", j->path[i], strerror(errno));
     }
@@ -116,6 +123,55 @@ static sl_status take_pair(journal *j, const char *dir, int pair, sl_err *err)
         return SL_OK;
     journal_close(j);
     return sl_fail(err, SL_EBUSY, "%s is in use", j->path[0]);
+}
+
+/* Maps so many bytes of a file, more or fewer than before; what is added is zero. False: nothing was
+ * added. */
+static bool map_file(journal *j, int which, size_t bytes)
+{
+    size_t old = j->mapped[which];
+    char *p;
+
+    if (bytes > old && (errno = posix_fallocate(j->fds[which], 0, (off_t)bytes)) != 0)
+        return false;
+    p = old ? mremap(j->map[which], old, bytes, MREMAP_MAYMOVE)
+            : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, j->fds[which], 0);
+    if (p == MAP_FAILED)
+        return false;
+    j->map[which] = p;
+    j->mapped[which] = bytes;
+    if (bytes < old && ftruncate(j->fds[which], (off_t)bytes) != 0) {
+        /* The disk keeps what it gave. */
+    }
+    return true;
+}
+
+/* Empties a pair that was replayed, and makes it ready for records. */
+static sl_status start_pair(journal *j, sl_err *err)
+{
+    for (int i = 0; i < 2; i++)
+        if (ftruncate(j->fds[i], 0) != 0 || !map_file(j, i, MAPPED_BYTES))
+            return sl_fail(err, SL_EIO, "cannot map %zu bytes of %s: %s", MAPPED_BYTES, j->path[i],
+                           strerror(errno));
+    return SL_OK;
+}
+
+/* Tells a pair's records; true when they may be forgotten. */
+static bool replay_pair(const journal *j, const journal_reader *reader)
+{
+    for (int i = 0; i < 2; i++)
+        replay(j->path[i], reader);
+    return reader->on_end(reader->ctx);
+}
+
+/* Of a pair that is not wanted: its files stay, empty. */
+static void empty_pair(journal *j)
+{
+    for (int i = 0; i < 2; i++)
+        if (ftruncate(j->fds[i], 0) != 0) {
+            /* What stays is read again, which doubles nothing. */
+        }
+    journal_close(j);
 }
 
 sl_status journal_open(journal *j, const char *dir, const journal_reader *reader, sl_err *err)
@@ -133,23 +189,21 @@ sl_status journal_open(journal *j, const char *dir, const journal_reader *reader
         status = take_pair(&other, dir, pair, err);
         if (status == SL_EBUSY)
             continue;
+        if (status == SL_OK && !replay_pair(&other, reader)) {
+            journal_close(&other); /* its records wait for a better time */
+            continue;
+        }
+        if (status == SL_OK && has_one) {
+            empty_pair(&other);
+            continue;
+        }
+        if (status == SL_OK)
+            status = start_pair(&other, err);
         if (status != SL_OK) {
             journal_close(&other);
             return status;
         }
-        for (int i = 0; i < 2; i++)
-            replay(other.path[i], reader);
-        if (reader->on_end(reader->ctx)) {
-            (void)journal_clear(&other, 0); /* what stays is read again, which doubles nothing */
-            (void)journal_clear(&other, 1);
-        } else {
-            journal_close(&other); /* its records wait for a better time */
-            continue;
-        }
-        if (has_one)
-            journal_close(&other);
-        else
-            *j = other;
+        *j = other;
         has_one = true;
     }
     return has_one ? SL_OK : sl_fail(err, SL_EBUSY, "no usage journal in %s could be used", dir);
@@ -158,30 +212,43 @@ sl_status journal_open(journal *j, const char *dir, const journal_reader *reader
 void journal_close(journal *j)
 {
     for (int i = 0; i < 2; i++) {
+        if (j->mapped[i])
+            munmap(j->map[i], j->mapped[i]);
+        if (j->mapped[i] && ftruncate(j->fds[i], (off_t)j->bytes[i]) != 0) {
+            /* Zeros stay behind the last line, as after a crash. */
+        }
         if (j->fds[i] >= 0)
             close(j->fds[i]);
+        j->mapped[i] = 0;
         j->fds[i] = -1;
     }
 }
 
 bool journal_append(journal *j, const ledger_record *r)
 {
-    ssize_t n;
+    size_t *bytes;
+    int which;
+    bool ok;
     sl_buf b;
 
     if (j->bytes[j->active] > JOURNAL_BYTES && j->bytes[!j->active] == 0)
         j->active = !j->active;
+    which = j->active;
+    bytes = &j->bytes[which];
     sl_buf_init(&b, LINE_BYTES);
     put_line(&b, r);
-    n = b.failed ? -1 : write(j->fds[j->active], sl_buf_str(&b), b.len);
-    if (n > 0)
-        j->bytes[j->active] += (size_t)n;
-    n = n == (ssize_t)b.len ? n : -1;
+    ok = !b.failed && (*bytes + b.len <= j->mapped[which] ||
+                       map_file(j, which, j->mapped[which] * 2));
+    if (ok)
+        memcpy(j->map[which] + *bytes, b.ptr, b.len);
+    *bytes += ok ? b.len : 0;
     sl_buf_deinit(&b);
-    return n > 0;
+    return ok;
 }
 
-bool journal_clear(const journal *j, int which)
+void journal_clear(journal *j, int which)
 {
-    return ftruncate(j->fds[which], 0) == 0;
+    memset(j->map[which], 0, j->bytes[which]);
+    if (j->mapped[which] > MAPPED_BYTES) /* it grew while the database failed */
+        (void)map_file(j, which, MAPPED_BYTES);
 }

@@ -131,18 +131,15 @@ static void clear_files(ledger *l)
     journal *j = &l->journal;
 
     for (int f = 0; f < 2; f++) {
-        bool cleared;
-
         if (l->waiting[f] > 0 || j->bytes[f] == 0 || l->overflow[f])
             continue;
         if (j->active == f && j->bytes[!f] > 0)
             continue;
         j->active = !f;
         pthread_mutex_unlock(&l->lock);
-        cleared = journal_clear(j, f);
+        journal_clear(j, f);
         pthread_mutex_lock(&l->lock);
-        if (cleared)
-            j->bytes[f] = 0;
+        j->bytes[f] = 0;
     }
 }
 
@@ -328,7 +325,6 @@ static llm_verdict on_admit(void *ctx, llm_request *req, const llm_demand *deman
         return LLM_REFUSE;
     }
     sl_random_bytes(&unique, sizeof unique);
-    *n = (note){ 0 };
     snprintf(n->id, sizeof n->id, "%012llx%016llx#%s", (unsigned long long)sl_clock_wall_ms(),
              (unsigned long long)unique, req->id);
     return LLM_PASS;

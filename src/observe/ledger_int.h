@@ -12,8 +12,10 @@
 /* Two files in turn: while one is appended to, the other's records reach the database. */
 typedef struct journal {
     int fds[2];
+    char *map[2];
+    size_t mapped[2]; /* bytes; 0: not mapped */
     int active;
-    size_t bytes[2];
+    size_t bytes[2]; /* of lines */
     char path[2][4096];
 } journal;
 
@@ -32,8 +34,8 @@ void journal_close(journal *j);
 /* Appends one record. False: it could not be written. */
 bool journal_append(journal *j, const ledger_record *r);
 /* Forgets a file whose records are all in the database and that nobody appends to; its `bytes` are
- * the caller's to reset. False: it could not be emptied. */
-bool journal_clear(const journal *j, int which);
+ * the caller's to reset. */
+void journal_clear(journal *j, int which);
 
 /* ---- ledger.c ------------------------------------------------------------------------------ */
 
