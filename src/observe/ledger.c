@@ -18,6 +18,8 @@
 #define RETRY_MS    1000
 #define GATHER_MS   200  /* records of so long share a transaction */
 #define GATHER_MAX  2000 /* or so many */
+#define STRIDE      16    /* records between two breaths of the writer */
+#define BREATH_NS   50000
 
 static const char *const migrations[] = {
     "CREATE TABLE usage (id TEXT PRIMARY KEY, at INTEGER NOT NULL, key TEXT NOT NULL,"
@@ -56,18 +58,29 @@ static sl_status insert(store_stmt *st, const ledger_record *r, sl_err *err)
 
 #define INSERT "INSERT OR IGNORE INTO usage VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
-/* All of them or none. */
-static sl_status write_batch(ledger *l, const entry *first, sl_err *err)
+/* Lets go of the processor. A niced thread that is not interrupted keeps it for milliseconds while
+ * threads that answer requests wait, since the kernel owes it the time it did not get before. */
+static void breathe(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = BREATH_NS }, NULL);
+}
+
+/* All of them or none. Not brisk: behind everybody else. */
+static sl_status write_batch(ledger *l, const entry *first, bool is_brisk, sl_err *err)
 {
     store_stmt *st = NULL;
     sl_status status;
+    size_t count = 0;
 
     store_lock(l->db);
     status = store_begin(l->db, err);
     if (status == SL_OK)
         status = store_prepare(l->db, INSERT, &st, err);
-    for (const entry *e = first; e && status == SL_OK; e = e->next)
+    for (const entry *e = first; e && status == SL_OK; e = e->next) {
+        if (!is_brisk && ++count % STRIDE == 0)
+            breathe();
         status = insert(st, &e->r, err);
+    }
     store_finish(st);
     if (status == SL_OK)
         status = store_commit(l->db, err);
@@ -164,13 +177,14 @@ static void gather(ledger *l)
 static bool write_waiting(ledger *l, bool was_failing)
 {
     entry *batch = l->first, *last = l->last;
+    bool is_brisk = l->hurry || l->stop; /* somebody waits */
     int64_t count[2] = { 0 };
     sl_status status;
     sl_err err;
 
     l->first = l->last = NULL;
     pthread_mutex_unlock(&l->lock);
-    status = write_batch(l, batch, &err);
+    status = write_batch(l, batch, is_brisk, &err);
     if (status != SL_OK && !was_failing)
         SL_LOG(SL_LOG_ERROR, "usage.not_written", SL_F_STR("error", err.text),
                SL_F_STR("effect", "records stay in the journal until it works again"));
@@ -414,7 +428,7 @@ static bool on_replay_end(void *ctx)
 {
     replay *p = ctx;
     sl_err err;
-    bool ok = !p->failed && (!p->first || write_batch(p->l, p->first, &err) == SL_OK);
+    bool ok = !p->failed && (!p->first || write_batch(p->l, p->first, true, &err) == SL_OK);
 
     while (p->first) {
         entry *next = p->first->next;
