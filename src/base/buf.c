@@ -136,7 +136,8 @@ void sl_buf_printf(sl_buf *b, const char *fmt, ...)
         sl_buf_put(b, fmt, (size_t)(at - fmt));
         if (!*at)
             break;
-        while (i < SL_COUNT_OF(directives) && strncmp(at + 1, directives[i].text, strlen(directives[i].text)) != 0)
+        while (i < SL_COUNT_OF(directives) &&
+               strncmp(at + 1, directives[i].text, strlen(directives[i].text)) != 0)
             i++;
         if (i == SL_COUNT_OF(directives)) {
             put_formatted(b, at, ap);

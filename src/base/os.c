@@ -267,9 +267,9 @@ void sl_thread_yield_to_others(void)
         uint32_t sched_priority;
         uint64_t sched_runtime, sched_deadline, sched_period;
     } a = { .size = sizeof a,
-          .sched_policy = SCHED_OTHER,
-          .sched_nice = NICE_BEHIND,
-          .sched_runtime = SLICE_NS };
+            .sched_policy = SCHED_OTHER,
+            .sched_nice = NICE_BEHIND,
+            .sched_runtime = SLICE_NS };
 
     if (syscall(SYS_sched_setattr, 0, &a, 0) != 0) /* this thread */
         (void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE_BEHIND);

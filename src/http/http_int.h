@@ -164,8 +164,8 @@ void exchange_closed(http_exchange *x, bool whole);
 /* The client is gone: tells the owner once, wakes the connection so that MHD ends it. */
 void exchange_abandon(http_exchange *x);
 /* Called by the access handler once the handler ran, and again: queues the answer, or suspends, but
- * not at once: suspending and resuming cost system calls, and an answer from another thread is often
- * ready when the other connections have had their turn. */
+ * not at once: suspending and resuming cost system calls, and an answer from another thread is
+ * often ready when the other connections have had their turn. */
 enum MHD_Result exchange_proceed(http_exchange *x);
 /* Watcher: writes a ping when the stream was silent; true when its client is stuck. */
 bool exchange_tick(http_exchange *x, int64_t now_ns);

@@ -1,9 +1,9 @@
 /* journal.c - records on their way to the database: one JSON object per line.
  *
- * The files are mapped, so that a record costs its caller a copy and no system call: what was stored
- * in a shared mapping is the kernel's, whatever becomes of the process. Their blocks are allocated
- * before anything is stored, since a full disk would otherwise be a SIGBUS (SQLite takes the same
- * care of its own mapping). Behind the last line there are zeros.
+ * The files are mapped, so that a record costs its caller a copy and no system call: what was
+ * stored in a shared mapping is the kernel's, whatever becomes of the process. Their blocks are
+ * allocated before anything is stored, since a full disk would otherwise be a SIGBUS (SQLite takes
+ * the same care of its own mapping). Behind the last line there are zeros.
  *
  * A line that a crash cut short is the last one, and is ignored: its request's end was not told to
  * anybody. */
@@ -125,8 +125,8 @@ static sl_status take_pair(journal *j, const char *dir, int pair, sl_err *err)
     return sl_fail(err, SL_EBUSY, "%s is in use", j->path[0]);
 }
 
-/* Maps so many bytes of a file, more or fewer than before; what is added is zero. False: nothing was
- * added. */
+/* Maps so many bytes of a file, more or fewer than before; what is added is zero. False: nothing
+ * was added. */
 static bool map_file(journal *j, int which, size_t bytes)
 {
     size_t old = j->mapped[which];
@@ -237,8 +237,8 @@ bool journal_append(journal *j, const ledger_record *r)
     bytes = &j->bytes[which];
     sl_buf_init(&b, LINE_BYTES);
     put_line(&b, r);
-    ok = !b.failed && (*bytes + b.len <= j->mapped[which] ||
-                       map_file(j, which, j->mapped[which] * 2));
+    ok = !b.failed &&
+         (*bytes + b.len <= j->mapped[which] || map_file(j, which, j->mapped[which] * 2));
     if (ok)
         memcpy(j->map[which] + *bytes, b.ptr, b.len);
     *bytes += ok ? b.len : 0;

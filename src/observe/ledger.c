@@ -18,7 +18,7 @@
 #define RETRY_MS    1000
 #define GATHER_MS   200  /* records of so long share a transaction */
 #define GATHER_MAX  2000 /* or so many */
-#define STRIDE      16    /* records between two breaths of the writer */
+#define STRIDE      16   /* records between two breaths of the writer */
 #define BREATH_NS   50000
 
 static const char *const migrations[] = {
@@ -36,6 +36,16 @@ static const char *const migrations[] = {
     " queue INTEGER NOT NULL, prefill INTEGER NOT NULL, decode INTEGER NOT NULL,"
     " cost INTEGER NOT NULL,"
     " PRIMARY KEY (at, key, user, team, model, route, outcome, embedding)) WITHOUT ROWID;",
+    /* One tree instead of two: by time, which is how records come and how they are asked for. */
+    "CREATE TABLE usage_by_time (id TEXT NOT NULL, at INTEGER NOT NULL, key TEXT NOT NULL,"
+    " user TEXT NOT NULL, team TEXT NOT NULL, model TEXT NOT NULL, route TEXT NOT NULL,"
+    " outcome TEXT NOT NULL, embedding INTEGER NOT NULL, fresh INTEGER NOT NULL,"
+    " cached INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,"
+    " queue INTEGER NOT NULL, prefill INTEGER NOT NULL, decode INTEGER NOT NULL,"
+    " cost INTEGER NOT NULL, PRIMARY KEY (at, id)) WITHOUT ROWID;"
+    "INSERT INTO usage_by_time SELECT * FROM usage ORDER BY at, id;"
+    "DROP TABLE usage;"
+    "ALTER TABLE usage_by_time RENAME TO usage;",
 };
 
 /* ---- the database -------------------------------------------------------------------------- */
@@ -321,9 +331,7 @@ int64_t ledger_unwritten(const ledger *l)
 /* ---- the stage ----------------------------------------------------------------------------- */
 
 typedef struct note {
-    /* The time, so that records are entered at the end of the table, what makes it unique, and the
-     * request's id, which its caller may have chosen. */
-    char id[80];
+    char id[80]; /* what makes it unique, and the request's id, which its caller may have chosen */
     llm_finish finish;
     bool failed;
 } note;
@@ -331,16 +339,16 @@ typedef struct note {
 static llm_verdict on_admit(void *ctx, llm_request *req, const llm_demand *demand, sl_err *err)
 {
     note *n = sl_arena_alloc(&req->arena, sizeof *n);
-    uint64_t unique;
+    unsigned char unique[8];
 
     req->record = n;
     if (!n) {
         err->status = sl_fail(err, SL_ENOMEM, "out of memory for the usage record");
         return LLM_REFUSE;
     }
-    sl_random_bytes(&unique, sizeof unique);
-    snprintf(n->id, sizeof n->id, "%012llx%016llx#%s", (unsigned long long)sl_clock_wall_ms(),
-             (unsigned long long)unique, req->id);
+    sl_random_bytes(unique, sizeof unique);
+    sl_hex(unique, sizeof unique, n->id);
+    snprintf(n->id + 2 * sizeof unique, sizeof n->id - 2 * sizeof unique, "#%s", req->id);
     return LLM_PASS;
 }
 

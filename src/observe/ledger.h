@@ -1,8 +1,9 @@
 /* ledger.h - what every request used and cost: one record each, and sums of them.
  *
- * A record is first appended to a journal (one write(2), which survives kill -9), before the
+ * A record is first appended to a journal (a mapped file, which survives kill -9), before the
  * client sees the end of its answer, then written to SQLite by the ledger's own thread, many in one
- * transaction. Records carry the request's id, so that a journal read again doubles nothing. */
+ * transaction. Time and id of a record are the key, so that a journal read again doubles nothing.
+ */
 #ifndef SL_OBSERVE_LEDGER_H
 #define SL_OBSERVE_LEDGER_H
 
@@ -25,8 +26,8 @@ typedef struct ledger_options {
     /* Billionths of a dollar, at the prices of now. NULL: everything is free. */
     int64_t (*cost_nusd)(void *ctx, const char *model, const llm_tokens *tokens);
     void *cost_ctx;
-    int keep_days;             /* 0: 90; older records become sums per day */
-    bool only_read;            /* for reports beside a running server */
+    int keep_days;  /* 0: 90; older records become sums per day */
+    bool only_read; /* for reports beside a running server */
     /* Told of each record of a request, on the backend's thread; may be NULL. */
     void (*on_record)(void *ctx, const ledger_record *r);
     void *record_ctx;

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "base/os.h"
 #include "observe/observe.h"
+#include "store/store.h"
 
 #define DAY_MS  ((int64_t)86400000)
 #define NOW_MS  ((int64_t)1700000000000)
@@ -127,6 +129,78 @@ static void test_sums(void **state)
     l = open_in(dir, 0);
     s = ask(l, &q);
     assert_int_equal(s.row[0].requests, 12);
+    ledger_close(l);
+    remove_dir(dir);
+}
+
+/* A database as the first release made it keeps its records. */
+static void test_old_database(void **state)
+{
+    static const char *const first[] = {
+        "CREATE TABLE usage (id TEXT PRIMARY KEY, at INTEGER NOT NULL, key TEXT NOT NULL,"
+        " user TEXT NOT NULL, team TEXT NOT NULL, model TEXT NOT NULL, route TEXT NOT NULL,"
+        " outcome TEXT NOT NULL, embedding INTEGER NOT NULL, fresh INTEGER NOT NULL,"
+        " cached INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,"
+        " queue INTEGER NOT NULL, prefill INTEGER NOT NULL, decode INTEGER NOT NULL,"
+        " cost INTEGER NOT NULL) WITHOUT ROWID;"
+        "CREATE INDEX usage_at ON usage (at);"
+        "INSERT INTO usage VALUES ('b', 1700000000000, 'k', 'u', 't', 'm', 'r', 'stop', 0,"
+        " 1, 2, 3, 4, 5000, 6000, 7000, 8), ('a', 1700000000000, 'k', 'u', 't', 'm', 'r', 'stop',"
+        " 0, 10, 20, 30, 40, 50000, 60000, 70000, 80);"
+        "CREATE TABLE usage_daily (at INTEGER NOT NULL, key TEXT NOT NULL, user TEXT NOT NULL,"
+        " team TEXT NOT NULL, model TEXT NOT NULL, route TEXT NOT NULL, outcome TEXT NOT NULL,"
+        " embedding INTEGER NOT NULL, requests INTEGER NOT NULL, fresh INTEGER NOT NULL,"
+        " cached INTEGER NOT NULL, output INTEGER NOT NULL, reasoning INTEGER NOT NULL,"
+        " queue INTEGER NOT NULL, prefill INTEGER NOT NULL, decode INTEGER NOT NULL,"
+        " cost INTEGER NOT NULL,"
+        " PRIMARY KEY (at, key, user, team, model, route, outcome, embedding)) WITHOUT ROWID;",
+    };
+    llm_usage_query q = { .begin_ms = 0, .end_ms = INT64_MAX };
+    char dir[64], path[80];
+    store *db = NULL;
+    sl_err err = { 0 };
+    ledger *l;
+    sums s;
+
+    make_dir(dir);
+    snprintf(path, sizeof path, "%s/usage.db", dir);
+    assert_int_equal(store_open(path, first, 1, &db, &err), SL_OK);
+    store_close(db);
+    l = open_in(dir, 0);
+    add(l, "c", "k", "m", NOW_MS);
+    s = ask(l, &q);
+    assert_int_equal(s.row[0].requests, 3);
+    assert_int_equal(s.row[0].fresh, 21);
+    assert_int_equal(s.row[0].cost_nusd, 95);
+    assert_int_equal(s.row[0].decode_ms, 77);
+    ledger_close(l);
+    remove_dir(dir);
+}
+
+/* More records than a journal file has room for, while somebody else has the database. */
+static void test_full_journal(void **state)
+{
+    enum { COUNT = 12000 };
+    llm_usage_query q = { .begin_ms = 0, .end_ms = INT64_MAX };
+    char dir[64], path[80], id[16];
+    sqlite3 *other = NULL;
+    ledger *l;
+    sums s;
+
+    make_dir(dir);
+    l = open_in(dir, 0);
+    snprintf(path, sizeof path, "%s/usage.db", dir);
+    assert_int_equal(sqlite3_open(path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(id, sizeof id, "r%d", i);
+        add(l, id, "k", "m", NOW_MS);
+    }
+    ledger_close(l);
+    sqlite3_close(other);
+    l = open_in(dir, 0);
+    s = ask(l, &q);
+    assert_int_equal(s.row[0].requests, COUNT);
     ledger_close(l);
     remove_dir(dir);
 }
@@ -253,9 +327,9 @@ static void test_stage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sums),
-        cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_prices),
+        cmocka_unit_test(test_sums),  cmocka_unit_test(test_old_database),
+        cmocka_unit_test(test_full_journal),
+        cmocka_unit_test(test_kill),  cmocka_unit_test(test_prices),
         cmocka_unit_test(test_stage),
     };
 
