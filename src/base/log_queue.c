@@ -29,7 +29,7 @@
 #define LINE_START_BYTES    1024
 #define BATCH_BYTES         (64 * 1024)
 #define CHUNK_BYTES         4096 /* PIPE_BUF: fits whenever poll says that a pipe takes more */
-#define LINGER_MS           20   /* after waking: more lines come, and are written together */
+#define LINGER_MS           2    /* after waking: more lines come, and are written together */
 #define TELL_MS             250  /* how often it is looked for repeats to tell */
 #define STOP_MS             2000
 #define CRASH_MS            500

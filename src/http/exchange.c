@@ -580,6 +580,18 @@ static enum MHD_Result queue_answer(http_exchange *x)
     return ret;
 }
 
+/* Whether MHD shall ask again, after its other connections, before this one is suspended:
+ * suspending, waking and resuming cost as much as many an answer takes. The mutex is held. */
+static bool lingers(http_exchange *x)
+{
+    int64_t now_ns = sl_clock_mono_ns();
+    bool is_first = x->linger_until_ns == 0;
+
+    if (is_first)
+        x->linger_until_ns = now_ns + (x->is_alone ? LINGER_NS : 0);
+    return is_first || now_ns < x->linger_until_ns;
+}
+
 enum MHD_Result exchange_proceed(http_exchange *x)
 {
     enum MHD_Result ret = MHD_YES;
@@ -592,9 +604,7 @@ enum MHD_Result exchange_proceed(http_exchange *x)
         is_ready = false;
     } else if (is_ready) {
         x->queued = true;
-    } else if (!x->queued && !x->lingered) {
-        x->lingered = true; /* MHD asks again after its other connections */
-    } else if (!x->queued && !x->suspended) {
+    } else if (!x->queued && !x->suspended && !lingers(x)) {
         x->suspended = true;
         MHD_suspend_connection(x->conn);
     }

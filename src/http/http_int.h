@@ -20,7 +20,8 @@
 #define ARENA_BYTES_MAX   (256 * SL_KIB) /* heads are bounded by the connection memory below */
 #define STREAM_BLOCK      (4 * SL_KIB)   /* for HTTP/1.0; chunks use the connection's memory */
 #define EXTRA_HEADERS_MAX 32
-#define SWEEP_PERIOD_MS   250           /* how exact timeouts and pings are */
+#define LINGER_NS         50000 /* an answer to a lone request finds its thread awake so long */
+#define SWEEP_PERIOD_MS   250   /* how exact timeouts and pings are */
 #define FORM_MEMORY_BYTES (64 * SL_KIB) /* heads of parts, and the pieces that are handed on */
 #define BODY_EXCESS_MAX   (16 * SL_MIB) /* read and thrown away so that a 413 reaches the client */
 
@@ -120,6 +121,7 @@ struct http_exchange {
     sl_buf body;
     size_t body_excess, body_counted; /* counted: in server.body_bytes */
     bool too_large, dispatched;
+    bool is_alone;   /* no other request was being answered when it was dispatched */
     bool overloaded; /* the bodies of all requests are too large */
     int head_status; /* 0, or why the head is refused: 414, 431, 400 */
     bool uri_too_long;
@@ -129,7 +131,7 @@ struct http_exchange {
     pthread_mutex_t mutex;       /* the fields below */
     struct MHD_Connection *conn; /* NULL once MHD is done with the request */
     bool suspended, queued;
-    bool lingered; /* the answer was not ready when it was first looked for */
+    int64_t linger_until_ns; /* 0: nobody looked for the answer yet */
     answer_kind kind;
     bool complete; /* http_respond or http_stream_end was called */
     int status;
@@ -163,9 +165,8 @@ void exchange_uncount(http_exchange *x);
 void exchange_closed(http_exchange *x, bool whole);
 /* The client is gone: tells the owner once, wakes the connection so that MHD ends it. */
 void exchange_abandon(http_exchange *x);
-/* Called by the access handler once the handler ran, and again: queues the answer, or suspends, but
- * not at once: suspending and resuming cost system calls, and an answer from another thread is
- * often ready when the other connections have had their turn. */
+/* Called by the access handler once the handler ran, and again while there is no answer: queues the
+ * answer, or after a while suspends. */
 enum MHD_Result exchange_proceed(http_exchange *x);
 /* Watcher: writes a ping when the stream was silent; true when its client is stuck. */
 bool exchange_tick(http_exchange *x, int64_t now_ns);

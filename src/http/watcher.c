@@ -96,7 +96,7 @@ void watcher_mark(http_exchange *x, int state)
         http_ref(x);
         conn->x = x;
         conn->told = false;
-        s->busy_count++;
+        x->is_alone = s->busy_count++ == 0;
         if (conn->hung_up) /* it sent its request and closed its end: for the next sweep */
             server_wake(s);
     }

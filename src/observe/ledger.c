@@ -187,7 +187,8 @@ static void gather(ledger *l)
 static bool write_waiting(ledger *l, bool was_failing)
 {
     entry *batch = l->first, *last = l->last;
-    bool is_brisk = l->hurry || l->stop; /* somebody waits */
+    /* Somebody waits for it, or there is time enough: the batch did not fill. */
+    bool is_brisk = l->hurry || l->stop || l->waiting[0] + l->waiting[1] < GATHER_MAX;
     int64_t count[2] = { 0 };
     sl_status status;
     sl_err err;
