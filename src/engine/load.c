@@ -55,16 +55,18 @@ static void turn(load_meter *m, int64_t now_ns)
     }
 }
 
-/* Whether far more came in the last seconds than ended, beyond what fills the slots. */
+/* Whether far more came in the last seconds than ended, beyond what fills the slots. That more
+ * ended before, when a crowd of earlier ones left, is no room for a new crowd. */
 static bool is_overloaded(const load_meter *m)
 {
-    int came = 0, ended = 0;
+    double excess = 0;
 
-    for (int i = 0; i < LOAD_TICKS; i++) {
-        came += m->ticks[i].came;
-        ended += m->ticks[i].ended;
+    for (int64_t tick = m->tick - LOAD_TICKS + 1; tick <= m->tick; tick++) {
+        int at = (int)((tick + LOAD_TICKS) % LOAD_TICKS);
+
+        excess = SL_MAX(excess + m->ticks[at].came - OVERLOAD * m->ticks[at].ended, 0);
     }
-    return came > OVERLOAD * ended + SL_MAX(m->slots, FIRST_MIN);
+    return excess > SL_MAX(m->slots, FIRST_MIN);
 }
 
 /* SL_OK, or why not and until when, in nanoseconds. */

@@ -103,6 +103,29 @@ static void test_overload(void **state)
     load_deinit(&m);
 }
 
+/* A crowd that ends makes no room for ten times of what the machine can do. */
+static void test_crowd_after_crowd(void **state)
+{
+    load_meter m = make(40, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+
+    for (int i = 0; i < 100; i++) {
+        offer(&x, 1);
+        run_100_ms(&x);
+    }
+    offer(&x, 38);
+    for (int i = 0; i < 38; i++)
+        run_100_ms(&x);
+    x.refused = 0;
+    for (int i = 0; i < 10; i++) {
+        offer(&x, 10);
+        run_100_ms(&x);
+        assert_in_range(m.waiting + m.running, 0, 48);
+    }
+    assert_in_range(x.refused, 40, 60);
+    load_deinit(&m);
+}
+
 /* As many clients as there are slots, each asking again when it is answered: none is refused. */
 static void test_closed_loop(void **state)
 {
@@ -151,8 +174,11 @@ static void test_bound(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue),       cmocka_unit_test(test_overload),
-        cmocka_unit_test(test_closed_loop), cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_crowd_after_crowd),
+        cmocka_unit_test(test_closed_loop),
+        cmocka_unit_test(test_calm),
         cmocka_unit_test(test_bound),
     };
 
