@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <limits.h>
+#include <stdio.h>
 
 #include "base/buf.h"
 #include "base/mem.h"
@@ -27,6 +29,32 @@ static void test_buf(void **state)
     sl_buf_init(&b, 100);
     sl_buf_put_json(&b, "a\"\\\n\x01\xff\xc3\xa4", 8);
     assert_string_equal(sl_buf_str(&b), "\"a\\\"\\\\\\n\\u0001\xef\xbf\xbd\xc3\xa4\"");
+    sl_buf_deinit(&b);
+}
+
+/* The same text as printf's, whichever of its directives we know ourselves. */
+static void test_buf_printf(void **state)
+{
+    const char *volatile none = NULL;
+    char want[600], longer[300];
+    sl_buf b;
+
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = '\0';
+    sl_buf_init(&b, sizeof want);
+    sl_buf_printf(&b, "%d|%u|%lld|%zu|%s|%%|%5.2f|%s|%-4d|%02x|%s.", INT_MIN, UINT_MAX, LLONG_MIN,
+                  SIZE_MAX, "text", 2.5, "after", 7, 10, longer);
+    snprintf(want, sizeof want, "%d|%u|%lld|%zu|%s|%%|%5.2f|%s|%-4d|%02x|%s.", INT_MIN, UINT_MAX,
+             LLONG_MIN, SIZE_MAX, "text", 2.5, "after", 7, 10, longer);
+    assert_string_equal(sl_buf_str(&b), want);
+    sl_buf_clear(&b);
+    sl_buf_printf(&b, "no directive");
+    sl_buf_printf(&b, ", %s", none);
+    assert_string_equal(sl_buf_str(&b), "no directive, (null)");
+    sl_buf_deinit(&b);
+    sl_buf_init(&b, 8);
+    sl_buf_printf(&b, "%.3f%s", 1.0, longer);
+    assert_true(b.failed);
     sl_buf_deinit(&b);
 }
 
@@ -90,8 +118,10 @@ static void test_err(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_buf), cmocka_unit_test(test_utf8),
-                                        cmocka_unit_test(test_arena), cmocka_unit_test(test_err) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_buf),
+                                        cmocka_unit_test(test_buf_printf),
+                                        cmocka_unit_test(test_utf8), cmocka_unit_test(test_arena),
+                                        cmocka_unit_test(test_err) };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
