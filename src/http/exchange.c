@@ -9,6 +9,7 @@
 #include "http/http_int.h"
 
 #include <ctype.h>
+#include <sched.h>
 #include <stdio.h>
 #include <strings.h>
 #include <unistd.h>
@@ -595,7 +596,7 @@ static bool lingers(http_exchange *x)
 enum MHD_Result exchange_proceed(http_exchange *x)
 {
     enum MHD_Result ret = MHD_YES;
-    bool is_ready;
+    bool is_ready, waits = false;
 
     pthread_mutex_lock(&x->mutex);
     is_ready = x->kind != ANSWER_NONE && !x->queued;
@@ -604,10 +605,12 @@ enum MHD_Result exchange_proceed(http_exchange *x)
         is_ready = false;
     } else if (is_ready) {
         x->queued = true;
-    } else if (!x->queued && !x->suspended && !lingers(x)) {
+    } else if (!x->queued && !x->suspended && !(waits = lingers(x))) {
         x->suspended = true;
         MHD_suspend_connection(x->conn);
     }
     pthread_mutex_unlock(&x->mutex);
+    if (waits && x->is_alone)
+        sched_yield(); /* to who answers it, if that thread got this processor */
     return is_ready ? queue_answer(x) : ret;
 }
