@@ -8,7 +8,8 @@
  * 1. waiting_bytes is the sum over all lines pushed and not freed; a producer adds before it pushes
  *    and takes back what does not fit.
  * 2. Whoever pushes while the writer sleeps wakes it: the writer says that it sleeps before it
- * looks at the stack for the last time, producers push before they look whether it sleeps. */
+ * looks at the stack for the last time, producers push before they look whether it sleeps. Awake,
+ * it gathers lines for a moment, unless one is a warning or they have become many. */
 #include "base/log_int.h"
 
 #include <errno.h>
@@ -29,7 +30,7 @@
 #define LINE_START_BYTES    1024
 #define BATCH_BYTES         (64 * 1024)
 #define CHUNK_BYTES         4096 /* PIPE_BUF: fits whenever poll says that a pipe takes more */
-#define LINGER_MS           2    /* after waking: more lines come, and are written together */
+#define LINGER_MS           100  /* after waking: more lines come, and are written together */
 #define TELL_MS             250  /* how often it is looked for repeats to tell */
 #define STOP_MS             2000
 #define CRASH_MS            500
@@ -278,7 +279,8 @@ void log_wake(void)
         wake();
 }
 
-static void push(log_line *l)
+/* is_urgent: the writer does not wait for more. */
+static void push(log_line *l, bool is_urgent)
 {
     log_line *head = atomic_load_explicit(&q.stack, memory_order_relaxed);
 
@@ -286,7 +288,10 @@ static void push(log_line *l)
     do
         l->next = head;
     while (!atomic_compare_exchange_weak(&q.stack, &head, l));
-    log_wake();
+    if (is_urgent)
+        wake();
+    else
+        log_wake();
 }
 
 static void write_now(const log_record *r)
@@ -305,13 +310,14 @@ static void write_now(const log_record *r)
 static void enqueue(const log_record *r)
 {
     sl_buf b = { .max = LOG_LINE_BYTES_MAX, .cap = LINE_START_BYTES };
+    size_t before = 0, much = q.bytes_max / 4;
     log_line *l;
 
     b.ptr = sl_malloc(LINE_START_BYTES);
     b.failed = !b.ptr;
     b.len = sizeof *l;
     log_put_line(&b, &q.style, r);
-    if (b.failed || atomic_fetch_add(&q.waiting_bytes, b.cap) + b.cap > q.bytes_max) {
+    if (b.failed || (before = atomic_fetch_add(&q.waiting_bytes, b.cap)) + b.cap > q.bytes_max) {
         if (!b.failed)
             atomic_fetch_sub(&q.waiting_bytes, b.cap);
         sl_free(b.ptr);
@@ -321,7 +327,7 @@ static void enqueue(const log_record *r)
     l = (log_line *)(void *)b.ptr;
     l->len = b.len - sizeof *l;
     l->bytes = b.cap;
-    push(l);
+    push(l, r->level >= SL_LOG_WARN || (before < much && before + b.cap >= much));
 }
 
 void log_submit(const log_record *r)
