@@ -6,7 +6,6 @@
 
 #include <ctype.h>
 #include <math.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -173,49 +172,31 @@ static void put_str(sl_buf *out, const char *text, bool is_json)
         put_cut(out, text, len, is_json);
 }
 
-static size_t digits_of(char *end, uint64_t v)
-{
-    size_t n = 0;
-
-    do
-        end[-(ptrdiff_t)++n] = (char)('0' + v % 10);
-    while (v /= 10);
-    return n;
-}
-
 /* Whole numbers as they are, others with up to three decimals or, below 1, six; tiny ones with six
  * digits. */
 static void put_num(sl_buf *out, double v)
 {
     double size = fabs(v);
-    char text[40], *end = text + sizeof text;
-    size_t n = 0, decimals = size < 1 ? 6 : 3;
+    int64_t scale = size < 1 ? 1000000 : 1000, parts;
 
     if (!isfinite(v)) {
         sl_buf_puts(out, "null");
-        return;
-    }
-    if (size >= 1e15 || (size < 1e-3 && size != 0)) {
+    } else if (size >= 1e15 || (size < 1e-3 && size != 0)) {
         sl_buf_printf(out, "%.6g", v);
-        return;
-    }
-    if (v < 0)
-        sl_buf_putc(out, '-');
-    if (size == rint(size)) {
-        n = digits_of(end, (uint64_t)size);
+    } else if (size == rint(size)) {
+        sl_buf_put_int(out, (int64_t)v);
     } else {
-        uint64_t parts = (uint64_t)rint(size * (decimals == 6 ? 1e6 : 1e3));
-
-        for (; n < decimals; n++, parts /= 10)
-            end[-(ptrdiff_t)n - 1] = (char)('0' + parts % 10);
-        end[-(ptrdiff_t)++n] = '.';
-        n += digits_of(end - n, parts);
-        for (; end[-1] == '0'; end--, n--)
-            continue;
-        if (end[-1] == '.')
-            end--, n--;
+        parts = (int64_t)rint(size * (double)scale);
+        sl_buf_puts(out, v < 0 ? "-" : "");
+        sl_buf_put_int(out, parts / scale);
+        parts %= scale;
+        if (parts > 0)
+            sl_buf_putc(out, '.');
+        for (; parts > 0; parts %= scale) {
+            scale /= 10;
+            sl_buf_putc(out, (char)('0' + parts / scale));
+        }
     }
-    sl_buf_put(out, end - n, n);
 }
 
 void log_put_time(char out[24], int64_t ms)
