@@ -110,19 +110,38 @@ static void pair_paths(const char *dir, int pair, char path[2][4096])
         snprintf(path[i], sizeof path[i], "%s/usage-%d%c.journal", dir, pair, 'a' + i);
 }
 
-/* Opens and locks a pair: SL_EBUSY when another process has it. */
+/* Closes it and tells why. */
+static sl_status give_up(journal *j, const char *verb, int which, sl_err *err)
+{
+    sl_status status =
+        sl_fail(err, SL_EIO, "cannot %s %s: %s", verb, j->path[which], strerror(errno));
+
+    journal_close(j);
+    return status;
+}
+
+/* Opens and locks a pair: SL_EBUSY when another process has it. Closed on failure. */
 static sl_status take_pair(journal *j, const char *dir, int pair, sl_err *err)
 {
     pair_paths(dir, pair, j->path);
     for (int i = 0; i < 2; i++) {
         j->fds[i] = open(j->path[i], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (j->fds[i] < 0)
-            return sl_fail(err, SL_EIO, "cannot open %s: %s", j->path[i], strerror(errno));
+            return give_up(j, "open", i, err);
     }
     if (flock(j->fds[0], LOCK_EX | LOCK_NB) == 0)
         return SL_OK;
     journal_close(j);
     return sl_fail(err, SL_EBUSY, "%s is in use", j->path[0]);
+}
+
+/* Cuts a file off, as far as that can be done: what stays are zeros, or records that are read
+ * again, which doubles nothing. */
+static void cut(int fd, size_t bytes)
+{
+    if (ftruncate(fd, (off_t)bytes) != 0) {
+        /* See above. */
+    }
 }
 
 /* Maps so many bytes of a file, more or fewer than before; what is added is zero. False: nothing
@@ -140,19 +159,17 @@ static bool map_file(journal *j, int which, size_t bytes)
         return false;
     j->map[which] = p;
     j->mapped[which] = bytes;
-    if (bytes < old && ftruncate(j->fds[which], (off_t)bytes) != 0) {
-        /* The disk keeps what it gave. */
-    }
+    if (bytes < old)
+        cut(j->fds[which], bytes);
     return true;
 }
 
-/* Empties a pair that was replayed, and makes it ready for records. */
+/* Empties a pair that was replayed, and makes it ready for records. Closed on failure. */
 static sl_status start_pair(journal *j, sl_err *err)
 {
     for (int i = 0; i < 2; i++)
         if (ftruncate(j->fds[i], 0) != 0 || !map_file(j, i, MAPPED_BYTES))
-            return sl_fail(err, SL_EIO, "cannot map %zu bytes of %s: %s", MAPPED_BYTES, j->path[i],
-                           strerror(errno));
+            return give_up(j, "map", i, err);
     return SL_OK;
 }
 
@@ -168,9 +185,7 @@ static bool replay_pair(const journal *j, const journal_reader *reader)
 static void empty_pair(journal *j)
 {
     for (int i = 0; i < 2; i++)
-        if (ftruncate(j->fds[i], 0) != 0) {
-            /* What stays is read again, which doubles nothing. */
-        }
+        cut(j->fds[i], 0);
     journal_close(j);
 }
 
@@ -189,22 +204,16 @@ sl_status journal_open(journal *j, const char *dir, const journal_reader *reader
         status = take_pair(&other, dir, pair, err);
         if (status == SL_EBUSY)
             continue;
-        if (status == SL_OK && !replay_pair(&other, reader)) {
+        SL_TRY(status);
+        if (!replay_pair(&other, reader)) {
             journal_close(&other); /* its records wait for a better time */
-            continue;
-        }
-        if (status == SL_OK && has_one) {
+        } else if (has_one) {
             empty_pair(&other);
-            continue;
+        } else {
+            SL_TRY(start_pair(&other, err));
+            *j = other;
+            has_one = true;
         }
-        if (status == SL_OK)
-            status = start_pair(&other, err);
-        if (status != SL_OK) {
-            journal_close(&other);
-            return status;
-        }
-        *j = other;
-        has_one = true;
     }
     return has_one ? SL_OK : sl_fail(err, SL_EBUSY, "no usage journal in %s could be used", dir);
 }
@@ -212,10 +221,9 @@ sl_status journal_open(journal *j, const char *dir, const journal_reader *reader
 void journal_close(journal *j)
 {
     for (int i = 0; i < 2; i++) {
-        if (j->mapped[i])
+        if (j->mapped[i]) {
             munmap(j->map[i], j->mapped[i]);
-        if (j->mapped[i] && ftruncate(j->fds[i], (off_t)j->bytes[i]) != 0) {
-            /* Zeros stay behind the last line, as after a crash. */
+            cut(j->fds[i], j->bytes[i]);
         }
         if (j->fds[i] >= 0)
             close(j->fds[i]);
