@@ -188,8 +188,7 @@ void anthropic_models_list(api *a, http_exchange *x)
     }
     sl_buf_init(&b, SL_MIB);
     put_page(list, from, end, before ? from > 0 : end < count, &b);
-    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, "application/json", &b);
 }
 
 void anthropic_models_get(api *a, http_exchange *x)
@@ -202,8 +201,7 @@ void anthropic_models_get(api *a, http_exchange *x)
     if (r && !atomic_load(&r->hidden)) {
         sl_buf_init(&b, SL_MIB);
         put_model(r, &b);
-        http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-        sl_buf_deinit(&b);
+        http_respond_buf(x, 200, "application/json", &b);
         return;
     }
     openai_refuse(&e, "model", "model_not_found", "The model '%.200s' does not exist", name);

@@ -56,8 +56,7 @@ void api_respond_error_as(const api *a, http_exchange *x, const openai_error *e,
         dialect->translate(&said);
     sl_buf_init(&b, 64 * SL_KIB);
     dialect->put_error(&b, &said);
-    http_respond(x, said.http, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, said.http, "application/json", &b);
 }
 
 void api_respond_error(const api *a, http_exchange *x, const openai_error *e)
@@ -112,8 +111,7 @@ static void version(api *a, http_exchange *x)
     sl_buf_puts(&b, "{\"version\":");
     sl_buf_put_json(&b, a->options.version, strlen(a->options.version));
     sl_buf_puts(&b, "}");
-    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, "application/json", &b);
 }
 
 extern const unsigned char docs_page[]; /* web/docs.html */
@@ -137,8 +135,7 @@ static void hello(api *a, http_exchange *x)
     host = host && strlen(host) < 256 ? host : "localhost";
     sl_buf_init(&b, 8 * SL_KIB);
     sl_buf_printf(&b, HELLO, a->options.version, host, host, host, host);
-    http_respond(x, 200, "text/plain; charset=utf-8", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, "text/plain; charset=utf-8", &b);
 }
 
 /* ---- routing ------------------------------------------------------------------------------- */

@@ -502,7 +502,5 @@ void api_metrics_get(api *a, http_exchange *x)
         a->m.stats_count = a->options.stats(a->options.stats_ctx, a->m.stats, LLM_MODELS_MAX);
     metric_render(a->metrics, open ? METRIC_OPENMETRICS : METRIC_TEXT, &b);
     pthread_mutex_unlock(&a->m.scrape);
-    http_respond(x, 200, open ? METRIC_OPENMETRICS_TYPE : METRIC_CONTENT_TYPE, sl_buf_str(&b),
-                 b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, open ? METRIC_OPENMETRICS_TYPE : METRIC_CONTENT_TYPE, &b);
 }

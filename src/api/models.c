@@ -45,8 +45,7 @@ void models_list(api *a, http_exchange *x)
         put_model(&chain->routes[i], &b);
     }
     sl_buf_puts(&b, "]}");
-    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, "application/json", &b);
 }
 
 void models_get(api *a, http_exchange *x)
@@ -67,6 +66,5 @@ void models_get(api *a, http_exchange *x)
     }
     sl_buf_init(&b, SL_MIB);
     put_model(r, &b);
-    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, "application/json", &b);
 }

@@ -99,8 +99,7 @@ static void on_version(api *a, http_exchange *x)
     sl_buf_puts(&b, "{\"version\":");
     sl_buf_put_json(&b, a->options.version, strlen(a->options.version));
     sl_buf_puts(&b, "}");
-    http_respond(x, 200, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, 200, "application/json", &b);
 }
 
 static void on_push(api *a, http_exchange *x)

@@ -164,8 +164,7 @@ static void info(api *a, http_exchange *x)
     sl_buf_printf(&out, ",\"validation_workers\":1,\"max_client_batch_size\":%d", SL_PROMPTS_MAX);
     sl_buf_puts(&out, ",\"router\":\"sluice\",\"version\":\"" SLUICE_VERSION
                       "\",\"sha\":null,\"docker_label\":null}");
-    http_respond(x, 200, "application/json", sl_buf_str(&out), out.len);
-    sl_buf_deinit(&out);
+    http_respond_buf(x, 200, "application/json", &out);
 }
 
 static void ping(api *a, http_exchange *x)

@@ -404,8 +404,7 @@ void http_respond_error(http_exchange *x, int status, const char *type, const ch
     else
         sl_buf_puts(&b, "null");
     sl_buf_puts(&b, "}}");
-    http_respond(x, status, "application/json", sl_buf_str(&b), b.len);
-    sl_buf_deinit(&b);
+    http_respond_buf(x, status, "application/json", &b);
 }
 
 void http_stream_begin(http_exchange *x, int status, const char *content_type)
