@@ -71,14 +71,25 @@ sl_status engine_kv_type(const char *name, const weights *w, const kernels *k, k
 void job_start(engine *e, job *j)
 {
     emit_start(j);
-    load_begin(&e->load, j->started_ns);
+    if (!is_background(j->req))
+        load_begin(&e->load, j->started_ns);
+}
+
+/* Whoever hears DONE may come again: his place is free before. */
+static void leave(engine *e, const job *j)
+{
+    int64_t now_ns = sl_clock_mono_ns();
+
+    if (is_background(j->req))
+        load_leave_idle(&e->load);
+    else
+        load_end(&e->load, now_ns, now_ns - j->started_ns);
 }
 
 void seq_end(engine *e, size_t live_idx)
 {
     seq *s = e->live[live_idx];
     job *j = s->job;
-    int64_t now_ns;
 
     if (e->pool) {
         kv_seq_clear(e->pool, &s->kv);
@@ -93,9 +104,7 @@ void seq_end(engine *e, size_t live_idx)
         j->usage.prompt_tokens = 0;
         job_start(e, j);
     }
-    now_ns = sl_clock_mono_ns();
-    /* Whoever hears DONE may come again. */
-    load_end(&e->load, now_ns, seq_is_background(s) ? 0 : now_ns - j->started_ns);
+    leave(e, j);
     emit_done(j);
     job_destroy(e, j);
 }
@@ -118,11 +127,27 @@ static bool grow_lists(engine *e, size_t count)
     return ok;
 }
 
+/* The door of the load meter, and the way back out of it for who is not let on. */
+static sl_status knock(engine *e, llm_request *req, sl_err *err)
+{
+    if (is_background(req))
+        return load_enter_idle(&e->load, err);
+    return load_enter(&e->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
+}
+
+static void turn_away(engine *e, const llm_request *req)
+{
+    if (is_background(req))
+        load_leave_idle(&e->load);
+    else
+        load_leave(&e->load);
+}
+
 static void admit(engine *e, job *j)
 {
     if (!grow_lists(e, e->live_count + (size_t)j->seq_count)) {
         emit_error(j, SL_ENOMEM, "out of memory");
-        load_leave(&e->load);
+        turn_away(e, j->req);
         emit_done(j);
         job_destroy(e, j);
         return;
@@ -242,8 +267,7 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     SL_ASSERT(!e->o.text_only);
     if (e->enc && req->priority >= LLM_PRIORITY_BATCH)
         SL_TRY(aside_of(e, &to, err));
-    status = load_enter(&to->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
-
+    status = knock(to, req, err);
     if (status != SL_OK)
         return sl_err_prefix(err, status, "Model '%s' is overloaded", e->name);
     status = job_create(e, req, sink, &j, err);
@@ -253,14 +277,14 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
             job_destroy(e, j);
     }
     if (status != SL_OK) {
-        load_leave(&to->load);
+        turn_away(to, req);
         return status;
     }
     pthread_mutex_lock(&to->lock);
     if (to->stop) {
         pthread_mutex_unlock(&to->lock);
         job_destroy(e, j);
-        load_leave(&to->load);
+        turn_away(to, req);
         return sl_fail(err, SL_EBUSY, "The model '%s' is being unloaded", e->name);
     }
     if (to->inbox_last)
@@ -268,7 +292,7 @@ static sl_status backend_submit(void *ctx, llm_request *req, llm_sink sink, sl_e
     else
         to->inbox_first = j;
     to->inbox_last = j;
-    if (req->priority < LLM_PRIORITY_IDLE)
+    if (!is_background(req))
         atomic_store_explicit(&to->has_arrivals, true, memory_order_relaxed);
     pthread_cond_signal(&to->wake);
     pthread_mutex_unlock(&to->lock);

@@ -126,6 +126,8 @@ struct engine {
     double *served;               /* [SL_TENANTS_MAX] scratch */
     int64_t promoted_ns;          /* when somebody who waited long was let in last */
     double decode_ns, prefill_ns; /* a step of decodes; what a prompt token adds; 0: not known */
+    double single_ns;             /* a step of one decode; 0: not known */
+    double some_ns, some;         /* a step of several, and how many they were */
     int brief_tokens;             /* a prompt of so many is brief */
     bool only_background;         /* of the live sequences, so that steps are short */
     atomic_bool has_arrivals;     /* the inbox has what is not background */
@@ -149,9 +151,14 @@ static inline bool seq_has_result(const seq *s)
 }
 
 /* Work that rests while there is other. */
+static inline bool is_background(const llm_request *req)
+{
+    return req->priority >= LLM_PRIORITY_IDLE;
+}
+
 static inline bool seq_is_background(const seq *s)
 {
-    return s->job->req->priority >= LLM_PRIORITY_IDLE;
+    return is_background(s->job->req);
 }
 
 /* render.c */

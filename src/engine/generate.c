@@ -280,11 +280,29 @@ static void deliver_rows(engine *e)
 #define BRIEF_GAP_NS   50e6  /* a step with brief prompts may take so long: 20 tokens a second */
 #define BRIEF_NS       500e6 /* a prompt that is computed in less is brief */
 #define BACKGROUND_MIN 16    /* fewer prompt tokens take hardly less time than so many */
-#define LEAST_KNOWN    0.01  /* of a decode step: a prompt token cannot seem to take less */
+#define KNEE           3.0
+#define KNEE_SOME      4
+#define LEAST_KNOWN    0.01 /* of a decode step: a prompt token cannot seem to take less */
 
 static void smooth(double *mean, double x)
 {
     *mean = *mean == 0 ? x : *mean + 0.2 * (x - *mean);
+}
+
+/* How many sequences at once are enough: the time of a step is a part that is always the same, most
+ * of it for reading the weights, and as much again for each sequence. Where a step takes KNEE times
+ * one of a single decode, the first part is less than one KNEE-th, and more sequences make hardly
+ * more tokens. */
+static void learn_knee(engine *e, int decodes, double ns)
+{
+    if (decodes == 1)
+        smooth(&e->single_ns, ns);
+    if (decodes < KNEE_SOME)
+        return;
+    smooth(&e->some_ns, ns);
+    smooth(&e->some, decodes);
+    if (e->single_ns > 0)
+        load_knee(&e->load, (int)(e->some * KNEE * e->single_ns / e->some_ns));
 }
 
 /* Learns from a step how long decodes take, and what each prompt token adds: next to nothing while
@@ -293,12 +311,14 @@ static void learn(engine *e, int decodes, int tokens, int64_t ns)
 {
     double least = LEAST_KNOWN * e->decode_ns;
 
-    if (tokens == decodes)
+    if (tokens == decodes) {
         smooth(&e->decode_ns, (double)ns);
-    else if (decodes == 0)
+        learn_knee(e, decodes, (double)ns);
+    } else if (decodes == 0) {
         smooth(&e->prefill_ns, (double)ns / tokens);
-    else if (e->decode_ns > 0)
+    } else if (e->decode_ns > 0) {
         smooth(&e->prefill_ns, SL_MAX(((double)ns - e->decode_ns) / (tokens - decodes), least));
+    }
 }
 
 static int tokens_in(const engine *e, double ns)

@@ -6,8 +6,10 @@
 #define SHARE           (1.0 / 16)
 #define WAIT_NS_MIN     5e8 /* bursts this short are always welcome */
 #define WAIT_OF_SERVICE 0.5
-#define OVERLOAD        1.25 /* came to ended */
-#define FIRST_MIN       32   /* so many at once are no overload, however few the slots */
+#define ENDED_WEIGHT    1.25  /* so many may come for each that ends */
+#define LEVEL_MIN       32    /* so many at once are no overload, however few the slots */
+#define BURST_NS        150e6 /* a burst is over in this time */
+#define ENOUGH_MIN      8     /* requests at once under overload, where there are twice the slots */
 #define RETRY_MS_MIN    100
 #define RETRY_MS_MAX    60000
 
@@ -42,32 +44,78 @@ static int64_t retry_ms(double ns)
     return (int64_t)SL_MAX(SL_MIN(ns / 1e6, RETRY_MS_MAX), RETRY_MS_MIN);
 }
 
-/* Moves the ring on to the present tick. */
-static void turn(load_meter *m, int64_t now_ns)
-{
-    int64_t tick = now_ns / LOAD_TICK_NS;
+/* ---- overload ---------------------------------------------------------------------------------
+ *
+ * The surplus is a running sum of what came less ENDED_WEIGHT times what ended, never below 0
+ * (a CUSUM, Page 1954). As long as nobody is refused it is at most the number of requests inside,
+ * so that as many clients as there are slots, who wait for their answers, never bring it above the
+ * first level, the number of slots. Overload is when it goes from half of the level to the level
+ * in longer than a burst takes: the more come, the sooner, and ten times of what the machine can do
+ * within half a second. A surplus that grows more quickly is a burst so far, and the level is
+ * doubled: if they go on coming, the next half takes twice as long.
+ *
+ * Under overload the surplus is bounded, so that it sinks to 0, which is the end of overload, soon
+ * after no more come than end. */
 
-    if (tick - m->tick >= LOAD_TICKS)
-        m->tick = tick - LOAD_TICKS;
-    while (m->tick < tick) {
-        m->tick++;
-        m->ticks[m->tick % LOAD_TICKS].came = m->ticks[m->tick % LOAD_TICKS].ended = 0;
+static double first_level(const load_meter *m)
+{
+    return SL_MAX(m->slots, LEVEL_MIN);
+}
+
+/* Requests inside under overload. */
+static int enough(const load_meter *m)
+{
+    int most = (m->slots + 1) / 2, knee = m->knee > 0 ? m->knee : m->slots / 4;
+
+    return SL_MIN(SL_MAX(knee, ENOUGH_MIN), most);
+}
+
+static void count_came(load_meter *m, int64_t now_ns)
+{
+    double before = m->surplus, most = first_level(m) / 8;
+
+    m->surplus++;
+    if (m->is_overloaded) {
+        m->surplus = SL_MIN(m->surplus, most);
+        return;
+    }
+    if (m->level == 0)
+        m->level = first_level(m);
+    if (before <= m->level / 2 && m->surplus > m->level / 2)
+        m->half_ns = now_ns;
+    if (m->surplus <= m->level)
+        return;
+    if ((double)(now_ns - m->half_ns) >= BURST_NS) {
+        m->is_overloaded = m->sheds = true;
+        m->surplus = most;
+    } else {
+        m->level *= 2;
+        m->half_ns = now_ns;
     }
 }
 
-/* Whether far more came in the last seconds than ended, beyond what fills the slots. That more
- * ended before, when a crowd of earlier ones left, is no room for a new crowd. */
-static bool is_overloaded(const load_meter *m)
+static void lower_level(load_meter *m, int64_t now_ns)
 {
-    double excess = 0;
-
-    for (int64_t tick = m->tick - LOAD_TICKS + 1; tick <= m->tick; tick++) {
-        int at = (int)((tick + LOAD_TICKS) % LOAD_TICKS);
-
-        excess = SL_MAX(excess + m->ticks[at].came - OVERLOAD * m->ticks[at].ended, 0);
+    while (m->level > first_level(m) && m->surplus <= m->level / 2) {
+        m->level /= 2;
+        m->half_ns = now_ns;
     }
-    return excess > SL_MAX(m->slots, FIRST_MIN);
 }
+
+static void count_ended(load_meter *m, int64_t now_ns)
+{
+    m->surplus = SL_MAX(m->surplus - ENDED_WEIGHT, 0);
+    if (m->is_overloaded && (m->surplus == 0 || m->waiting + m->running == 0)) {
+        m->is_overloaded = m->sheds = false;
+        m->surplus = m->waiting + m->running;
+        m->level = 0;
+        m->half_ns = now_ns;
+    }
+    if (m->level > 0)
+        lower_level(m, now_ns);
+}
+
+/* ---- the door -------------------------------------------------------------------------------- */
 
 /* SL_OK, or why not and until when, in nanoseconds. */
 static sl_status judge(const load_meter *m, double *ret_room_ns, sl_err *err)
@@ -78,9 +126,11 @@ static sl_status judge(const load_meter *m, double *ret_room_ns, sl_err *err)
     *ret_room_ns = next;
     if (inside >= m->queue_max)
         return sl_fail(err, SL_EBUSY, "the queue is full (%d requests)", m->queue_max);
-    if (inside >= (m->slots + 1) / 2 && m->wait_ns == 0 && is_overloaded(m))
+    if (m->is_overloaded && m->wait_ns == 0 && inside >= enough(m)) {
+        *ret_room_ns = SL_MAX(next, m->service_ns);
         return sl_fail(err, SL_EBUSY, "%d requests are under way and far more come than end",
                        inside);
+    }
     if (inside < m->slots || wait <= bound)
         return SL_OK;
     *ret_room_ns = wait - bound + next;
@@ -94,8 +144,7 @@ sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms, sl_er
     sl_status status;
 
     pthread_mutex_lock(&m->lock);
-    turn(m, now_ns);
-    m->ticks[m->tick % LOAD_TICKS].came++;
+    count_came(m, now_ns);
     status = judge(m, &room_ns, err);
     if (status == SL_OK)
         m->waiting++;
@@ -105,25 +154,23 @@ sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms, sl_er
     return status;
 }
 
-int64_t load_retry_ms(load_meter *m)
+void load_leave(load_meter *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->waiting--;
+    m->surplus = SL_MAX(m->surplus - 1, 0); /* what a limit refused is no load */
+    pthread_mutex_unlock(&m->lock);
+}
+
+int64_t load_refuse(load_meter *m)
 {
     int64_t ms;
 
     pthread_mutex_lock(&m->lock);
-    ms = retry_ms((double)m->waiting * next_ns(m));
+    m->waiting--;
+    ms = retry_ms(SL_MAX((double)m->waiting * next_ns(m), m->is_overloaded ? m->service_ns : 0));
     pthread_mutex_unlock(&m->lock);
     return ms;
-}
-
-void load_leave(load_meter *m)
-{
-    int *came;
-
-    pthread_mutex_lock(&m->lock);
-    m->waiting--;
-    came = &m->ticks[m->tick % LOAD_TICKS].came;
-    *came = SL_MAX(*came - 1, 0); /* what a limit refused is no load */
-    pthread_mutex_unlock(&m->lock);
 }
 
 static void mean_add(double *mean, double value)
@@ -146,10 +193,46 @@ void load_begin(load_meter *m, int64_t now_ns)
 void load_end(load_meter *m, int64_t now_ns, int64_t service_ns)
 {
     pthread_mutex_lock(&m->lock);
-    turn(m, now_ns);
-    m->ticks[m->tick % LOAD_TICKS].ended++;
     m->running--;
-    if (service_ns > 0)
-        mean_add(&m->service_ns, (double)service_ns);
+    count_ended(m, now_ns);
+    mean_add(&m->service_ns, (double)service_ns);
     pthread_mutex_unlock(&m->lock);
+}
+
+sl_status load_enter_idle(load_meter *m, sl_err *err)
+{
+    sl_status status = SL_OK;
+
+    pthread_mutex_lock(&m->lock);
+    if (m->idle >= m->queue_max)
+        status = sl_fail(err, SL_EBUSY, "the queue is full (%d requests)", m->queue_max);
+    else
+        m->idle++;
+    pthread_mutex_unlock(&m->lock);
+    return status;
+}
+
+void load_leave_idle(load_meter *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->idle--;
+    pthread_mutex_unlock(&m->lock);
+}
+
+void load_knee(load_meter *m, int knee)
+{
+    pthread_mutex_lock(&m->lock);
+    m->knee = knee;
+    pthread_mutex_unlock(&m->lock);
+}
+
+int load_shed(load_meter *m)
+{
+    int over;
+
+    pthread_mutex_lock(&m->lock);
+    over = m->sheds && m->wait_ns == 0 ? m->waiting + m->running - enough(m) : 0;
+    m->sheds = false;
+    pthread_mutex_unlock(&m->lock);
+    return SL_MAX(SL_MIN(over, m->waiting), 0);
 }

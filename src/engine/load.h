@@ -6,10 +6,12 @@
  * back.
  *
  * More sequences at once hardly make more tokens once the machine is busy, but each then takes
- * longer. So under overload, when in the last seconds far more requests came than ended, only half
- * of the slots are filled: those admitted are answered nearly as quickly as below it. Clients that
- * wait for their answers before they ask again never bring this about: no more of their requests
- * come than end, but for the first ones.
+ * longer. So under overload, when far more requests come than end, only as many are taken in as
+ * keep the machine busy (load_knee), and of those that wait already the ones beyond it are refused:
+ * those admitted are answered about as quickly as below overload. Two kinds of crowds never bring
+ * this about: clients that wait for their answers before they ask again, up to the slots, because
+ * no more of their requests come than end, but for the first ones; and a burst, however large,
+ * because it is over before it would count. What rests while there is other work is no load.
  *
  * Any thread may ask and tell. */
 #ifndef SL_ENGINE_LOAD_H
@@ -21,9 +23,6 @@
 
 #include "base/status.h"
 
-#define LOAD_TICKS   8
-#define LOAD_TICK_NS 500000000LL
-
 typedef struct load_meter {
     pthread_mutex_t lock;
     int slots;       /* requests computed at once */
@@ -33,10 +32,13 @@ typedef struct load_meter {
     double service_ns;     /* mean time of a request from its begin to its end; 0: not known */
     double interval_ns;    /* mean time between two begins while others waited; 0: not known */
     int64_t last_begin_ns; /* 0: nobody waited since */
-    struct {
-        int came, ended;
-    } ticks[LOAD_TICKS]; /* the last seconds, as a ring */
-    int64_t tick;        /* number of the present one */
+    int idle;              /* requests that rest while there are others */
+    int knee;              /* see load_knee; 0: not known */
+    double surplus;        /* requests that came beyond what ended; see load.c */
+    double level;          /* of the surplus; above it overload is looked for */
+    int64_t half_ns;       /* when the surplus passed half of level */
+    bool is_overloaded;
+    bool sheds; /* overload began, and load_shed was not asked since */
 } load_meter;
 
 /* slots, queue_max and wait_ns are the caller's to set, before the first request. */
@@ -47,12 +49,24 @@ void load_deinit(load_meter *m);
  * when there should be room. */
 SL_NODISCARD sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms,
                                   sl_err *err);
-/* When there should be room for one more. */
-int64_t load_retry_ms(load_meter *m);
-/* Gives back what load_enter took, of a request that did not begin. */
+/* Gives back what load_enter took, of a request that was not let on: it was no load. */
 void load_leave(load_meter *m);
+/* The same of one that is refused because its turn does not come; when there should be room. */
+int64_t load_refuse(load_meter *m);
 void load_begin(load_meter *m, int64_t now_ns);
-/* A request that began ended, after service_ns; 0: its time says nothing, it rested. */
+/* A request that began ended, service_ns after it began. */
 void load_end(load_meter *m, int64_t now_ns, int64_t service_ns);
+
+/* The same door for requests that rest while there are others: only their number is bounded, by
+ * queue_max of their own. */
+SL_NODISCARD sl_status load_enter_idle(load_meter *m, sl_err *err);
+void load_leave_idle(load_meter *m);
+
+/* Tells how many requests at once are enough: with more, each takes longer and hardly more are
+ * answered. */
+void load_knee(load_meter *m, int knee);
+/* How many of those that wait are to be refused, because overload began since this was asked last.
+ */
+int load_shed(load_meter *m);
 
 #endif

@@ -1,15 +1,16 @@
-/* overdue.c - requests that were let in and whose turn does not come: refused after a while, as
- * those that find the queue full are. */
+/* overdue.c - requests that were let in and whose turn does not come: refused after a while, or
+ * when overload begins, as those that find the queue full are. */
 #include "engine/engine_int.h"
 
 #include "base/os.h"
 
-/* Refuses a job that waited too long for its turn; takes its sequences, none of which ran, out of
- * the live list. */
-static void refuse_overdue(engine *e, job *j, int64_t now_ns)
+/* Refuses a job whose turn did not come; takes its sequences, none of which ran, out of the live
+ * list. */
+static void refuse(engine *e, job *j, const char *why)
 {
+    double waited_s = (double)(sl_clock_mono_ns() - j->submitted_ns) / 1e9;
     size_t kept = 0;
-    sl_err why = { 0 };
+    sl_err err = { 0 };
 
     for (size_t i = 0; i < e->live_count; i++) {
         seq *s = e->live[i];
@@ -20,25 +21,32 @@ static void refuse_overdue(engine *e, job *j, int64_t now_ns)
             tenant_leave(e, s->tenant);
     }
     e->live_count = kept;
-    j->req->quota.retry_after_ms = load_retry_ms(&e->load);
-    load_leave(&e->load);
-    (void)sl_fail(&why, SL_EBUSY,
-                  "Model '%s' is overloaded: the request waited %.1f s for its turn (engine."
-                  "deadline_ms)",
-                  e->name, (double)(now_ns - j->submitted_ns) / 1e9);
-    llm_refuse(j->req, j->sink, &why);
+    j->req->quota.retry_after_ms = load_refuse(&e->load);
+    (void)sl_fail(&err, SL_EBUSY, "Model '%s' is overloaded: the request waited %.1f s, %s",
+                  e->name, waited_s, why);
+    llm_refuse(j->req, j->sink, &err);
     job_destroy(e, j);
+}
+
+static bool is_waiting(const seq *s)
+{
+    return !s->job->started && s->job->done_count == 0 && !seq_is_background(s);
 }
 
 void drop_overdue(engine *e)
 {
-    int64_t now_ns = sl_clock_mono_ns();
+    int64_t since_ns = sl_clock_mono_ns() - (int64_t)e->o.deadline_ms * 1000000;
+    int shed = load_shed(&e->load);
 
+    /* Those whose turn would come last are in the back. */
     for (size_t i = e->live_count; i-- > 0; i = SL_MIN(i, e->live_count)) {
         job *j = e->live[i]->job;
 
-        if (!j->started && j->done_count == 0 && !seq_is_background(e->live[i]) &&
-            now_ns - j->submitted_ns > (int64_t)e->o.deadline_ms * 1000000)
-            refuse_overdue(e, j, now_ns);
+        if (!is_waiting(e->live[i]))
+            continue;
+        if (j->submitted_ns < since_ns)
+            refuse(e, j, "its turn did not come in time (engine.deadline_ms)");
+        else if (shed-- > 0)
+            refuse(e, j, "and far more come than end");
     }
 }
