@@ -80,10 +80,17 @@ static void leave(engine *e, const job *j)
 {
     int64_t now_ns = sl_clock_mono_ns();
 
-    if (is_background(j->req))
+    if (is_background(j->req)) {
         load_leave_idle(&e->load);
-    else
-        load_end(&e->load, now_ns, now_ns - j->started_ns);
+        return;
+    }
+    load_end(&e->load, now_ns, now_ns - j->started_ns);
+    if (e->dec && j->usage.prompt_tokens > 0) {
+        knee_add_request(&e->knee, (double)(j->usage.prompt_tokens - j->usage.cached_tokens),
+                         (double)j->usage.output_tokens);
+        e->knee.prompt_ns = e->prefill_ns;
+        load_knee(&e->load, knee_requests(&e->knee));
+    }
 }
 
 void seq_end(engine *e, size_t live_idx)

@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "engine/aside.h"
+#include "engine/knee.h"
 #include "engine/load.h"
+#include "engine/mean.h"
 #include "engine/engine.h"
 #include "engine/templates.h"
 
@@ -126,8 +128,7 @@ struct engine {
     double *served;               /* [SL_TENANTS_MAX] scratch */
     int64_t promoted_ns;          /* when somebody who waited long was let in last */
     double decode_ns, prefill_ns; /* a step of decodes; what a prompt token adds; 0: not known */
-    double single_ns;             /* a step of one decode; 0: not known */
-    double some_ns, some;         /* a step of several, and how many they were */
+    knee knee;                    /* of requests at once, for the load meter */
     int brief_tokens;             /* a prompt of so many is brief */
     bool only_background;         /* of the live sequences, so that steps are short */
     atomic_bool has_arrivals;     /* the inbox has what is not background */

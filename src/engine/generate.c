@@ -280,30 +280,8 @@ static void deliver_rows(engine *e)
 #define BRIEF_GAP_NS   50e6  /* a step with brief prompts may take so long: 20 tokens a second */
 #define BRIEF_NS       500e6 /* a prompt that is computed in less is brief */
 #define BACKGROUND_MIN 16    /* fewer prompt tokens take hardly less time than so many */
-#define KNEE           3.0
-#define KNEE_SOME      4
+#define SHARE          0.2
 #define LEAST_KNOWN    0.01 /* of a decode step: a prompt token cannot seem to take less */
-
-static void smooth(double *mean, double x)
-{
-    *mean = *mean == 0 ? x : *mean + 0.2 * (x - *mean);
-}
-
-/* How many sequences at once are enough: the time of a step is a part that is always the same, most
- * of it for reading the weights, and as much again for each sequence. Where a step takes KNEE times
- * one of a single decode, the first part is less than one KNEE-th, and more sequences make hardly
- * more tokens. */
-static void learn_knee(engine *e, int decodes, double ns)
-{
-    if (decodes == 1)
-        smooth(&e->single_ns, ns);
-    if (decodes < KNEE_SOME)
-        return;
-    smooth(&e->some_ns, ns);
-    smooth(&e->some, decodes);
-    if (e->single_ns > 0)
-        load_knee(&e->load, (int)(e->some * KNEE * e->single_ns / e->some_ns));
-}
 
 /* Learns from a step how long decodes take, and what each prompt token adds: next to nothing while
  * memory is the bound, more and more while a long prompt is computed. */
@@ -312,12 +290,13 @@ static void learn(engine *e, int decodes, int tokens, int64_t ns)
     double least = LEAST_KNOWN * e->decode_ns;
 
     if (tokens == decodes) {
-        smooth(&e->decode_ns, (double)ns);
-        learn_knee(e, decodes, (double)ns);
+        mean_add(&e->decode_ns, (double)ns, SHARE);
+        knee_add_step(&e->knee, decodes, (double)ns);
     } else if (decodes == 0) {
-        smooth(&e->prefill_ns, (double)ns / tokens);
+        mean_add(&e->prefill_ns, (double)ns / tokens, SHARE);
     } else if (e->decode_ns > 0) {
-        smooth(&e->prefill_ns, SL_MAX(((double)ns - e->decode_ns) / (tokens - decodes), least));
+        mean_add(&e->prefill_ns, SL_MAX(((double)ns - e->decode_ns) / (tokens - decodes), least),
+                 SHARE);
     }
 }
 
@@ -343,13 +322,17 @@ static void mixed_limits(engine *e)
 }
 
 /* Whoever comes while only background work is computed finds it ready to give up its step, and that
- * step short, so that little is computed twice. */
+ * step short, so that little is computed twice. Under overload now and then a step is of one
+ * decode, to measure what the knee must know. */
 static int plan(engine *e, int decodes)
 {
     sched_limits l = e->limits;
 
+    l.seqs_max = SL_MIN(l.seqs_max, load_running_max(&e->load, sl_clock_mono_ns()));
     if (e->only_background)
         l.step_tokens = SL_MIN(l.step_tokens, decodes + SL_MAX(l.mixed_prefill, BACKGROUND_MIN));
+    else if (knee_wants_single(&e->knee, decodes) && load_is_over(&e->load))
+        l.step_tokens = 1;
     return sched_plan(e->views, (int)e->live_count, e->pool->full.free_count, &l);
 }
 
@@ -379,7 +362,7 @@ void generate_round(engine *e)
         decodes += e->views[i].decoding && !e->views[i].idle;
     planned = plan(e, decodes);
     runs = apply_plan(e);
-    if (runs > 0 && compute(e, decodes, planned, runs))
+    if (runs > 0 && compute(e, SL_MIN(decodes, planned), planned, runs))
         deliver_rows(e);
     atomic_store_explicit(&e->running, runs, memory_order_relaxed);
     atomic_store_explicit(&e->waiting, (int)e->live_count - runs, memory_order_relaxed);

@@ -2,14 +2,16 @@
 #include "engine/load.h"
 
 #include "base/attr.h"
+#include "engine/mean.h"
 
 #define SHARE           (1.0 / 16)
 #define WAIT_NS_MIN     5e8 /* bursts this short are always welcome */
 #define WAIT_OF_SERVICE 0.5
-#define ENDED_WEIGHT    1.25  /* so many may come for each that ends */
-#define LEVEL_MIN       32    /* so many at once are no overload, however few the slots */
-#define BURST_NS        150e6 /* a burst is over in this time */
-#define ENOUGH_MIN      8     /* requests at once under overload, where there are twice the slots */
+#define ENDED_WEIGHT    1.25        /* so many may come for each that ends */
+#define LEVEL_MIN       32          /* so many at once are no overload, however few the slots */
+#define BURST_NS        250000000LL /* half of a burst comes in this time */
+#define HOLD_NS         (5 * BURST_NS / 2) /* the next half takes twice as long, and some end */
+#define ENOUGH_MIN      8 /* requests inside under overload, where there are as many slots */
 #define RETRY_MS_MIN    100
 #define RETRY_MS_MAX    60000
 
@@ -49,10 +51,11 @@ static int64_t retry_ms(double ns)
  * The surplus is a running sum of what came less ENDED_WEIGHT times what ended, never below 0
  * (a CUSUM, Page 1954). As long as nobody is refused it is at most the number of requests inside,
  * so that as many clients as there are slots, who wait for their answers, never bring it above the
- * first level, the number of slots. Overload is when it goes from half of the level to the level
- * in longer than a burst takes: the more come, the sooner, and ten times of what the machine can do
- * within half a second. A surplus that grows more quickly is a burst so far, and the level is
- * doubled: if they go on coming, the next half takes twice as long.
+ * first level, the number of slots. Overload is when it takes longer than a burst to go from half
+ * of the level to the level. A surplus that grows more quickly is a burst so far, and the level is
+ * doubled: if they go on coming, the next half takes twice as long, so that ten times of what the
+ * machine can do is known within a second. Meanwhile no more run than are enough: what then has not
+ * begun can be refused.
  *
  * Under overload the surplus is bounded, so that it sinks to 0, which is the end of overload, soon
  * after no more come than end. */
@@ -62,12 +65,20 @@ static double first_level(const load_meter *m)
     return SL_MAX(m->slots, LEVEL_MIN);
 }
 
-/* Requests inside under overload. */
+/* Requests inside under overload: up to half of the slots; the least while the knee is not known.
+ */
 static int enough(const load_meter *m)
 {
-    int most = (m->slots + 1) / 2, knee = m->knee > 0 ? m->knee : m->slots / 4;
+    int least = SL_MIN(ENOUGH_MIN, m->slots);
 
-    return SL_MIN(SL_MAX(knee, ENOUGH_MIN), most);
+    return SL_MAX(SL_MIN(m->knee, (m->slots + 1) / 2), least);
+}
+
+/* The surplus passed half of the level. */
+static void watch(load_meter *m, int64_t now_ns)
+{
+    m->half_ns = now_ns;
+    m->hold_until_ns = now_ns + HOLD_NS;
 }
 
 static void count_came(load_meter *m, int64_t now_ns)
@@ -82,15 +93,15 @@ static void count_came(load_meter *m, int64_t now_ns)
     if (m->level == 0)
         m->level = first_level(m);
     if (before <= m->level / 2 && m->surplus > m->level / 2)
-        m->half_ns = now_ns;
+        watch(m, now_ns);
     if (m->surplus <= m->level)
         return;
-    if ((double)(now_ns - m->half_ns) >= BURST_NS) {
+    if (now_ns - m->half_ns >= BURST_NS) {
         m->is_overloaded = m->sheds = true;
         m->surplus = most;
     } else {
         m->level *= 2;
-        m->half_ns = now_ns;
+        watch(m, now_ns);
     }
 }
 
@@ -173,11 +184,6 @@ int64_t load_refuse(load_meter *m)
     return ms;
 }
 
-static void mean_add(double *mean, double value)
-{
-    *mean = *mean > 0 ? *mean + (value - *mean) * SHARE : value;
-}
-
 void load_begin(load_meter *m, int64_t now_ns)
 {
     pthread_mutex_lock(&m->lock);
@@ -185,7 +191,7 @@ void load_begin(load_meter *m, int64_t now_ns)
     m->running++;
     /* The time since the last begin tells the drain rate only if this one could have begun then. */
     if (m->last_begin_ns)
-        mean_add(&m->interval_ns, (double)(now_ns - m->last_begin_ns));
+        mean_add(&m->interval_ns, (double)(now_ns - m->last_begin_ns), SHARE);
     m->last_begin_ns = m->waiting > 0 ? now_ns : 0;
     pthread_mutex_unlock(&m->lock);
 }
@@ -195,7 +201,7 @@ void load_end(load_meter *m, int64_t now_ns, int64_t service_ns)
     pthread_mutex_lock(&m->lock);
     m->running--;
     count_ended(m, now_ns);
-    mean_add(&m->service_ns, (double)service_ns);
+    mean_add(&m->service_ns, (double)service_ns, SHARE);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -224,6 +230,28 @@ void load_knee(load_meter *m, int knee)
     pthread_mutex_lock(&m->lock);
     m->knee = knee;
     pthread_mutex_unlock(&m->lock);
+}
+
+bool load_is_over(load_meter *m)
+{
+    bool is;
+
+    pthread_mutex_lock(&m->lock);
+    is = m->is_overloaded && m->wait_ns == 0;
+    pthread_mutex_unlock(&m->lock);
+    return is;
+}
+
+int load_running_max(load_meter *m, int64_t now_ns)
+{
+    bool holds;
+    int max;
+
+    pthread_mutex_lock(&m->lock);
+    holds = m->wait_ns == 0 && (m->is_overloaded || now_ns < m->hold_until_ns);
+    max = holds ? enough(m) : m->slots;
+    pthread_mutex_unlock(&m->lock);
+    return max;
 }
 
 int load_shed(load_meter *m)

@@ -6,12 +6,12 @@
  * back.
  *
  * More sequences at once hardly make more tokens once the machine is busy, but each then takes
- * longer. So under overload, when far more requests come than end, only as many are taken in as
- * keep the machine busy (load_knee), and of those that wait already the ones beyond it are refused:
- * those admitted are answered about as quickly as below overload. Two kinds of crowds never bring
- * this about: clients that wait for their answers before they ask again, up to the slots, because
- * no more of their requests come than end, but for the first ones; and a burst, however large,
- * because it is over before it would count. What rests while there is other work is no load.
+ * longer. So under overload, when far more requests come than end, only as many are let in as keep
+ * the machine busy (load_knee), and of those that wait already the others are refused: who is let
+ * in is answered about as quickly as below overload. Two kinds of crowds do not bring this about:
+ * as many clients as there are slots, who wait for their answers before they ask again, because no
+ * more of their requests come than end, but for the first ones; and a burst, because it is over
+ * before it counts. What rests while there is other work is no load.
  *
  * Any thread may ask and tell. */
 #ifndef SL_ENGINE_LOAD_H
@@ -37,6 +37,7 @@ typedef struct load_meter {
     double surplus;        /* requests that came beyond what ended; see load.c */
     double level;          /* of the surplus; above it overload is looked for */
     int64_t half_ns;       /* when the surplus passed half of level */
+    int64_t hold_until_ns; /* until then it may become overload: no more run than are enough */
     bool is_overloaded;
     bool sheds; /* overload began, and load_shed was not asked since */
 } load_meter;
@@ -65,6 +66,11 @@ void load_leave_idle(load_meter *m);
 /* Tells how many requests at once are enough: with more, each takes longer and hardly more are
  * answered. */
 void load_knee(load_meter *m, int knee);
+/* Whether there is overload. */
+bool load_is_over(load_meter *m);
+/* How many may run now: the slots, or what is enough, under overload and while a crowd may
+ * become it. Those that run already stay. */
+int load_running_max(load_meter *m, int64_t now_ns);
 /* How many of those that wait are to be refused, because overload began since this was asked last.
  */
 int load_shed(load_meter *m);

@@ -157,6 +157,7 @@ void sim_open(sim *s, const sim_options *o)
     s->w.params.vocab = SIM_VOCAB;
     kernels_init(&e->k, kernels_cpu());
     load_init(&e->load);
+    e->load.slots = o->seqs_max;
     e->load.queue_max = INT32_MAX;
     e->load.wait_ns = INT64_MAX;
     e->w = &s->w;
@@ -164,7 +165,8 @@ void sim_open(sim *s, const sim_options *o)
     e->vocab = vocabulary();
     e->o = (engine_options){ .context_max = SL_MIN(o->blocks * SL_KV_BLOCK_TOKENS, SIM_TOKENS),
                              .mixed_prefill = o->mixed_prefill,
-                             .spec_tokens = o->spec_tokens };
+                             .spec_tokens = o->spec_tokens,
+                             .deadline_ms = INT32_MAX };
     e->limits = (sched_limits){ .step_tokens = SL_MAX(o->step_tokens, o->seqs_max),
                                 .draft_tokens = 24,
                                 .seqs_max = o->seqs_max,
@@ -272,6 +274,13 @@ static void on_event(void *ctx, llm_request *req, const llm_event *ev)
         r->dones++;
         r->usage = ev->usage;
         r->ended = current->steps;
+        r->ended_ns = current->now_ns;
+        break;
+    case LLM_EV_ERROR:
+        assert_int_equal(ev->error.status, SL_EBUSY);
+        assert_int_equal(r->starts, 0);
+        assert_true(r->req.quota.retry_after_ms >= 100);
+        r->refused = true;
         break;
     default:
         fail_msg("event %d", ev->kind);
@@ -291,17 +300,31 @@ void sim_request_init(sim_request *r, const char *user)
     r->req.sampling.ignore_eos = true;
 }
 
+/* As engine.c's knock. */
+static bool is_let_in(sim *s, sim_request *r)
+{
+    sl_err err;
+
+    if (r->req.priority >= LLM_PRIORITY_IDLE)
+        return load_enter_idle(&s->e.load, &err) == SL_OK;
+    return load_enter(&s->e.load, s->now_ns, &r->req.quota.retry_after_ms, &err) == SL_OK;
+}
+
 /* As engine.c's admit. */
-void sim_submit(sim *s, sim_request *r)
+bool sim_submit(sim *s, sim_request *r)
 {
     engine *e = &s->e;
     sl_err err;
     job *j;
 
+    r->refused = !is_let_in(s, r);
+    if (r->refused)
+        return false;
     r->prompt.ids = r->ids;
     r->req.prompts = &r->prompt;
     r->req.prompt_count = 1;
     r->arrived = s->steps;
+    r->arrived_ns = s->now_ns;
     assert_int_equal(job_create(e, &r->req, (llm_sink){ on_event, r }, &j, &err), SL_OK);
     for (int i = 0; i < j->seq_count; i++) {
         seq *q = &j->seqs[i];
@@ -311,7 +334,7 @@ void sim_submit(sim *s, sim_request *r)
         q->tenant = tenant_enter(e, r->user);
         q->kv.root = q->kv.tail = r->req.no_prefix_cache ? 0 : kv_pool_root(e->pool, r->user);
     }
-    assert_int_equal(load_enter(&e->load, 0, &(int64_t){ 0 }, NULL), SL_OK);
+    return true;
 }
 
 /* Whose turn comes first: background only when there is nothing else. */
@@ -332,6 +355,7 @@ void sim_step(sim *s)
             emit_finish(e->live[i], LLM_FINISH_CANCELLED, NULL, -1);
             seq_end(e, i);
         }
+    drop_overdue(e);
     if (e->live_count == 0)
         return;
     s->steps++;

@@ -35,6 +35,8 @@ typedef struct sim_request {
     int told_ids; /* times that its ids came */
     llm_usage usage;
     long arrived, began, ended; /* steps; 0: not yet */
+    int64_t arrived_ns, ended_ns;
+    bool refused;
 } sim_request;
 
 typedef struct sim {
@@ -56,8 +58,10 @@ void sim_close(sim *s);
 
 /* A request with neutral settings for user. */
 void sim_request_init(sim_request *r, const char *user);
-void sim_submit(sim *s, sim_request *r);
-/* One turn of the engine's loop: drops what was cancelled, then a round. */
+/* False when the load meter refuses it; it is not touched then, but for `refused`. */
+bool sim_submit(sim *s, sim_request *r);
+/* One turn of the engine's loop: drops what was cancelled and what is to be refused, then a round.
+ */
 void sim_step(sim *s);
 /* The pool's invariants against the live sequences. */
 void sim_check(const sim *s);

@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "base/attr.h"
 #include "engine/load.h"
 
 #define MS 1000000LL
@@ -56,7 +57,7 @@ static void run_100_ms(machine *x)
         x->first++;
         x->count--;
     }
-    while (m->waiting > 0 && x->count < m->slots) {
+    while (m->waiting > 0 && x->count < load_running_max(m, x->now)) {
         load_begin(m, x->now);
         x->began[(x->first + x->count++) % 64] = x->now;
     }
@@ -75,25 +76,37 @@ static void offer(machine *x, int count)
     }
 }
 
-/* Ten times of what the machine can do: it stays busy, half of the slots are filled, and nobody
- * waits much longer than that takes. */
+/* Refuses of those that wait as many as overload asks for; returns how many. */
+static int shed(machine *x)
+{
+    int count = load_shed(x->m);
+
+    for (int i = 0; i < count; i++)
+        assert_true(load_refuse(x->m) >= 100);
+    return count;
+}
+
+/* Ten times of what the machine can do: within half a second those that wait are refused, from then
+ * on it is just busy, and nobody waits much longer than that takes. */
 static void test_overload(void **state)
 {
     load_meter m = make(40, 512, 0);
     machine x = { .m = &m, .now = 1 };
     int idle = 0;
 
+    load_knee(&m, 15);
     for (int i = 0; i < 600; i++) {
         offer(&x, 10);
+        shed(&x);
         run_100_ms(&x);
         idle += x.count == 0;
         if (i == 300)
             x.longest_ns = 0;
         if (i > 300)
-            assert_in_range(m.waiting + m.running, 19, 21);
+            assert_in_range(m.waiting + m.running, 14, 15);
     }
     assert_int_equal(idle, 0);
-    assert_in_range(x.longest_ns, 1500 * MS, 2300 * MS);
+    assert_in_range(x.longest_ns, 1300 * MS, 1600 * MS);
     /* When it is over, all slots serve again. */
     for (int i = 0; i < 60; i++)
         run_100_ms(&x);
@@ -103,7 +116,125 @@ static void test_overload(void **state)
     load_deinit(&m);
 }
 
-/* A crowd that ends makes no room for ten times of what the machine can do. */
+/* Of those that wait, the ones beyond what keeps the machine busy are refused, once. What began
+ * goes on, however many they are. */
+static void test_shed(void **state)
+{
+    for (int begun = 5; begun <= 25; begun += 10) {
+        load_meter m = make(40, 512, 0);
+        machine x = { .m = &m, .now = 1 };
+
+        load_knee(&m, 15);
+        for (int i = 0; i < 41; i++) {
+            assert_int_equal(load_shed(&m), 0);
+            x.now += 15 * MS;
+            offer(&x, 1);
+            if (i < begun)
+                load_begin(&m, x.now);
+        }
+        assert_int_equal(x.refused, 1); /* the last, which began it */
+        assert_int_equal(shed(&x), 40 - SL_MAX(begun, 15));
+        assert_int_equal(m.running, begun);
+        assert_int_equal(load_shed(&m), 0);
+        offer(&x, 1);
+        assert_int_equal(x.refused, 2);
+        load_deinit(&m);
+    }
+}
+
+/* What the knee says is enough, within bounds. */
+static void test_enough(void **state)
+{
+    const struct {
+        int slots, knee, inside;
+    } cases[] = { { 64, 0, 8 },   { 64, 20, 20 }, { 64, 3, 8 },
+                  { 64, 99, 32 }, { 8, 0, 8 },    { 4, 99, 4 } };
+
+    for (size_t c = 0; c < SL_COUNT_OF(cases); c++) {
+        load_meter m = make(cases[c].slots, 512, 0);
+        machine x = { .m = &m, .now = 1 };
+
+        load_knee(&m, cases[c].knee);
+        for (int i = 0; i < 80; i++) {
+            x.now += 15 * MS;
+            offer(&x, 1);
+        }
+        shed(&x);
+        assert_int_equal(m.waiting, cases[c].inside);
+        load_deinit(&m);
+    }
+}
+
+/* A crowd that comes at one moment is a burst, however large, and is let in; so is who comes later,
+ * as long as no more come than end. */
+static void test_burst(void **state)
+{
+    load_meter m = make(40, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+
+    for (int i = 0; i < 200; i++) {
+        x.now += MS / 2;
+        offer(&x, 1);
+    }
+    assert_int_equal(x.refused, 0);
+    for (int i = 0; i < 40; i++) {
+        run_100_ms(&x);
+        assert_int_equal(load_shed(&m), 0);
+        assert_false(m.is_overloaded);
+        if (i % 2)
+            offer(&x, 1);
+    }
+    load_deinit(&m);
+}
+
+/* While a crowd may become overload, and under it, no more run than are enough. */
+static void test_running_max(void **state)
+{
+    load_meter m = make(40, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+
+    load_knee(&m, 15);
+    for (int i = 0; i < 20; i++)
+        offer(&x, 1);
+    assert_int_equal(load_running_max(&m, x.now), 40);
+    offer(&x, 10);
+    assert_int_equal(load_running_max(&m, x.now), 15);
+    assert_int_equal(load_running_max(&m, x.now + 625 * MS), 40);
+    for (int i = 0; i < 20; i++) {
+        x.now += 100 * MS;
+        offer(&x, 10);
+    }
+    assert_int_equal(load_running_max(&m, x.now + 1000000 * MS), 15);
+    m.wait_ns = 1000 * MS;
+    assert_int_equal(load_running_max(&m, x.now), 40);
+    load_deinit(&m);
+}
+
+/* The end of overload: soon after requests come no faster than they end. */
+static void test_recovery(void **state)
+{
+    load_meter m = make(40, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+    int ticks = 0;
+
+    for (int i = 0; i < 100; i++) {
+        offer(&x, 10);
+        shed(&x);
+        run_100_ms(&x);
+    }
+    assert_true(m.is_overloaded);
+    for (; m.is_overloaded; ticks++) {
+        offer(&x, ticks % 10 != 0);
+        run_100_ms(&x);
+    }
+    assert_in_range(ticks, 5, 30);
+    x.refused = 0;
+    offer(&x, 25);
+    assert_int_equal(x.refused, 0);
+    load_deinit(&m);
+}
+
+/* A crowd that ended makes no room for ten times of what the machine can do. */
 static void test_crowd_after_crowd(void **state)
 {
     load_meter m = make(40, 512, 0);
@@ -116,13 +247,14 @@ static void test_crowd_after_crowd(void **state)
     offer(&x, 38);
     for (int i = 0; i < 38; i++)
         run_100_ms(&x);
-    x.refused = 0;
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 20; i++) {
         offer(&x, 10);
+        shed(&x);
         run_100_ms(&x);
-        assert_in_range(m.waiting + m.running, 0, 48);
+        assert_in_range(m.waiting + m.running, 0, 90);
+        assert_true(i < 10 || m.is_overloaded);
     }
-    assert_in_range(x.refused, 40, 60);
+    assert_in_range(m.waiting + m.running, 7, 8);
     load_deinit(&m);
 }
 
@@ -171,15 +303,32 @@ static void test_bound(void **state)
     load_deinit(&m);
 }
 
+/* What rests while there is other work is counted apart. */
+static void test_idle(void **state)
+{
+    load_meter m = make(4, 3, 0);
+    int64_t retry = 0;
+    sl_err err;
+
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(load_enter_idle(&m, &err), SL_OK);
+    assert_int_equal(load_enter_idle(&m, &err), SL_EBUSY);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(load_enter(&m, 1, &retry, &err), SL_OK);
+    load_leave_idle(&m);
+    assert_int_equal(load_enter_idle(&m, &err), SL_OK);
+    load_deinit(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue),
-        cmocka_unit_test(test_overload),
-        cmocka_unit_test(test_crowd_after_crowd),
-        cmocka_unit_test(test_closed_loop),
-        cmocka_unit_test(test_calm),
-        cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_queue),       cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_shed),        cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_burst),       cmocka_unit_test(test_running_max),
+        cmocka_unit_test(test_recovery),    cmocka_unit_test(test_crowd_after_crowd),
+        cmocka_unit_test(test_closed_loop), cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_bound),       cmocka_unit_test(test_idle),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
