@@ -84,7 +84,7 @@ static void leave(engine *e, const job *j)
         load_leave_idle(&e->load);
         return;
     }
-    load_end(&e->load, now_ns, now_ns - j->started_ns);
+    load_end(&e->load, load_caller_of(j->req), now_ns, now_ns - j->started_ns);
     if (e->dec && j->usage.prompt_tokens > 0) {
         knee_add_request(&e->knee, (double)(j->usage.prompt_tokens - j->usage.cached_tokens),
                          (double)j->usage.output_tokens);
@@ -139,7 +139,8 @@ static sl_status knock(engine *e, llm_request *req, sl_err *err)
 {
     if (is_background(req))
         return load_enter_idle(&e->load, err);
-    return load_enter(&e->load, sl_clock_mono_ns(), &req->quota.retry_after_ms, err);
+    return load_enter(&e->load, load_caller_of(req), sl_clock_mono_ns(), &req->quota.retry_after_ms,
+                      err);
 }
 
 static void turn_away(engine *e, const llm_request *req)
@@ -147,7 +148,7 @@ static void turn_away(engine *e, const llm_request *req)
     if (is_background(req))
         load_leave_idle(&e->load);
     else
-        load_leave(&e->load);
+        load_leave(&e->load, load_caller_of(req));
 }
 
 static void admit(engine *e, job *j)

@@ -157,6 +157,12 @@ static inline bool is_background(const llm_request *req)
     return req->priority >= LLM_PRIORITY_IDLE;
 }
 
+/* Who asks, for the load meter. */
+static inline unsigned load_caller_of(const llm_request *req)
+{
+    return load_caller(req->caller ? req->caller->id : "");
+}
+
 static inline bool seq_is_background(const seq *s)
 {
     return is_background(s->job->req);
@@ -218,6 +224,7 @@ void emit_prompt_token(seq *s, int32_t id, float logprob, int32_t rank, const ll
 void emit_finish(seq *s, llm_finish finish, const char *stop, int32_t stop_token);
 
 /* views.c: the scheduler's view of the live sequences; orders them. */
+void order_live(engine *e); /* the live sequences in the order of their turns */
 void fill_views(engine *e);
 /* Tells the guesser how many of its guesses were right. */
 void guess_result(seq *s, int guessed, int right);

@@ -128,16 +128,47 @@ static void count_ended(load_meter *m, int64_t now_ns)
 
 /* ---- the door -------------------------------------------------------------------------------- */
 
-/* SL_OK, or why not and until when, in nanoseconds. */
-static sl_status judge(const load_meter *m, double *ret_room_ns, sl_err *err)
+unsigned load_caller(const char *id)
 {
-    double next = next_ns(m), wait = (double)m->waiting * next, bound = bound_ns(m);
+    uint32_t hash = 2166136261; /* FNV-1a */
+
+    for (; *id; id++)
+        hash = (hash ^ (unsigned char)*id) * 16777619;
+    return (hash ^ hash >> 16) % LOAD_CALLERS;
+}
+
+static void add(load_meter *m, unsigned caller)
+{
+    m->waiting++;
+    m->callers += m->of[caller]++ == 0;
+}
+
+static void take_off(load_meter *m, unsigned caller)
+{
+    m->callers -= --m->of[caller] == 0;
+}
+
+/* Requests inside under overload that this caller must find fewer of: who has less than his share
+ * may go half beyond what is enough. */
+static int enough_for(const load_meter *m, unsigned caller)
+{
+    int all = enough(m), callers = m->callers + (m->of[caller] == 0);
+
+    return m->of[caller] < SL_MAX(all / callers, 1) ? all + all / 2 : all;
+}
+
+/* SL_OK, or why not and until when, in nanoseconds. */
+static sl_status judge(const load_meter *m, unsigned caller, double *ret_room_ns, sl_err *err)
+{
+    /* The scheduler gives callers their turns alike. */
+    int ahead = SL_MIN(m->waiting, m->of[caller] * SL_MAX(m->callers, 1));
+    double next = next_ns(m), wait = ahead * next, bound = bound_ns(m);
     int inside = m->waiting + m->running;
 
     *ret_room_ns = next;
     if (inside >= m->queue_max)
         return sl_fail(err, SL_EBUSY, "the queue is full (%d requests)", m->queue_max);
-    if (m->is_overloaded && m->wait_ns == 0 && inside >= enough(m)) {
+    if (m->is_overloaded && m->wait_ns == 0 && inside >= enough_for(m, caller)) {
         *ret_room_ns = SL_MAX(next, m->service_ns);
         return sl_fail(err, SL_EBUSY, "%d requests are under way and far more come than end",
                        inside);
@@ -145,40 +176,42 @@ static sl_status judge(const load_meter *m, double *ret_room_ns, sl_err *err)
     if (inside < m->slots || wait <= bound)
         return SL_OK;
     *ret_room_ns = wait - bound + next;
-    return sl_fail(err, SL_EBUSY, "%d requests wait already, for about %.1f s", m->waiting,
-                   wait / 1e9);
+    return sl_fail(err, SL_EBUSY, "%d requests wait already, for about %.1f s", ahead, wait / 1e9);
 }
 
-sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms, sl_err *err)
+sl_status load_enter(load_meter *m, unsigned caller, int64_t now_ns, int64_t *ret_retry_ms,
+                     sl_err *err)
 {
     double room_ns = 0;
     sl_status status;
 
     pthread_mutex_lock(&m->lock);
     count_came(m, now_ns);
-    status = judge(m, &room_ns, err);
+    status = judge(m, caller, &room_ns, err);
     if (status == SL_OK)
-        m->waiting++;
+        add(m, caller);
     else
         *ret_retry_ms = retry_ms(room_ns);
     pthread_mutex_unlock(&m->lock);
     return status;
 }
 
-void load_leave(load_meter *m)
+void load_leave(load_meter *m, unsigned caller)
 {
     pthread_mutex_lock(&m->lock);
     m->waiting--;
+    take_off(m, caller);
     m->surplus = SL_MAX(m->surplus - 1, 0); /* what a limit refused is no load */
     pthread_mutex_unlock(&m->lock);
 }
 
-int64_t load_refuse(load_meter *m)
+int64_t load_refuse(load_meter *m, unsigned caller)
 {
     int64_t ms;
 
     pthread_mutex_lock(&m->lock);
     m->waiting--;
+    take_off(m, caller);
     ms = retry_ms(SL_MAX((double)m->waiting * next_ns(m), m->is_overloaded ? m->service_ns : 0));
     pthread_mutex_unlock(&m->lock);
     return ms;
@@ -196,10 +229,11 @@ void load_begin(load_meter *m, int64_t now_ns)
     pthread_mutex_unlock(&m->lock);
 }
 
-void load_end(load_meter *m, int64_t now_ns, int64_t service_ns)
+void load_end(load_meter *m, unsigned caller, int64_t now_ns, int64_t service_ns)
 {
     pthread_mutex_lock(&m->lock);
     m->running--;
+    take_off(m, caller);
     count_ended(m, now_ns);
     mean_add(&m->service_ns, (double)service_ns, SHARE);
     pthread_mutex_unlock(&m->lock);

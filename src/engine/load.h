@@ -13,6 +13,9 @@
  * more of their requests come than end, but for the first ones; and a burst, because it is over
  * before it counts. What rests while there is other work is no load.
  *
+ * Callers are treated alike: who has less than his share inside is not refused because of others,
+ * as the scheduler lets him go before them.
+ *
  * Any thread may ask and tell. */
 #ifndef SL_ENGINE_LOAD_H
 #define SL_ENGINE_LOAD_H
@@ -23,12 +26,16 @@
 
 #include "base/status.h"
 
+#define LOAD_CALLERS 256 /* told apart; more share places */
+
 typedef struct load_meter {
     pthread_mutex_t lock;
     int slots;       /* requests computed at once */
     int queue_max;   /* requests waiting or running */
     int64_t wait_ns; /* bound on the expected wait; 0: by the measured service time */
     int waiting, running;
+    int of[LOAD_CALLERS];  /* of those, each caller's */
+    int callers;           /* who have any */
     double service_ns;     /* mean time of a request from its begin to its end; 0: not known */
     double interval_ns;    /* mean time between two begins while others waited; 0: not known */
     int64_t last_begin_ns; /* 0: nobody waited since */
@@ -46,17 +53,20 @@ typedef struct load_meter {
 void load_init(load_meter *m);
 void load_deinit(load_meter *m);
 
-/* Takes a request in. SL_EBUSY: the queue is full, or the wait would be too long; *ret_retry_ms is
- * when there should be room. */
-SL_NODISCARD sl_status load_enter(load_meter *m, int64_t now_ns, int64_t *ret_retry_ms,
-                                  sl_err *err);
+/* The number that stands for a caller, below LOAD_CALLERS. */
+unsigned load_caller(const char *id);
+
+/* Takes a request of a caller in. SL_EBUSY: the queue is full, or the wait would be too long;
+ * *ret_retry_ms is when there should be room. */
+SL_NODISCARD sl_status load_enter(load_meter *m, unsigned caller, int64_t now_ns,
+                                  int64_t *ret_retry_ms, sl_err *err);
 /* Gives back what load_enter took, of a request that was not let on: it was no load. */
-void load_leave(load_meter *m);
+void load_leave(load_meter *m, unsigned caller);
 /* The same of one that is refused because its turn does not come; when there should be room. */
-int64_t load_refuse(load_meter *m);
+int64_t load_refuse(load_meter *m, unsigned caller);
 void load_begin(load_meter *m, int64_t now_ns);
 /* A request that began ended, service_ns after it began. */
-void load_end(load_meter *m, int64_t now_ns, int64_t service_ns);
+void load_end(load_meter *m, unsigned caller, int64_t now_ns, int64_t service_ns);
 
 /* The same door for requests that rest while there are others: only their number is bounded, by
  * queue_max of their own. */

@@ -21,7 +21,7 @@ static void refuse(engine *e, job *j, const char *why)
             tenant_leave(e, s->tenant);
     }
     e->live_count = kept;
-    j->req->quota.retry_after_ms = load_refuse(&e->load);
+    j->req->quota.retry_after_ms = load_refuse(&e->load, load_caller_of(j->req));
     (void)sl_fail(&err, SL_EBUSY, "Model '%s' is overloaded: the request waited %.1f s, %s",
                   e->name, waited_s, why);
     llm_refuse(j->req, j->sink, &err);
@@ -38,7 +38,8 @@ void drop_overdue(engine *e)
     int64_t since_ns = sl_clock_mono_ns() - (int64_t)e->o.deadline_ms * 1000000;
     int shed = load_shed(&e->load);
 
-    /* Those whose turn would come last are in the back. */
+    if (shed > 0)
+        order_live(e); /* in the back are those whose turn would come last */
     for (size_t i = e->live_count; i-- > 0; i = SL_MIN(i, e->live_count)) {
         job *j = e->live[i]->job;
 

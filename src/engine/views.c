@@ -108,7 +108,7 @@ static void order_waits(engine *e, size_t waits, bool by_priority)
 
 /* Sorts the live sequences: holders of blocks stay in front, in the order in which they began; then
  * those that wait. */
-static void order_live(engine *e)
+void order_live(engine *e)
 {
     size_t holders = 0, waits = 0;
     bool by_priority = false;

@@ -307,7 +307,8 @@ static bool is_let_in(sim *s, sim_request *r)
 
     if (r->req.priority >= LLM_PRIORITY_IDLE)
         return load_enter_idle(&s->e.load, &err) == SL_OK;
-    return load_enter(&s->e.load, s->now_ns, &r->req.quota.retry_after_ms, &err) == SL_OK;
+    return load_enter(&s->e.load, load_caller_of(&r->req), s->now_ns, &r->req.quota.retry_after_ms,
+                      &err) == SL_OK;
 }
 
 /* As engine.c's admit. */

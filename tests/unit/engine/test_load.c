@@ -28,11 +28,11 @@ static void test_queue(void **state)
     sl_err err;
 
     for (int i = 0; i < 3; i++)
-        assert_int_equal(load_enter(&m, 1, &retry, &err), SL_OK);
-    assert_int_equal(load_enter(&m, 1, &retry, &err), SL_EBUSY);
+        assert_int_equal(load_enter(&m, 0, 1, &retry, &err), SL_OK);
+    assert_int_equal(load_enter(&m, 0, 1, &retry, &err), SL_EBUSY);
     assert_true(retry >= 100);
-    load_leave(&m);
-    assert_int_equal(load_enter(&m, 1, &retry, &err), SL_OK);
+    load_leave(&m, 0);
+    assert_int_equal(load_enter(&m, 0, 1, &retry, &err), SL_OK);
     load_deinit(&m);
 }
 
@@ -53,7 +53,7 @@ static void run_100_ms(machine *x)
         int64_t service = x->now - x->began[x->first % 64];
 
         x->longest_ns = service > x->longest_ns ? service : x->longest_ns;
-        load_end(m, x->now, service);
+        load_end(m, 0, x->now, service);
         x->first++;
         x->count--;
     }
@@ -69,7 +69,7 @@ static void offer(machine *x, int count)
         int64_t retry = 0;
         sl_err err;
 
-        if (load_enter(x->m, x->now, &retry, &err) != SL_OK) {
+        if (load_enter(x->m, 0, x->now, &retry, &err) != SL_OK) {
             assert_true(retry >= 100);
             x->refused++;
         }
@@ -82,7 +82,7 @@ static int shed(machine *x)
     int count = load_shed(x->m);
 
     for (int i = 0; i < count; i++)
-        assert_true(load_refuse(x->m) >= 100);
+        assert_true(load_refuse(x->m, 0) >= 100);
     return count;
 }
 
@@ -303,6 +303,39 @@ static void test_bound(void **state)
     load_deinit(&m);
 }
 
+/* Who has less than his share inside is let in where one who has more is refused. */
+static void test_callers(void **state)
+{
+    load_meter m = make(64, 512, 0);
+    machine x = { .m = &m, .now = 1 };
+    unsigned other = load_caller("key-b");
+    int64_t retry = 0;
+    sl_err err;
+
+    assert_in_range(other, 1, LOAD_CALLERS - 1);
+    load_knee(&m, 16);
+    for (int i = 0; i < 80; i++) {
+        x.now += 15 * MS;
+        offer(&x, 1);
+    }
+    shed(&x);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(load_enter(&m, other, x.now, &retry, &err), SL_OK);
+    assert_int_equal(load_enter(&m, other, x.now, &retry, &err), SL_EBUSY);
+    assert_int_equal(m.callers, 2);
+    /* As long as both have their share, one of the first who leaves makes no room for another. */
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(load_enter(&m, 0, x.now, &retry, &err), SL_EBUSY);
+        assert_true(load_refuse(&m, 0) >= 100);
+    }
+    load_refuse(&m, 0);
+    assert_int_equal(load_enter(&m, 0, x.now, &retry, &err), SL_OK);
+    for (int i = 0; i < 8; i++)
+        load_refuse(&m, other);
+    assert_int_equal(m.callers, 1);
+    load_deinit(&m);
+}
+
 /* What rests while there is other work is counted apart. */
 static void test_idle(void **state)
 {
@@ -314,7 +347,7 @@ static void test_idle(void **state)
         assert_int_equal(load_enter_idle(&m, &err), SL_OK);
     assert_int_equal(load_enter_idle(&m, &err), SL_EBUSY);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(load_enter(&m, 1, &retry, &err), SL_OK);
+        assert_int_equal(load_enter(&m, 0, 1, &retry, &err), SL_OK);
     load_leave_idle(&m);
     assert_int_equal(load_enter_idle(&m, &err), SL_OK);
     load_deinit(&m);
@@ -328,7 +361,8 @@ int main(void)
         cmocka_unit_test(test_burst),       cmocka_unit_test(test_running_max),
         cmocka_unit_test(test_recovery),    cmocka_unit_test(test_crowd_after_crowd),
         cmocka_unit_test(test_closed_loop), cmocka_unit_test(test_calm),
-        cmocka_unit_test(test_bound),       cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_bound),       cmocka_unit_test(test_callers),
+        cmocka_unit_test(test_idle),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
