@@ -160,8 +160,8 @@ static int enough_for(const load_meter *m, unsigned caller)
 /* SL_OK, or why not and until when, in nanoseconds. */
 static sl_status judge(const load_meter *m, unsigned caller, double *ret_room_ns, sl_err *err)
 {
-    /* The scheduler gives callers their turns alike. */
-    int ahead = SL_MIN(m->waiting, m->of[caller] * SL_MAX(m->callers, 1));
+    /* The scheduler gives callers their turns alike: of each no more go before his. */
+    int ahead = SL_MIN(m->waiting, (m->of[caller] + 1) * SL_MAX(m->callers, 1));
     double next = next_ns(m), wait = ahead * next, bound = bound_ns(m);
     int inside = m->waiting + m->running;
 

@@ -336,6 +336,27 @@ static void test_callers(void **state)
     load_deinit(&m);
 }
 
+/* Four run for ten seconds each, and three wait, of one caller or of three: another caller waits
+ * for one of them, or for all. */
+static void test_wait_among_callers(void **state)
+{
+    for (int alike = 0; alike <= 1; alike++) {
+        load_meter m = make(4, 512, 0);
+        int64_t retry = 0;
+        sl_err err;
+
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(load_enter(&m, 0, MS, &retry, &err), SL_OK);
+            load_begin(&m, MS);
+        }
+        m.service_ns = 10e9;
+        for (unsigned i = 0; i < 3; i++)
+            assert_int_equal(load_enter(&m, alike ? 0 : i + 1, MS, &retry, &err), SL_OK);
+        assert_int_equal(load_enter(&m, 9, MS, &retry, &err), alike ? SL_OK : SL_EBUSY);
+        load_deinit(&m);
+    }
+}
+
 /* What rests while there is other work is counted apart. */
 static void test_idle(void **state)
 {
@@ -356,12 +377,19 @@ static void test_idle(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_queue),       cmocka_unit_test(test_overload),
-        cmocka_unit_test(test_shed),        cmocka_unit_test(test_enough),
-        cmocka_unit_test(test_burst),       cmocka_unit_test(test_running_max),
-        cmocka_unit_test(test_recovery),    cmocka_unit_test(test_crowd_after_crowd),
-        cmocka_unit_test(test_closed_loop), cmocka_unit_test(test_calm),
-        cmocka_unit_test(test_bound),       cmocka_unit_test(test_callers),
+        cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_overload),
+        cmocka_unit_test(test_shed),
+        cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_running_max),
+        cmocka_unit_test(test_recovery),
+        cmocka_unit_test(test_crowd_after_crowd),
+        cmocka_unit_test(test_closed_loop),
+        cmocka_unit_test(test_calm),
+        cmocka_unit_test(test_bound),
+        cmocka_unit_test(test_callers),
+        cmocka_unit_test(test_wait_among_callers),
         cmocka_unit_test(test_idle),
     };
 
