@@ -280,8 +280,8 @@ static void deliver_rows(engine *e)
 #define BRIEF_GAP_NS   50e6  /* a step with brief prompts may take so long: 20 tokens a second */
 #define BRIEF_NS       500e6 /* a prompt that is computed in less is brief */
 #define BACKGROUND_MIN 16    /* fewer prompt tokens take hardly less time than so many */
-#define SHARE          0.2
-#define LEAST_KNOWN    0.01 /* of a decode step: a prompt token cannot seem to take less */
+#define SHARE          0.2   /* of the newest step in a mean */
+#define LEAST_KNOWN    0.01  /* of a decode step: a prompt token cannot seem to take less */
 
 /* Learns from a step how long decodes take, and what each prompt token adds: next to nothing while
  * memory is the bound, more and more while a long prompt is computed. */
@@ -331,7 +331,7 @@ static int plan(engine *e, int decodes)
     l.seqs_max = SL_MIN(l.seqs_max, load_running_max(&e->load, sl_clock_mono_ns()));
     if (e->only_background)
         l.step_tokens = SL_MIN(l.step_tokens, decodes + SL_MAX(l.mixed_prefill, BACKGROUND_MIN));
-    else if (knee_wants_single(&e->knee, decodes) && load_is_over(&e->load))
+    else if (knee_wants_single(&e->knee, decodes) && load_is_overloaded(&e->load))
         l.step_tokens = 1;
     return sched_plan(e->views, (int)e->live_count, e->pool->full.free_count, &l);
 }

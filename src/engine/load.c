@@ -115,10 +115,16 @@ static void lower_level(load_meter *m, int64_t now_ns)
 
 static void count_ended(load_meter *m, int64_t now_ns)
 {
+    int inside = m->waiting + m->running;
+
     m->surplus = SL_MAX(m->surplus - ENDED_WEIGHT, 0);
-    if (m->is_overloaded && (m->surplus == 0 || m->waiting + m->running == 0)) {
+    if (inside == 0)
+        m->surplus = 0;
+    else if (!m->is_overloaded && m->surplus > inside)
+        mean_add(&m->surplus, inside, SHARE); /* who was refused is forgotten by and by */
+    if (m->is_overloaded && m->surplus == 0) {
         m->is_overloaded = m->sheds = false;
-        m->surplus = m->waiting + m->running;
+        m->surplus = inside;
         m->level = 0;
         m->half_ns = now_ns;
     }
@@ -266,7 +272,7 @@ void load_knee(load_meter *m, int knee)
     pthread_mutex_unlock(&m->lock);
 }
 
-bool load_is_over(load_meter *m)
+bool load_is_overloaded(load_meter *m)
 {
     bool is;
 

@@ -77,7 +77,7 @@ void load_leave_idle(load_meter *m);
  * answered. */
 void load_knee(load_meter *m, int knee);
 /* Whether there is overload. */
-bool load_is_over(load_meter *m);
+bool load_is_overloaded(load_meter *m);
 /* How many may run now: the slots, or what is enough, under overload and while a crowd may
  * become it. Those that run already stay. */
 int load_running_max(load_meter *m, int64_t now_ns);

@@ -187,6 +187,26 @@ static void test_burst(void **state)
     load_deinit(&m);
 }
 
+/* Of a burst most of which was refused, nothing is held against those who come later, whether all
+ * of it ended before or somebody is always under way. */
+static void test_refused_are_forgotten(void **state)
+{
+    for (int always = 0; always <= 1; always++) {
+        load_meter m = make(40, 60, 0);
+        machine x = { .m = &m, .now = 1 };
+
+        offer(&x, 318);
+        assert_int_equal(x.refused, 258);
+        for (int i = 0; i < 100; i++) {
+            run_100_ms(&x);
+            offer(&x, always && m.waiting + m.running < 3);
+        }
+        offer(&x, 120);
+        assert_false(m.is_overloaded);
+        load_deinit(&m);
+    }
+}
+
 /* While a crowd may become overload, and under it, no more run than are enough. */
 static void test_running_max(void **state)
 {
@@ -382,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_shed),
         cmocka_unit_test(test_enough),
         cmocka_unit_test(test_burst),
+        cmocka_unit_test(test_refused_are_forgotten),
         cmocka_unit_test(test_running_max),
         cmocka_unit_test(test_recovery),
         cmocka_unit_test(test_crowd_after_crowd),
