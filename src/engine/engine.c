@@ -87,8 +87,7 @@ static void leave(engine *e, const job *j)
     load_end(&e->load, load_caller_of(j->req), now_ns, now_ns - j->started_ns);
     if (e->dec && j->usage.prompt_tokens > 0) {
         knee_add_request(&e->knee, (double)(j->usage.prompt_tokens - j->usage.cached_tokens),
-                         (double)j->usage.output_tokens);
-        e->knee.prompt_ns = e->prefill_ns;
+                         (double)j->usage.output_tokens, e->prefill_ns);
         load_knee(&e->load, knee_requests(&e->knee));
     }
 }

@@ -4,7 +4,7 @@
 #include "base/attr.h"
 #include "engine/mean.h"
 
-#define STEP_SHARE    0.2
+#define STEP_SHARE    (1.0 / 16)
 #define FALL_SHARE    0.5 /* what disturbs a step makes it longer: short ones tell more */
 #define RISE_SHARE    0.1
 #define REQUEST_SHARE (1.0 / 16)
@@ -31,10 +31,11 @@ void knee_add_step(knee *k, int decodes, double ns)
     mean_add(&k->some, decodes, STEP_SHARE);
 }
 
-void knee_add_request(knee *k, double prompt, double output)
+void knee_add_request(knee *k, double prompt, double output, double prompt_ns)
 {
     mean_add(&k->prompt, prompt, REQUEST_SHARE);
     mean_add(&k->output, output, REQUEST_SHARE);
+    mean_add(&k->prompt_ns, prompt_ns, REQUEST_SHARE);
 }
 
 int knee_requests(const knee *k)

@@ -12,23 +12,24 @@
 
 #include <stdbool.h>
 
-#define KNEE_FIXED (1.0 / 6)
+#define KNEE_FIXED (1.0 / 5)
 
 /* Means; 0: not known. */
 typedef struct knee {
-    double single_ns;     /* a step of one decode */
-    int single_age;       /* steps of several since one was measured */
-    double some_ns, some; /* a step of several, and how many they were */
-    double prompt_ns;     /* what a token of a prompt adds to a step; the caller's */
-    double prompt, output;
+    double single_ns;      /* a step of one decode */
+    int single_age;        /* steps of several since one was measured */
+    double some_ns, some;  /* a step of several, and how many they were */
+    double prompt, output; /* tokens of a request */
+    double prompt_ns;      /* what a token of a prompt adds to a step */
 } knee;
 
 /* Whether the next step, which would have so many decodes, should have only one, to measure it. */
 bool knee_wants_single(const knee *k, int decodes);
 /* A step of nothing but decodes. */
 void knee_add_step(knee *k, int decodes, double ns);
-/* A request that ended: tokens of its prompt that had to be computed, and of its answers. */
-void knee_add_request(knee *k, double prompt, double output);
+/* A request that ended: tokens of its prompt that had to be computed, those of its answers, and
+ * what one of the former adds to a step. */
+void knee_add_request(knee *k, double prompt, double output, double prompt_ns);
 /* Requests at once, at least 1; 0: not known. */
 int knee_requests(const knee *k);
 

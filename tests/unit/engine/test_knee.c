@@ -14,13 +14,13 @@
 /* What a machine learns from steps of one decode and of `several`, and from requests. */
 static knee learned(int several, double prompt, double output)
 {
-    knee k = { .prompt_ns = PROMPT_NS };
+    knee k = { 0 };
 
     for (int i = 0; i < 50; i++) {
         knee_add_step(&k, 1, FIXED_NS + DECODE_NS);
         if (several > 0)
             knee_add_step(&k, several, FIXED_NS + several * DECODE_NS);
-        knee_add_request(&k, prompt, output);
+        knee_add_request(&k, prompt, output, PROMPT_NS);
     }
     return k;
 }
@@ -61,7 +61,7 @@ static void test_not_known(void **state)
 
     assert_int_equal(knee_requests(&k), 0);
     knee_add_step(&k, 8, FIXED_NS);
-    knee_add_request(&k, 10, 10);
+    knee_add_request(&k, 10, 10, PROMPT_NS);
     assert_int_equal(knee_requests(&k), 0);
     knee_add_step(&k, 1, FIXED_NS);
     assert_true(knee_requests(&k) > 0);
@@ -92,8 +92,8 @@ static void test_slower_machine(void **state)
     knee k = learned(16, 64, 64);
     int before = knee_requests(&k);
 
-    k.prompt_ns *= 2;
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 100; i++) {
+        knee_add_request(&k, 64, 64, 2 * PROMPT_NS);
         knee_add_step(&k, 1, 2 * (FIXED_NS + DECODE_NS));
         knee_add_step(&k, 16, 2 * (FIXED_NS + 16 * DECODE_NS));
     }
