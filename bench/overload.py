@@ -19,7 +19,7 @@ import time
 import machine
 
 CLIENTS = 64
-REST_S = 3  # between loads: nothing is under way, and what was learned of the one before may be wrong
+REST_S = 3  # between two loads
 
 
 def load(o, port, *args):
