@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/os.h"
@@ -131,11 +132,7 @@ static int64_t meter_enter(meter *m, meter_kind kind, const llm_limits *limits, 
 
 static size_t bucket_of(const char *name)
 {
-    uint64_t h = 0xcbf29ce484222325ULL;
-
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 0x100000001b3ULL;
-    return h % BUCKETS;
+    return sl_hash(SL_HASH_START, name, strlen(name)) % BUCKETS;
 }
 
 static void load_totals(limiter *l, subject *s)

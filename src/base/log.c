@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 
+#include "base/hash.h"
 #include "base/os.h"
 
 #define ROOMS_MAX       64
@@ -138,10 +139,8 @@ void log_set_repeats(int max)
 
 static repeat *repeat_of(sl_log_level level, const char *event)
 {
-    uint32_t h = 2166136261u;
+    uint32_t h = (uint32_t)sl_hash(SL_HASH_START, event, strlen(event));
 
-    for (const char *p = event; *p; p++)
-        h = (h ^ (unsigned char)*p) * 16777619u;
     for (uint32_t i = 0; i < REPEAT_PROBES; i++) {
         uint32_t at = (h + i) & (REPEAT_SLOTS - 1);
         const char *have = atomic_load_explicit(&repeats[at].event, memory_order_acquire);

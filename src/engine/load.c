@@ -1,7 +1,10 @@
 /* load.c - the load meter. Means are exponential ones, over about the last sixteen events. */
 #include "engine/load.h"
 
+#include <string.h>
+
 #include "base/attr.h"
+#include "base/hash.h"
 #include "engine/mean.h"
 
 #define SHARE           (1.0 / 16)
@@ -136,11 +139,7 @@ static void count_ended(load_meter *m, int64_t now_ns)
 
 unsigned load_caller(const char *id)
 {
-    uint32_t hash = 2166136261; /* FNV-1a */
-
-    for (; *id; id++)
-        hash = (hash ^ (unsigned char)*id) * 16777619;
-    return (hash ^ hash >> 16) % LOAD_CALLERS;
+    return sl_hash(SL_HASH_START, id, strlen(id)) % LOAD_CALLERS;
 }
 
 static void add(load_meter *m, unsigned caller)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "base/limits.h"
 
 #define ARENA_BYTES_MAX (256 * SL_MIB)
@@ -39,21 +40,10 @@ static void add_error(input *in, int64_t line, const char *code, const char *par
 
 /* ---- custom ids ----------------------------------------------------------------------------- */
 
-static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t len)
-{
-    const uint8_t *p = bytes;
-
-    for (size_t i = 0; i < len; i++)
-        h = (h ^ p[i]) * 0x100000001b3u; /* FNV-1a */
-    return h;
-}
-
-#define HASH_START 0xcbf29ce484222325u
-
 /* The place of an id in the table: its line's, or a free one. */
 static uint32_t *place_of(const input *in, const char *id)
 {
-    size_t at = hash_bytes(HASH_START, id, strlen(id)) & (in->table_size - 1);
+    size_t at = sl_hash(SL_HASH_START, id, strlen(id)) & (in->table_size - 1);
 
     while (in->table[at] && strcmp(in->lines[in->table[at] - 1].custom_id, id) != 0)
         at = (at + 1) & (in->table_size - 1);
@@ -101,7 +91,7 @@ static void hash_put(prefix_hash *p, const void *bytes, size_t len)
     while (len > 0 && p->next < INPUT_PREFIXES) {
         size_t n = SL_MIN(len, prefix_bytes[p->next] - p->len);
 
-        p->h = hash_bytes(p->h, from, n);
+        p->h = sl_hash(p->h, from, n);
         p->len += n;
         from += n;
         len -= n;
@@ -153,7 +143,7 @@ static void hash_prompt(prefix_hash *p, const json_t *prompt)
 
 static void hash_line(const json_t *body, input_line *line)
 {
-    prefix_hash p = { .h = HASH_START, .out = line->prefix };
+    prefix_hash p = { .h = SL_HASH_START, .out = line->prefix };
 
     hash_text(&p, json_object_get(body, "instructions"));
     hash_messages(&p, json_object_get(body, "messages"));

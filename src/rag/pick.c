@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "kernels/kernels.h"
 #include "rag/rag_int.h"
 #include "rag/words.h"
@@ -21,15 +22,13 @@ typedef struct word_set {
 static bool add_word(void *ctx, const char *token, size_t len, unsigned flags)
 {
     word_set *s = ctx;
-    uint64_t hash = 0xcbf29ce484222325;
+    uint64_t hash = sl_hash(SL_HASH_START, token, len);
     bool has_digit = false;
 
     if (flags & (WORDS_EXTRA | WORDS_PART))
         return true;
-    for (size_t i = 0; i < len; i++) {
-        hash = (hash ^ (unsigned char)token[i]) * 0x100000001b3;
+    for (size_t i = 0; i < len; i++)
         has_digit |= token[i] >= '0' && token[i] <= '9';
-    }
     if (has_digit)
         s->numbers += hash;
     if (!sl_grow((void **)&s->items, &s->cap, s->count + 1, sizeof *s->items, SL_MIB)) {
