@@ -46,7 +46,7 @@ def open_loop(o, server, rate, seed):
     r = load(o, server.port, "--rate", f"{rate:.2f}", "--requests", round(rate * o.seconds), "--seed", seed)
     return {"p50": r["total_ms"]["p50"], "p90": r["total_ms"]["p90"], "p99": r["total_ms"]["p99"],
             "ttft": r["ttft_ms"]["p99"], "answered": r["total_ms"]["count"], "refused": r["errors"],
-            "speed": r["tokens_per_s"], "mib": server.resident_mib(), "why": r.get("first_error", "")}
+            "speed": r["tokens_per_s"], "mib": server.resident_mib()}
 
 
 def pair(o, server, seed):

@@ -166,7 +166,7 @@ static void admit(engine *e, job *j)
         e->live[e->live_count++] = s;
         if (!e->pool)
             continue;
-        s->tenant = tenant_enter(e, req->caller ? req->caller->id : "");
+        s->tenant = tenant_enter(e, caller_id(req));
         s->kv.root = s->kv.tail = req->no_prefix_cache ? 0 : kv_pool_root(e->pool, llm_tenant(req));
     }
 }

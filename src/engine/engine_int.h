@@ -157,10 +157,16 @@ static inline bool is_background(const llm_request *req)
     return req->priority >= LLM_PRIORITY_IDLE;
 }
 
-/* Who asks, for the load meter. */
+/* Who asks. */
+static inline const char *caller_id(const llm_request *req)
+{
+    return req->caller ? req->caller->id : "";
+}
+
+/* The same for the load meter. */
 static inline unsigned load_caller_of(const llm_request *req)
 {
-    return load_caller(req->caller ? req->caller->id : "");
+    return load_caller(caller_id(req));
 }
 
 static inline bool seq_is_background(const seq *s)

@@ -305,7 +305,7 @@ static bool is_let_in(sim *s, sim_request *r)
 {
     sl_err err;
 
-    if (r->req.priority >= LLM_PRIORITY_IDLE)
+    if (is_background(&r->req))
         return load_enter_idle(&s->e.load, &err) == SL_OK;
     return load_enter(&s->e.load, load_caller_of(&r->req), s->now_ns, &r->req.quota.retry_after_ms,
                       &err) == SL_OK;

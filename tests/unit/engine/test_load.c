@@ -86,7 +86,7 @@ static int shed(machine *x)
     return count;
 }
 
-/* Ten times of what the machine can do: within half a second those that wait are refused, from then
+/* Ten times of what the machine can do: within a second those that wait are refused, from then
  * on it is just busy, and nobody waits much longer than that takes. */
 static void test_overload(void **state)
 {
